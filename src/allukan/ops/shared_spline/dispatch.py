@@ -1,0 +1,79 @@
+"""The one place that chooses an implementation of the shared spline."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from allukan.ops.bases import base_function
+from allukan.ops.bspline import GridRange, check_grid
+from allukan.ops.shared_spline.library import shared_spline_op
+from allukan.ops.shared_spline.reference import shared_spline_reference
+
+IMPLEMENTATIONS = ("auto", "reference", "eager")
+INPUT_GRADS = ("exact", "free")
+
+
+def shared_spline(
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    grid_range: GridRange = (-1.0, 1.0),
+    spline_order: int = 3,
+    *,
+    base: str = "silu",
+    input_grad: str = "exact",
+    blocks: int = 1,
+    impl: str = "auto",
+) -> Tensor:
+    """φ_a(x) = w_a b(x) + Σ_m c_am B_m(x), every channel through ``A / blocks`` shared activations.
+
+    The channels fall into ``blocks`` equal runs; run j meets the activations ``j·A/blocks … (j+1)·A/blocks - 1``. The output
+    channels are ordered run, activation, channel of the run: what a convolution with ``groups=A`` wants.
+
+    Source: SaKAN and Grad-Free Spline of arXiv 2602.03156; mathematics in ``ops/shared_spline/README.md``.
+
+    Args:
+        x: ``(B, C, *S)``; any shape when ``A == 1``. Floating point; arithmetic is float32 (float64 for float64).
+        coef: spline coefficients ``(A, M)`` with ``M = grid_size + spline_order``.
+        base_weight: weights of the base activation ``(A,)``.
+        grid_range: ``(lo, hi)``; outside it the spline runs out to zero within ``spline_order`` intervals.
+        spline_order: polynomial degree, 1 or more.
+        base: "silu", "identity", "relu", "gelu" or "tanh".
+        input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
+        blocks: runs of channels, a divisor of C and of A.
+        impl: "auto", "eager" (closed form, differentiable once) or "reference" (Cox–de Boor and autograd).
+
+    Returns:
+        ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
+
+    Raises:
+        ValueError: an option or a shape is not usable; the sentence says which.
+
+    >>> import torch
+    >>> shared_spline(torch.zeros(2, 3, 4, 4), torch.zeros(2, 8), torch.ones(2)).shape
+    torch.Size([2, 6, 4, 4])
+    """
+    _check(x, coef, base_weight, grid_range, spline_order, input_grad, blocks)
+    base_function(base)
+    if impl == "reference":
+        return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
+    lo, hi = grid_range
+    return shared_spline_op(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks)
+
+
+def _check(
+    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int
+) -> None:
+    if coef.ndim != 2 or base_weight.shape != coef.shape[:1]:
+        raise ValueError(f"coef must be (A, M) and base_weight (A,), got {tuple(coef.shape)} and {tuple(base_weight.shape)}")
+    check_grid(coef.shape[1] - order, order, grid_range)
+    if input_grad not in INPUT_GRADS:
+        raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floating point, got {x.dtype}")
+    if coef.shape[0] > 1 and (x.ndim < 2 or x.shape[1] % blocks or coef.shape[0] % blocks):
+        raise ValueError(
+            f"blocks={blocks} must divide the channels of x {tuple(x.shape)} (dimension 1) and the {coef.shape[0]} activations"
+        )

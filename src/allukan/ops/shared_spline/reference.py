@@ -1,0 +1,37 @@
+"""The specification: φ_a(x) = w_a b(x) + Σ_m c_am B_m(x) by Cox–de Boor and autograd, nothing clever."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from allukan.ops import bspline
+from allukan.ops.bases import base_function
+
+
+def shared_spline_reference(
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    grid_range: bspline.GridRange,
+    spline_order: int,
+    base: str,
+    input_grad: str,
+    blocks: int,
+) -> Tensor:
+    """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/blocks, *S)``; see ``shared_spline``.
+
+    Slow and memory hungry on purpose; differentiable any number of times where the spline order allows it.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    wide = x.to(dtype)
+    b, c = (x.shape[0], x.shape[1]) if x.ndim > 1 else (1, x.numel())
+    folded = wide.reshape(b, blocks, c // blocks, *x.shape[2:])
+    spline_input = folded if input_grad == "exact" else folded.detach()
+    coef, base_weight = coef.to(dtype).unflatten(0, (blocks, -1)), base_weight.to(dtype).unflatten(0, (blocks, -1))
+    grid_size = coef.shape[-1] - spline_order
+    values = bspline.basis(spline_input, grid_size, spline_order, grid_range)
+    spline = torch.einsum("bj...m,jrm->bjr...", values, coef)
+    activated = torch.einsum("bj...,jr->bjr...", base_function(base)(folded), base_weight)
+    out_shape = x.shape if coef.shape[:2] == (1, 1) else (b, coef.shape[1] * c, *x.shape[2:])
+    return (activated + spline).reshape(out_shape).to(x.dtype)

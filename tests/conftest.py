@@ -1,0 +1,9 @@
+"""Fixtures that every test may use."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
