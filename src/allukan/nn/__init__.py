@@ -1,0 +1,9 @@
+"""KA layers that drop in for torch's own."""
+
+from allukan.nn.activation import SplineActivation
+from allukan.nn.conv import KAConv, KAConv1d, KAConv2d, KAConv3d
+from allukan.nn.layer import KALayer
+from allukan.nn.linear import KALinear
+from allukan.nn.spline import Spline
+
+__all__ = ["KAConv", "KAConv1d", "KAConv2d", "KAConv3d", "KALayer", "KALinear", "Spline", "SplineActivation"]

@@ -1,0 +1,126 @@
+"""KAonv layer: the Kolmogorov–Arnold replacement of ``nn.Conv1d/2d/3d``, one class for every dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from allukan.nn.layer import KALayer
+from allukan.nn.spline import Spline
+
+Size = int | Sequence[int]
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+class KAConv(KALayer):
+    """y_q = Σ λ_qp φ_a(q)(x_p) + β_q with p over input channels × kernel offsets, ``(B, C, *S)`` → ``(B, C', *S')``.
+
+    After ``spatial_dims`` the signature starts like torch's convolutions. Zero padding is applied AFTER φ, as the padded
+    places are absent edges, not inputs of value 0 (φ(0) ≠ 0 in general); the other padding modes repeat inputs, which is
+    the same before and after φ. Source: KAonv layer of arXiv 2602.03156.
+
+    Raises ``ValueError`` for options that do not fit together, in one sentence.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Size,
+        stride: Size = 1,
+        padding: Size | str = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        spline: Spline | None = None,
+        **factory: Any,
+    ) -> None:
+        if spatial_dims not in _CONVOLUTIONS:
+            raise ValueError(f"spatial_dims must be 1, 2 or 3, got {spatial_dims}")
+        kernel = _tuple(kernel_size, spatial_dims, "kernel_size")
+        super().__init__(in_channels, out_channels, kernel, groups, bias, spline or Spline(), **factory)
+        self.spatial_dims, self.in_channels, self.out_channels = spatial_dims, in_channels, out_channels
+        self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
+        self.stride = _tuple(stride, spatial_dims, "stride")
+        self.dilation = _tuple(dilation, spatial_dims, "dilation")
+        self.padding = padding if isinstance(padding, str) else _tuple(padding, spatial_dims, "padding")
+        self._border = self._border_widths()
+
+    def _border_widths(self) -> list[int]:
+        """Widths for ``F.pad`` (last dimension first) of the modes that repeat inputs; empty for zero padding."""
+        if self.padding_mode not in _PADDING_MODES:
+            raise ValueError(f"unknown padding_mode {self.padding_mode!r}; choose one of {', '.join(_PADDING_MODES)}")
+        if isinstance(self.padding, str):
+            if self.padding not in ("same", "valid"):
+                raise ValueError(f"unknown padding {self.padding!r}; choose 'same', 'valid' or whole numbers")
+            if self.padding == "same" and any(s != 1 for s in self.stride):
+                raise ValueError(f"padding='same' needs stride 1, got {self.stride}")
+        if self.padding_mode == "zeros":
+            return []
+        totals = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+        if self.padding == "same":
+            pairs = [(t // 2, t - t // 2) for t in totals]
+        else:
+            pairs = [(0, 0)] * len(totals) if isinstance(self.padding, str) else [(p, p) for p in self.padding]
+        return [width for pair in reversed(pairs) for width in pair]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"KAConv{self.spatial_dims}d expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, "
+                f"got {tuple(x.shape)}"
+            )
+        if self._border:
+            x = F.pad(x, self._border, mode=self.padding_mode)
+        padding = 0 if self._border else self.padding
+        conv = _CONVOLUTIONS[self.spatial_dims]
+        h, groups = self.activate(x), self.plan.conv_groups
+        return conv(h, self.linear_weight(), self.bias, self.stride, padding, self.dilation, groups)  # type: ignore[operator]
+
+    def extra_repr(self) -> str:
+        """The options, as torch's own layers print theirs."""
+        return (
+            f"{super().extra_repr()}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"groups={self.groups}, padding_mode={self.padding_mode!r}"
+        )
+
+
+class KAConv1d(KAConv):
+    """``KAConv`` on ``(B, C, L)``; drops in for ``nn.Conv1d``."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
+        super().__init__(1, in_channels, out_channels, kernel_size, *args, **kwargs)
+
+
+class KAConv2d(KAConv):
+    """``KAConv`` on ``(B, C, H, W)``; drops in for ``nn.Conv2d``.
+
+    >>> import torch
+    >>> KAConv2d(3, 8, 3, padding=1)(torch.zeros(1, 3, 16, 16)).shape
+    torch.Size([1, 8, 16, 16])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
+        super().__init__(2, in_channels, out_channels, kernel_size, *args, **kwargs)
+
+
+class KAConv3d(KAConv):
+    """``KAConv`` on ``(B, C, D, H, W)``; drops in for ``nn.Conv3d``."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
+        super().__init__(3, in_channels, out_channels, kernel_size, *args, **kwargs)
+
+
+def _tuple(value: Size, length: int, name: str) -> tuple[int, ...]:
+    values = (value,) * length if isinstance(value, int) else tuple(value)
+    if len(values) != length:
+        raise ValueError(f"{name} must be one number or {length}, got {values}")
+    return values

@@ -1,0 +1,98 @@
+"""What KALinear and KAConv share: the parameters, their initialisation and the composed weight of the expanded form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from allukan.nn.init import unit_gain
+from allukan.nn.spline import Plan, Spline, plan
+from allukan.ops import basis_expansion, shared_spline
+
+
+class KALayer(nn.Module):
+    """y_q = Σ_p λ_qp φ_a(q)(x_p) + β_q over inputs × kernel offsets p (SaKAN, arXiv 2602.03156; DESIGN section 2).
+
+    Parameters: ``weight`` λ ``(out, in/groups, *kernel)``, ``base_weight`` w ``(A,)``, ``coef`` c ``(A, M)`` and ``bias`` β
+    ``(out,)``. With ``sharing="edge"`` every edge has its own: ``base_weight`` as ``weight``, ``coef`` ``(*weight.shape, M)`` and
+    y_q = Σ_p w_qp b(x_p) + λ_qp Σ_m c_qpm B_m(x_p), the ordinary KAN with its 10 parameters an edge (G 5, k 3).
+    """
+
+    bias: Tensor | None
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: tuple[int, ...], groups: int, bias: bool, spline: Spline, **factory: Any
+    ) -> None:
+        super().__init__()
+        if groups < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
+        self.spline = spline
+        self.plan: Plan = plan(spline.sharing, out_channels, groups)
+        shape = (out_channels, in_channels // groups, *kernel)
+        activations = shape if spline.sharing == "edge" else (self.plan.activations,)
+        self.weight = nn.Parameter(torch.empty(shape, **factory))
+        self.base_weight = nn.Parameter(torch.empty(activations, **factory))
+        self.coef = nn.Parameter(torch.empty(*activations, spline.coefficients, **factory))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **factory)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Unit variance for unit-variance inputs, forward and backward (``init.unit_gain``); the same function for every sharing."""
+        delta, moment = unit_gain(self.spline)
+        nn.init.normal_(self.weight, std=1.0 / math.sqrt(max(1, self.weight[0].numel()) * moment))
+        nn.init.constant_(self.coef, delta)
+        with torch.no_grad():
+            self.base_weight.copy_(self.weight if self.spline.sharing == "edge" else torch.ones_like(self.base_weight))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` → φ(x) ``(B, R·C, *S)``, or the expanded basis ``(B, C·(M+1), *S)``, as the plan says."""
+        s = self.spline
+        if self.plan.expanded:
+            return basis_expansion(x, s.grid_size, s.spline_order, s.grid_range, base=s.base, input_grad=s.input_grad)
+        return shared_spline(
+            x,
+            self.coef,
+            self.base_weight,
+            s.grid_range,
+            s.spline_order,
+            base=s.base,
+            input_grad=s.input_grad,
+            blocks=self.plan.blocks,
+            impl=s.impl,
+        )
+
+    def linear_weight(self) -> Tensor:
+        """Weight of the linear map that follows ``activate``: λ, or λ·c over channel-major basis channels."""
+        if not self.plan.expanded:
+            return self.weight
+        if self.spline.sharing == "edge":
+            scaled = self.coef * self.weight.unsqueeze(-1)
+            stacked = torch.cat([self.base_weight.unsqueeze(-1), scaled], dim=-1)
+        else:
+            shared = torch.cat([self.base_weight.unsqueeze(-1), self.coef], dim=-1)  # (A, M+1)
+            each = shared.repeat_interleave(self.weight.shape[0] // shared.shape[0], dim=0)
+            stacked = self.weight.unsqueeze(-1) * each.view(each.shape[0], *[1] * (self.weight.ndim - 1), -1)
+        return stacked.movedim(-1, 2).flatten(1, 2)
+
+    def activation_curves(self, points: int = 101) -> tuple[Tensor, Tensor]:
+        """The learned activations on the grid: t ``(points,)`` and φ_a(t) ``(A, points)``; for "edge" one curve an edge."""
+        lo, hi = self.spline.grid_range
+        t = torch.linspace(lo, hi, points, dtype=self.coef.dtype, device=self.coef.device)
+        s = self.spline
+        basis = basis_expansion(t.view(-1, 1), s.grid_size, s.spline_order, s.grid_range, base=s.base)  # (points, M+1)
+        scale = self.weight.flatten() if s.sharing == "edge" else torch.ones_like(self.base_weight)
+        coef = torch.cat([self.base_weight.view(-1, 1), self.coef.view(-1, s.coefficients) * scale.view(-1, 1)], dim=1)
+        return t.detach(), (coef @ basis.T).detach()
+
+    def extra_repr(self) -> str:
+        """The options, as torch's own layers print theirs."""
+        s = self.spline
+        return (
+            f"{tuple(self.weight.shape)}, bias={self.bias is not None}, sharing={s.sharing!r}, grid_size={s.grid_size}, "
+            f"spline_order={s.spline_order}, grid_range={s.grid_range}, base={s.base!r}, input_grad={s.input_grad!r}"
+        )

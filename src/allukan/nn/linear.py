@@ -1,0 +1,43 @@
+"""KA layer: the Kolmogorov–Arnold replacement of ``nn.Linear``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from allukan.nn.layer import KALayer
+from allukan.nn.spline import Spline
+
+
+class KALinear(KALayer):
+    """y_q = Σ_p λ_qp φ_a(q)(x_p) + β_q on the last dimension, ``(*, in_features)`` → ``(*, out_features)``.
+
+    The signature starts like ``torch.nn.Linear``. Source: KA layer of arXiv 2602.03156.
+
+    >>> KALinear(4, 3, spline=Spline(sharing="output"))(torch.zeros(2, 5, 4)).shape
+    torch.Size([2, 5, 3])
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, spline: Spline | None = None, **factory: Any
+    ) -> None:
+        super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), **factory)
+        self.in_features, self.out_features = in_features, out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"KALinear expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")
+        if self.plan.activations == 1:
+            return F.linear(self.activate(x), self.weight, self.bias)
+        h = self.activate(x.reshape(-1, self.in_features))
+        if self.plan.expanded:
+            y = F.linear(h, self.linear_weight(), self.bias)
+        else:
+            a = self.plan.activations
+            y = torch.einsum("nac,aoc->nao", h.unflatten(1, (a, -1)), self.weight.unflatten(0, (a, -1))).flatten(1)
+            y = y if self.bias is None else y + self.bias
+        return y.view(*x.shape[:-1], self.out_features)

@@ -1,0 +1,93 @@
+"""The options of a KA layer: which spline, shared how, differentiated how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from allukan.ops.bases import base_function
+from allukan.ops.bspline import check_grid
+from allukan.ops.shared_spline import IMPLEMENTATIONS
+
+SHARINGS = ("layer", "output", "edge")
+
+
+@dataclass(frozen=True)
+class Spline:
+    """φ(t) = w b(t) + Σ_m c_m B_m(t) and how a layer shares it (arXiv 2602.03156; DESIGN section 2).
+
+    Attributes:
+        grid_size: intervals G of the uniform grid.
+        spline_order: degree k of the B-spline; ``G + k`` coefficients an activation.
+        grid_range: ``(lo, hi)`` in units of the layer's input; (-3, 3) covers a normalised input.
+        sharing: "layer" (one activation), a whole number A (A groups of outputs), "output" (one an output, the paper's
+            formula read literally) or "edge" (the ordinary KAN).
+        input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
+        base: "silu", "identity", "relu", "gelu" or "tanh".
+        basis: the family of the basis functions; "bspline".
+        impl: implementation of the shared spline: "auto", "eager" or "reference".
+
+    >>> Spline(sharing=4).coefficients
+    8
+    """
+
+    grid_size: int = 5
+    spline_order: int = 3
+    grid_range: tuple[float, float] = (-3.0, 3.0)
+    sharing: str | int = "layer"
+    input_grad: str = "exact"
+    base: str = "silu"
+    basis: str = "bspline"
+    impl: str = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "grid_range", tuple(float(end) for end in self.grid_range))
+        check_grid(self.grid_size, self.spline_order, self.grid_range)
+        base_function(self.base)
+        _one_of("input_grad", self.input_grad, ("exact", "free"))
+        _one_of("basis", self.basis, ("bspline",))
+        _one_of("impl", self.impl, IMPLEMENTATIONS)
+        if isinstance(self.sharing, bool) or not (isinstance(self.sharing, int) and self.sharing > 0):
+            _one_of("sharing", self.sharing, (*SHARINGS, "a whole number above 0"))
+
+    @property
+    def coefficients(self) -> int:
+        """Number of basis functions, ``M = G + k``."""
+        return self.grid_size + self.spline_order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a layer with given outputs and groups computes its sharing: see ``plan``."""
+
+    activations: int
+    blocks: int
+    conv_groups: int
+    expanded: bool
+
+
+def plan(sharing: str | int, out_channels: int, groups: int) -> Plan:
+    """The cheapest exact form (DESIGN section 2): elementwise φ and one grouped convolution, or the expanded basis.
+
+    Raises ``ValueError`` when a number of activations does not divide the outputs.
+
+    >>> plan("layer", 64, 1)
+    Plan(activations=1, blocks=1, conv_groups=1, expanded=False)
+    >>> plan("output", 64, 64).expanded  # depthwise: every activation meets one channel only
+    False
+    """
+    if sharing == "edge":
+        return Plan(0, 1, groups, expanded=True)
+    a = {"layer": 1, "output": out_channels}.get(str(sharing), sharing)
+    assert isinstance(a, int)
+    if out_channels % a:
+        raise ValueError(f"sharing={a} must divide the {out_channels} outputs of the layer")
+    if groups % a == 0:  # every run of channels meets one activation
+        return Plan(a, a, groups, expanded=False)
+    if sharing != "output" and a % groups == 0:
+        return Plan(a, groups, a, expanded=False)
+    return Plan(a, 1, groups, expanded=True)
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")
