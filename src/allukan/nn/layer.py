@@ -24,7 +24,14 @@ class KALayer(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: tuple[int, ...], groups: int, bias: bool, spline: Spline, **factory: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, ...],
+        groups: int,
+        bias: bool,
+        spline: Spline,
+        **factory: Any,
     ) -> None:
         super().__init__()
         if groups < 1 or in_channels % groups or out_channels % groups:
@@ -40,7 +47,7 @@ class KALayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Unit variance for unit-variance inputs, forward and backward (``init.unit_gain``); the same function for every sharing."""
+        """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing."""
         delta, moment = unit_gain(self.spline)
         nn.init.normal_(self.weight, std=1.0 / math.sqrt(max(1, self.weight[0].numel()) * moment))
         nn.init.constant_(self.coef, delta)

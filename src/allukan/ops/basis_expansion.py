@@ -13,7 +13,13 @@ from allukan.ops.shared_spline.eager import locate
 
 
 def basis_expansion(
-    x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, *, base: str = "silu", input_grad: str = "exact"
+    x: Tensor,
+    grid_size: int,
+    spline_order: int,
+    grid_range: bspline.GridRange,
+    *,
+    base: str = "silu",
+    input_grad: str = "exact",
 ) -> Tensor:
     """``(B, C, *S)`` → ``(B, C·(M + 1), *S)``: for each channel b(x), then B_0(x) … B_{M-1}(x). Saves only x.
 

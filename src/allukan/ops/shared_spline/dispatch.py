@@ -63,9 +63,7 @@ def shared_spline(
     return shared_spline_op(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks)
 
 
-def _check(
-    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int
-) -> None:
+def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:
     if coef.ndim != 2 or base_weight.shape != coef.shape[:1]:
         raise ValueError(f"coef must be (A, M) and base_weight (A,), got {tuple(coef.shape)} and {tuple(base_weight.shape)}")
     check_grid(coef.shape[1] - order, order, grid_range)

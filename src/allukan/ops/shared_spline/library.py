@@ -46,7 +46,15 @@ def _restore(flat: Tensor, like: Tensor) -> Tensor:
 
 @torch.library.custom_op("allukan::shared_spline", mutates_args=())
 def shared_spline_op(
-    x: Tensor, coef: Tensor, base_weight: Tensor, lo: float, hi: float, spline_order: int, base: str, exact: bool, blocks: int
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    lo: float,
+    hi: float,
+    spline_order: int,
+    base: str,
+    exact: bool,
+    blocks: int,
 ) -> Tensor:
     """``ops.shared_spline`` with its arguments in a form that the dispatcher knows; coef ``(A, M)``."""
     c, w = coef.unflatten(0, (blocks, -1)), base_weight.unflatten(0, (blocks, -1))

@@ -1,0 +1,128 @@
+"""One recipe builds the network and its twins: every convolution and linear layer comes from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from allukan.nn import KAConv, KALinear, Spline
+from allukan.ops.bases import base_function
+
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE_NORMS: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+LAYERS = ("ka", "conv", "edge")
+NORMS = ("batch", "instance", "group")
+
+
+class Activation(nn.Module):
+    """The fixed activation of the convolutional twin: the base activation that the KA layers build on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self._function = name, base_function(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same shape."""
+        return self._function(x)
+
+    def extra_repr(self) -> str:
+        """The name of the function."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of one network.
+
+    ``layer="ka"`` and ``"edge"`` give [KA layer, norm]: the activation φ sits inside the next KA layer, right after the norm.
+    ``layer="conv"`` gives [conv, norm, activation]. So all three have the same layers in the same places.
+    """
+
+    spatial_dims: int
+    layer: str
+    spline: Spline
+    norm: str
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("layer", LAYERS), ("norm", NORMS), ("spatial_dims", (1, 2, 3))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
+        if self.layer == "edge":
+            object.__setattr__(self, "spline", replace(self.spline, sharing="edge"))
+
+    def spline_for(self, out_channels: int) -> Spline:
+        """The spline of a layer with so many outputs: a number of activations shrinks to the largest that divides them."""
+        a = self.spline.sharing
+        if not isinstance(a, int):
+            return self.spline
+        return replace(self.spline, sharing=max(d for d in range(1, a + 1) if out_channels % d == 0))
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        image: bool = False,
+    ) -> nn.Module:
+        """A convolution with "same"-like padding; ``image=True`` where it sees raw intensities: then the base is the identity."""
+        options = {"stride": stride, "padding": kernel_size // 2, "groups": groups, "bias": bias}
+        if self.layer == "conv":
+            return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
+        spline = self.spline_for(out_channels)
+        spline = replace(spline, base="identity") if image else spline
+        return KAConv(self.spatial_dims, in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
+
+    def linear(self, in_features: int, out_features: int) -> nn.Module:
+        """A linear layer on the last dimension, without bias: a norm follows."""
+        if self.layer == "conv":
+            return nn.Linear(in_features, out_features, bias=False)
+        return KALinear(in_features, out_features, bias=False, spline=self.spline_for(out_features))
+
+    def after(self, channels: int) -> list[nn.Module]:
+        """What follows a layer: the norm, and for the convolutional twin the activation."""
+        return [self.make_norm(channels), *([Activation(self.spline.base)] if self.layer == "conv" else [])]
+
+    def make_norm(self, channels: int) -> nn.Module:
+        """The normalisation of ``(B, channels, *S)``."""
+        if self.norm == "group":
+            return nn.GroupNorm(max(d for d in range(1, 9) if channels % d == 0), channels)
+        if self.norm == "instance":
+            return _INSTANCE_NORMS[self.spatial_dims](channels, affine=True)
+        return _BATCH_NORMS[self.spatial_dims](channels)
+
+    def unit(self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: int | bool) -> nn.Sequential:
+        """Layer, norm and, for the convolutional twin, activation."""
+        return nn.Sequential(self.conv(in_channels, out_channels, kernel_size, **options), *self.after(out_channels))  # type: ignore[arg-type]
+
+
+class TokenBlock(nn.Module):
+    """x + 3 × [linear → norm → depthwise 3×3 → norm](LN x), then LN: U-KAN's tokenised block (arXiv 2406.02918, eq. 7)."""
+
+    def __init__(self, layers: Layers, channels: int, repeats: int = 3) -> None:
+        super().__init__()
+        self.norm_in, self.norm_out = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.linears = nn.ModuleList(layers.linear(channels, channels) for _ in range(repeats))
+        self.mixers = nn.ModuleList(
+            nn.Sequential(*layers.after(channels), *layers.unit(channels, channels, groups=channels)) for _ in range(repeats)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` → ``(B, C, *S)``."""
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
+        y = self.norm_in(tokens)
+        for linear, mixer in zip(self.linears, self.mixers, strict=True):
+            y = mixer(linear(y).transpose(1, 2).unflatten(2, x.shape[2:])).flatten(2).transpose(1, 2)
+        return self.norm_out(tokens + y).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:
+    """``(B, C, *S)`` to the spatial ``size``, linear in every dimension."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
+    return x if tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)

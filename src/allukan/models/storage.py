@@ -1,0 +1,123 @@
+"""A trained model on disk: ``model.safetensors`` and ``config.json``, all that prediction needs and nothing executable."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from allukan._version import __version__
+from allukan.errors import UserError
+from allukan.models.factory import MODELS, build_model
+from allukan.nn import Spline
+
+TARGETS = ("binary", "multiclass", "multilabel")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a trained model is and how it wants its input.
+
+    Attributes:
+        model: a name of ``MODELS``.
+        in_channels: 1 grey, 3 RGB, or more.
+        classes: names of the foreground classes.
+        target: "binary" and "multilabel" (a sigmoid a class) or "multiclass" (softmax over background and the classes).
+        size: ``(H, W)`` in pixels that the network was trained at.
+        mean: per channel, of intensities scaled to 0 … 1.
+        std: likewise.
+        spatial_dims: 2 or 3.
+        options: further options of the model, ``spline`` as a dictionary.
+        threshold: probability from which a pixel belongs to a class (sigmoid targets).
+        version: of allukan, when it was saved.
+    """
+
+    model: str
+    in_channels: int
+    classes: tuple[str, ...]
+    target: str
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    spatial_dims: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+    threshold: float = 0.5
+    version: str = __version__
+
+    @property
+    def out_channels(self) -> int:
+        """Logits: one a class, and for "multiclass" one more for the background, which comes first."""
+        return len(self.classes) + (self.target == "multiclass")
+
+    def build(self) -> nn.Module:
+        """The untrained model."""
+        options = dict(self.options)
+        if "spline" in options:
+            options["spline"] = Spline(**options["spline"])
+        return build_model(
+            self.model,
+            in_channels=self.in_channels,
+            out_channels=self.out_channels,
+            spatial_dims=self.spatial_dims,
+            **options,
+        )
+
+
+def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
+    """Write ``folder/model.safetensors`` and ``folder/config.json``, each whole or not at all; returns the folder."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, weights.with_suffix(".part"))
+    os.replace(weights.with_suffix(".part"), weights)
+    config.with_suffix(".part").write_text(json.dumps(asdict(card), indent=2) + "\n")
+    os.replace(config.with_suffix(".part"), config)
+    return folder
+
+
+def load_card(folder: str | Path) -> ModelCard:
+    """The ``config.json`` of a saved model. Raises ``UserError`` when it is missing, unreadable or not ours."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"{folder} holds no trained model (config.json is missing): give the folder RUN/model of a finished training."
+        )
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text())
+        lists = ("classes", "size", "mean", "std")
+        card = ModelCard(**{k: tuple(v) if k in lists else v for k, v in raw.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a model description that allukan {__version__} reads: {error}.") from None
+    if card.model not in MODELS or card.target not in TARGETS:
+        raise UserError(
+            f"{path} describes model {card.model!r} with target {card.target!r}, which allukan {__version__} does not know."
+        )
+    return card
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:
+    """The trained model in evaluation mode, and its card, from a folder that ``save_model`` wrote.
+
+    Raises ``UserError`` when the folder is not a model or when its weights do not fit the architecture that it names.
+    """
+    card = load_card(folder)
+    path = Path(folder) / "model.safetensors"
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read as weights ({error}): copy the model folder again.") from None
+    model = card.build()
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {first}") from None
+    return model.to(device).eval(), card
