@@ -24,7 +24,7 @@ class Spline:
         input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
         base: "silu", "identity", "relu", "gelu" or "tanh".
         basis: the family of the basis functions; "bspline".
-        impl: implementation of the shared spline: "auto", "eager" or "reference".
+        impl: implementation of the shared spline: "auto", "native", "eager" or "reference".
 
     >>> Spline(sharing=4).coefficients
     8

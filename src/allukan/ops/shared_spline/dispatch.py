@@ -6,11 +6,13 @@ from torch import Tensor
 
 from allukan.ops.bases import base_function
 from allukan.ops.bspline import GridRange, check_grid
+from allukan.ops.shared_spline.engines import ENGINES
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 
-IMPLEMENTATIONS = ("auto", "reference", "eager")
+IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
 INPUT_GRADS = ("exact", "free")
+MAX_NATIVE_ORDER = 3
 
 
 def shared_spline(
@@ -41,7 +43,8 @@ def shared_spline(
         base: "silu", "identity", "relu", "gelu" or "tanh".
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
-        impl: "auto", "eager" (closed form, differentiable once) or "reference" (Cox–de Boor and autograd).
+        impl: "auto" (the fastest that runs here), "native" (CPU, compiled by numba), "eager" (closed form in torch, any
+            device) or "reference" (Cox–de Boor and autograd, differentiable twice).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
@@ -60,7 +63,21 @@ def shared_spline(
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     lo, hi = grid_range
-    return shared_spline_op(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks)
+    engine = _resolve(impl, x, spline_order)
+    return shared_spline_op(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
+
+
+def _resolve(impl: str, x: Tensor, order: int) -> str:
+    """The engine for "auto"; one asked for by name is taken or refused, never replaced."""
+    obstacles = {
+        "it needs the package numba: pip install numba": "native" not in ENGINES,
+        f"it runs on a CPU and x is on {x.device}": x.device.type != "cpu",
+        f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+    }
+    reasons = [reason for reason, holds in obstacles.items() if holds]
+    if impl == "native" and reasons:
+        raise ValueError(f"impl='native' cannot run: {reasons[0]}")
+    return ("eager" if reasons else "native") if impl == "auto" else impl
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:

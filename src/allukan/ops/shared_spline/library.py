@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from allukan.ops.shared_spline import eager
+from allukan.ops.shared_spline.engines import ENGINES
 
 
 def _output_like(x: Tensor, per_group: int, blocks: int) -> Tensor:
@@ -55,20 +55,21 @@ def shared_spline_op(
     base: str,
     exact: bool,
     blocks: int,
+    impl: str,
 ) -> Tensor:
     """``ops.shared_spline`` with its arguments in a form that the dispatcher knows; coef ``(A, M)``."""
     c, w = coef.unflatten(0, (blocks, -1)), base_weight.unflatten(0, (blocks, -1))
     if x.numel() == 0:
         return _output_like(x, c.shape[1], blocks)
     if c.shape[:2] == (1, 1):
-        out = eager.forward(_elementwise(x), c, w, (lo, hi), spline_order, base)
+        out = ENGINES[impl].forward(_elementwise(x), c, w, (lo, hi), spline_order, base)
         return _restore(out, torch.empty_like(x))
-    out = eager.forward(_as_blocks(x, blocks), c, w, (lo, hi), spline_order, base)
+    out = ENGINES[impl].forward(_as_blocks(x, blocks), c, w, (lo, hi), spline_order, base)
     return out.view(x.shape[0], -1, *x.shape[2:])
 
 
 @shared_spline_op.register_fake
-def _(x: Tensor, coef: Tensor, base_weight: Tensor, lo, hi, spline_order, base, exact, blocks) -> Tensor:  # type: ignore[no-untyped-def]
+def _(x: Tensor, coef: Tensor, base_weight: Tensor, lo, hi, spline_order, base, exact, blocks, impl) -> Tensor:  # type: ignore[no-untyped-def]
     return _output_like(x, coef.shape[0] // blocks, blocks)
 
 
@@ -84,6 +85,7 @@ def shared_spline_backward_op(
     base: str,
     exact: bool,
     blocks: int,
+    impl: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients for x, coef and base_weight; recomputes everything from x."""
     c, w = coef.unflatten(0, (blocks, -1)), base_weight.unflatten(0, (blocks, -1))
@@ -96,13 +98,13 @@ def shared_spline_backward_op(
     else:
         flat_x = _as_blocks(x, blocks)
         g = grad.reshape(x.shape[0], blocks, c.shape[1], -1)
-    grad_x, grad_coef, grad_weight = eager.backward(g, flat_x, c, w, (lo, hi), spline_order, base, exact)
+    grad_x, grad_coef, grad_weight = ENGINES[impl].backward(g, flat_x, c, w, (lo, hi), spline_order, base, exact)
     grad_x = _restore(grad_x, torch.empty_like(x)) if c.shape[:2] == (1, 1) else grad_x.view(x.shape)
     return grad_x, grad_coef.flatten(0, 1), grad_weight.flatten(0, 1)
 
 
 @shared_spline_backward_op.register_fake
-def _(grad, x, coef, base_weight, lo, hi, spline_order, base, exact, blocks):  # type: ignore[no-untyped-def]
+def _(grad, x, coef, base_weight, lo, hi, spline_order, base, exact, blocks, impl):  # type: ignore[no-untyped-def]
     grad_x = torch.empty_like(x) if coef.shape[0] == 1 else x.new_empty(x.shape)
     return grad_x, torch.empty_like(coef), torch.empty_like(base_weight)
 

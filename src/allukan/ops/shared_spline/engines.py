@@ -1,0 +1,14 @@
+"""The fast implementations of the shared spline by name; each has ``forward`` and ``backward`` on ``(B, J, N)``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from types import ModuleType
+
+from allukan.ops.shared_spline import eager
+
+ENGINES: dict[str, ModuleType] = {"eager": eager}
+if find_spec("numba"):
+    from allukan.ops.shared_spline import native
+
+    ENGINES["native"] = native
