@@ -1,7 +1,20 @@
-"""Segmentation networks and how to build, save and load them."""
+"""Segmentation networks, how to build, save and load them, and how to read their output."""
 
 from allukan.models.allukan import SIZES, AllUKAN, ka_layers
 from allukan.models.factory import MODELS, build_model
-from allukan.models.storage import ModelCard, load_model, save_model
+from allukan.models.outputs import decide, probabilities
+from allukan.models.storage import ModelCard, load_card, load_model, save_model
 
-__all__ = ["MODELS", "SIZES", "AllUKAN", "ModelCard", "build_model", "ka_layers", "load_model", "save_model"]
+__all__ = [
+    "MODELS",
+    "SIZES",
+    "AllUKAN",
+    "ModelCard",
+    "build_model",
+    "decide",
+    "ka_layers",
+    "load_card",
+    "load_model",
+    "probabilities",
+    "save_model",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,7 +62,7 @@ class AllUKAN(nn.Module):
             for i, (a, b) in enumerate(zip(inputs, widths[:3], strict=True))
         )
         self.embeddings = nn.ModuleList(
-            nn.Sequential(make.unit(a, b, stride=2), TokenBlock(make, b)) for a, b in zip(widths[2:4], widths[3:], strict=True)
+            nn.Sequential(make.unit(a, b, stride=2), TokenBlock(make, b)) for a, b in pairwise(widths[2:])
         )
         downward = widths[::-1]  # 256, 160, 128, 32, 16
         self.decoder = nn.ModuleList(

@@ -71,12 +71,18 @@ class ModelCard:
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
-    """Write ``folder/model.safetensors`` and ``folder/config.json``, each whole or not at all; returns the folder."""
+    """Write ``folder/model.safetensors`` and ``folder/config.json``, each whole or not at all; returns the folder.
+
+    Raises ``OSError`` like any write.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights, config = folder / "model.safetensors", folder / "config.json"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, weights.with_suffix(".part"))
+    try:
+        save_file(state, weights.with_suffix(".part"))
+    except SafetensorError as error:
+        raise OSError(None, str(error), str(weights)) from None
     os.replace(weights.with_suffix(".part"), weights)
     config.with_suffix(".part").write_text(json.dumps(asdict(card), indent=2) + "\n")
     os.replace(config.with_suffix(".part"), config)
@@ -93,7 +99,8 @@ def load_card(folder: str | Path) -> ModelCard:
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
         lists = ("classes", "size", "mean", "std")
-        card = ModelCard(**{k: tuple(v) if k in lists else v for k, v in raw.items()})
+        fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}
+        card = ModelCard(**fields)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a model description that allukan {__version__} reads: {error}.") from None
     if card.model not in MODELS or card.target not in TARGETS:

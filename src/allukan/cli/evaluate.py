@@ -1,0 +1,62 @@
+"""``allukan evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from allukan.cli.console import console, progress_bar
+from allukan.errors import UserError
+
+Option = typer.Option
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder of allukan train.", show_default=False)],
+    data: Annotated[Path | None, Option(help="Another dataset with the same classes  [that of the training]")] = None,
+    subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
+    out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation]")] = None,
+    spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
+    mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
+    tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
+    device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
+) -> None:
+    """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""
+    from allukan import inference
+
+    opened = inference.open_run(run)
+    if data is not None and out is None:
+        out = run / f"evaluation-{data.resolve().name}"
+    spacing = _spacing(spacing_mm)
+    predictor = inference.Predictor(run / "model", device, mode, tta)
+    with progress_bar("evaluating") as bar:
+        task = bar.add_task("", total=None)
+        summary = inference.evaluate(
+            opened,
+            data,
+            subset,
+            predictor=predictor,
+            out=out,
+            spacing_mm=spacing,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _show(summary)
+    console.print(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json", soft_wrap=True)
+
+
+def _spacing(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        height, width = (float(part) for part in text.split(","))
+    except ValueError:
+        height = width = 0.0
+    if not (0 < height < float("inf") and 0 < width < float("inf")):
+        raise UserError(f"spacing_mm {text!r} is not usable: give height,width of a pixel in mm, as 0.1,0.1.")
+    return height, width
+
+
+def _show(summary: dict[str, Any]) -> None:
+    console.print(summary)

@@ -1,0 +1,51 @@
+"""``allukan``: the commands, and how their errors are told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from allukan._version import __version__
+from allukan.cli import data, demo, evaluate, predict, report, train
+from allukan.errors import UserError
+
+app = typer.Typer(
+    name="allukan",
+    help="Fully Kolmogorov-Arnold deep models for medical image segmentation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("report")(report.report)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data", help="Look at datasets, or make one of synthetic ultrasound.")
+
+
+@app.callback(invoke_without_command=True)
+def options(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Fully Kolmogorov-Arnold deep models for medical image segmentation."""
+    if version:
+        typer.echo(f"allukan {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
+    try:
+        app()
+    except UserError as error:
+        _end(str(error), 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}{error.strerror or error}.", 2)
+    except KeyboardInterrupt:
+        _end("interrupted.", 130)
+
+
+def _end(sentence: str, code: int) -> None:
+    typer.echo(f"allukan: {sentence}", err=True)
+    sys.exit(code)

@@ -1,0 +1,41 @@
+"""``allukan predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from allukan.cli.console import console, progress_bar
+
+Option = typer.Option
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN/model.", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
+    out: Annotated[Path, Option(help="Folder for the results; new or empty.", show_default=False)],
+    mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
+    tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
+    probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
+    overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over the image.")] = True,
+    device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
+) -> None:
+    """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done."""
+    from allukan import inference
+
+    predictor = inference.Predictor(model, device, mode, tta)
+    found = inference.find_inputs(inputs)
+    outcome = inference.Outcome()
+    with progress_bar("predicting") as bar:
+        task = bar.add_task("", total=len(found))
+        steps = inference.predict_files(predictor, found, out, save_probabilities=probabilities, save_overlays=overlays)
+        for step in steps:
+            outcome = step
+            bar.advance(task)
+    console.print(f"{len(outcome.done)} of {len(found)} images predicted: {out}", soft_wrap=True)
+    for _, sentence in outcome.failed:
+        typer.echo(f"allukan: {sentence}", err=True)
+    if outcome.failed:
+        raise typer.Exit(2)

@@ -1,0 +1,18 @@
+"""Applying, evaluating and reporting on trained models."""
+
+from allukan.inference.evaluate import Run, evaluate, open_run
+from allukan.inference.predict import Outcome, find_inputs, predict_files
+from allukan.inference.predictor import Prediction, Predictor
+from allukan.inference.reporting import report
+
+__all__ = [
+    "Outcome",
+    "Prediction",
+    "Predictor",
+    "Run",
+    "evaluate",
+    "find_inputs",
+    "open_run",
+    "predict_files",
+    "report",
+]

@@ -1,0 +1,97 @@
+"""Files and folders through a model: the function behind ``allukan predict``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data import IMAGE_SUFFIXES, read_image, write_image
+from allukan.errors import UserError
+from allukan.inference.overlays import draw_contours
+from allukan.inference.predictor import Prediction, Predictor
+from allukan.models import ModelCard
+
+
+@dataclass
+class Outcome:
+    """What became of the inputs: predicted files, and what was wrong with the others (path and sentence)."""
+
+    done: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> dict[Path, Path]:
+    """Every image among files and folders (searched to any depth) → the path, without suffix, of its results.
+
+    Raises ``UserError`` for an input that does not exist, for none at all, and for two that would have the same result.
+    """
+    found: dict[Path, Path] = {}
+    for given in map(Path, inputs):
+        if not given.exists():
+            raise UserError(f"{given} does not exist: give image files or folders of images.")
+        for path in [given] if given.is_file() else _images(given):
+            result = Path(path.stem) if given.is_file() else path.relative_to(given).with_suffix("")
+            if result in found.values() and path not in found:
+                raise UserError(f"{path} and another input would both be written to {result}: predict them into two folders.")
+            found[path] = result
+    if not found:
+        raise UserError(f"no images in {', '.join(map(str, inputs))}: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    return found
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield path
+
+
+def predict_files(
+    predictor: Predictor, inputs: dict[Path, Path], out: Path, *, save_probabilities: bool = False, save_overlays: bool = True
+) -> Iterator[Outcome]:
+    """Predict one input after the other; yields the growing outcome after each, so that a caller can show progress.
+
+    Writes ``out/masks/NAME.png`` in the geometry of the input: 0 and 255 for "binary", 0 and the number of the class for
+    "multiclass", and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
+    ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``).
+    Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
+    outcome = Outcome()
+    for path, name in inputs.items():
+        try:
+            image = read_image([path])
+            prediction = predictor(image)
+        except UserError as error:
+            outcome.failed.append((path, str(error)))
+        else:
+            for file, array in mask_files(prediction.masks, predictor.card, name):
+                write_image(out / "masks" / file, array)
+            if save_overlays:
+                write_image(out / "overlays" / f"{name}.png", draw_contours(image, prediction.masks))
+            if save_probabilities:
+                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction)
+            outcome.done.append(path)
+        yield outcome
+
+
+def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterable[tuple[str, NDArray[np.uint8]]]:
+    """File names and contents in which masks ``(K, H, W)`` are stored; see ``predict_files``."""
+    if card.target == "multilabel":
+        return [(f"{label}/{name}.png", mask * np.uint8(255)) for label, mask in zip(card.classes, masks, strict=True)]
+    if card.target == "binary":
+        return [(f"{name}.png", masks[0] * np.uint8(255))]
+    labels = np.arange(1, len(masks) + 1, dtype=np.uint8).reshape(-1, 1, 1)
+    return [(f"{name}.png", (masks * labels).max(0))]
+
+
+def _save_probabilities(path: Path, prediction: Prediction) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16))
+    os.replace(part, path)

@@ -1,0 +1,93 @@
+"""A trained model as a function from an image to masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from allukan.data import fit_channels, read_image, resize_image
+from allukan.errors import UserError
+from allukan.models import decide, load_model, probabilities
+from allukan.models.layers import resize
+
+MODES = ("resize", "sliding")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image, in its own geometry: ``probabilities`` float32 ``(K', H, W)`` and ``masks`` bool ``(K, H, W)``.
+
+    K' is K, or K + 1 with the background first for "multiclass" models.
+    """
+
+    probabilities: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+
+
+class Predictor:
+    """Applies the model of a folder that a training wrote to images of any size.
+
+    Args:
+        model: the folder, ``RUN/model``.
+        device: "cpu", "cuda", "cuda:1" …, or "auto".
+        mode: "resize" scales the image to the size of the training and the probabilities back; "sliding" moves a window of that
+            size over the image as it is (half overlapping, Gaussian weights; MONAI), for images at the scale of the training.
+        tta: average over the flips of the image (four passes).
+
+    Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
+    """
+
+    def __init__(self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False) -> None:
+        if mode not in MODES:
+            raise UserError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}.")
+        self.device = pick_device(device)
+        self.model, self.card = load_model(model, self.device)
+        self.mode, self.tta = mode, tta
+        self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))
+
+    def __call__(self, image: str | Path | NDArray[np.uint8]) -> Prediction:
+        """Masks and probabilities of a file, or of an array of bytes ``(H, W)`` or ``(H, W, C)``."""
+        array = read_image([Path(image)]) if isinstance(image, str | Path) else np.atleast_3d(image)
+        if array.dtype != np.uint8:
+            raise UserError(f"images are expected as bytes 0 … 255 (uint8), got {array.dtype}.")
+        array = fit_channels(array, self.card.in_channels)
+        scaled = resize_image(array, self.card.size) if self.mode == "resize" else array
+        probability = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
+        probability = resize(probability, array.shape[:2])
+        masks = decide(probability, self.card.target, self.card.threshold)
+        return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Bytes ``(B, C, H, W)`` at the network's own scale → probabilities ``(B, K', H, W)``."""
+        x = (images.to(self.device, torch.float32) / 255 - self._mean) / self._std
+        flips = [(), (2,), (3,), (2, 3)] if self.tta else [()]
+        return torch.stack([self._once(x.flip(f)).flip(f) for f in flips]).mean(0)
+
+    def _once(self, x: Tensor) -> Tensor:
+        if self.mode == "resize":
+            return probabilities(self.model(x), self.card.target)
+        logits = sliding_window_inference(x, self.card.size, 4, self.model, overlap=0.5, mode="gaussian")
+        assert isinstance(logits, Tensor)
+        return probabilities(logits, self.card.target)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is the GPU if there is one. Raises ``UserError`` when it is not there.
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"device {name!r} is not usable on this machine ({first}): try --device cpu.") from None

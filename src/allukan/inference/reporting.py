@@ -1,0 +1,83 @@
+"""What the HTML report shows of a run: curves, scores, overlays and every learned activation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
+from allukan.data import open_dataset, read_image, read_masks
+from allukan.errors import UserError
+from allukan.inference.evaluate import Run
+from allukan.inference.predictor import Predictor
+from allukan.models import ka_layers
+
+
+def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto") -> Path:
+    """One self-contained HTML page on evaluated runs side by side; returns its path.
+
+    Raises ``UserError`` for a run that has not been evaluated yet.
+    """
+    return write_report([describe(run, Predictor(run.folder / "model", device)) for run in runs], out, title)
+
+
+def describe(run: Run, predictor: Predictor) -> RunReport:
+    """Everything the report says about one run."""
+    summary_file = run.folder / "evaluation" / "summary.json"
+    if not summary_file.is_file():
+        raise UserError(f"{run.folder} has not been evaluated yet: run allukan evaluate {run.folder} first.")
+    summary = json.loads(summary_file.read_text())
+    card, splits = predictor.card, run.splits
+    facts = {
+        "model": card.model,
+        "parameters": f"{parameter_count(predictor.model):,}",
+        "input": f"{card.in_channels} × {card.size[0]} × {card.size[1]}",
+        "classes": ", ".join(card.classes),
+        "protocol": f"{splits.protocol}, seed {splits.seed}",
+        "images": f"{len(splits.train)} train, {len(splits.val)} validation, {len(splits.test)} test",
+        "epochs": str(run.config["epochs"]),
+        "allukan": card.version,
+    }
+    return RunReport(
+        name=run.folder.name,
+        history=_history(run.folder / "history.csv"),
+        summary=summary,
+        overlays=_overlays(run, predictor, summary["data"]),
+        activations=_activations(predictor),
+        facts=facts,
+    )
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
+    """The worst, the median and the best case by Dice, averaged over classes."""
+    scores: dict[str, list[float]] = {}
+    with (run.folder / "evaluation" / "cases.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            scores.setdefault(row["id"], []).append(float(row["dice"]))
+    ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
+    dataset = open_dataset(data)
+    chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+    overlays = []
+    for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
+        image = read_image(case.images)
+        masks, truth = predictor(image).masks, read_masks(case, dataset).astype(bool)
+        shown = image[..., 0] if image.shape[2] < 3 else image[..., :3]
+        overlays.append(Overlay(case.id, title, shown, truth, masks, float(np.mean(scores[case.id]))))
+    return overlays
+
+
+def _activations(predictor: Predictor) -> list[Activation]:
+    curves = []
+    for name, layer in ka_layers(predictor.model).items():
+        t, values = layer.activation_curves()
+        curves.append(Activation(name, t.cpu().numpy(), values.cpu().numpy()))
+    return curves

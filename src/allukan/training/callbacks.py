@@ -1,0 +1,85 @@
+"""What a training leaves behind: the best model, and one row of figures an epoch."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from allukan.models import save_model
+from allukan.training.module import SegmentationModule
+
+_log = logging.getLogger("allukan")
+
+
+class KeepBest(pl.Callback):
+    """Writes ``folder`` whenever ``monitor`` is the highest so far; what was best survives a resume."""
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        self.folder, self.monitor = folder, monitor
+        self.score, self.epoch = -math.inf, -1
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare, and save on the first rank."""
+        assert isinstance(pl_module, SegmentationModule)
+        score = float(trainer.callback_metrics[self.monitor])
+        if score <= self.score:
+            return
+        self.score, self.epoch = score, trainer.current_epoch
+        if trainer.is_global_zero:
+            save_model(self.folder, pl_module.network, pl_module.card)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into ``last.ckpt``."""
+        return {"score": self.score, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from ``last.ckpt``."""
+        self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+
+
+class History(pl.Callback):
+    """``history.csv``: epoch, lr, train_loss, the validation scores and seconds; rewritten whole after every epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        self._started = self._lr = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock and notes the learning rate."""
+        self._started, self._lr = time.perf_counter(), float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Adds the row of the epoch, validation included."""
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(("train_", "val_"))}
+        seconds = time.perf_counter() - self._started
+        self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._lr, **figures, "seconds": round(seconds, 3)})
+        if trainer.is_global_zero:
+            self._write()
+            loss, dice, iou = (figures[name] for name in ("train_loss", "val_dice", "val_iou"))
+            last = trainer.max_epochs
+            epoch = trainer.current_epoch + 1
+            _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  val Dice {dice:.4f}  val IoU {iou:.4f}  {seconds:.1f} s")
+
+    def _write(self) -> None:
+        part = self.path.with_suffix(".part")
+        with part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[-1]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(part, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into ``last.ckpt``."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from ``last.ckpt``."""
+        self.rows = list(state_dict["rows"])

@@ -1,0 +1,151 @@
+"""Every option of a training in one frozen dataclass: from the command line, from YAML, and back to ``RUN/config.yaml``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from allukan.errors import UserError
+
+PROTOCOLS = ("clean", "ukan")
+MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
+_LEARNING_RATES = {"clean": 1e-3, "ukan": 1e-4}
+_SMALLEST = 32  # pixels: the deepest feature map is 1/32 of the input
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training does; every field is an option of ``allukan train`` or a key of its YAML file.
+
+    Attributes:
+        data: dataset folder.
+        out: run folder.
+        model: a name of ``allukan.models.MODELS``.
+        size: ``(H, W)`` in pixels at which the network works; one number means a square.
+        epochs: passes over the training images.
+        batch_size: images a step and device.
+        protocol: "clean" (train / validation / test, grouped) or "ukan" (80/20, as in the literature).
+        seed: of the split, the initial weights, the order and the augmentation.
+        lr: initial learning rate of Adam, cosine to 1e-5; None is the protocol's, 1e-3 (clean) or 1e-4 (ukan).
+        weight_decay: L2 penalty on λ; not on splines, norms and biases.
+        groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
+        precision: "auto", "32-true", "bf16-mixed" or "16-mixed".
+        accelerator: "auto", "cpu", "cuda" …, as Lightning names them.
+        devices: how many, or "auto".
+        compile: run the network through ``torch.compile``.
+        options: options of the model: ``norm``, ``spline: {sharing: …, grid_size: …}``.
+    """
+
+    data: str
+    out: str
+    model: str = "allukan-base"
+    size: tuple[int, int] = (256, 256)
+    epochs: int = 400
+    batch_size: int = 8
+    protocol: str = "clean"
+    seed: int = 0
+    lr: float | None = None
+    weight_decay: float = 1e-4
+    groups: str | None = None
+    precision: str = "auto"
+    accelerator: str = "auto"
+    devices: str = "auto"
+    compile: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", parse_size(self.size))
+        object.__setattr__(self, "devices", str(self.devices))
+        _number("epochs", self.epochs, int, 1)
+        _number("batch_size", self.batch_size, int, 1)
+        _number("seed", self.seed, int, 0)
+        _number("weight_decay", self.weight_decay, (int, float), 0)
+        if self.protocol not in PROTOCOLS:
+            raise UserError(f"unknown protocol {self.protocol!r}: choose one of {', '.join(PROTOCOLS)}.")
+        if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
+            raise UserError(f"unknown precision {self.precision!r}: choose auto, 32-true, bf16-mixed or 16-mixed.")
+        if self.lr is None:
+            object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
+        _number("lr", self.lr, (int, float), 0)
+
+    def save(self, path: Path) -> None:
+        """Write every option in force as YAML."""
+        path.write_text(yaml.safe_dump(asdict(self) | {"size": list(self.size)}, sort_keys=False))
+
+
+def load_config(path: str | Path | None, given: Mapping[str, Any]) -> TrainConfig:
+    """Options of a YAML file, if any, overridden by those ``given``.
+
+    Raises ``UserError`` for a missing or malformed file, an unknown key and a value that is not usable.
+    """
+    raw = merge(read_yaml(path) if path else {}, given)
+    _known(raw, [f.name for f in fields(TrainConfig)], "option")
+    for name in ("data", "out"):
+        if not raw.get(name):
+            raise UserError("no dataset folder is given." if name == "data" else "no run folder is given: add --out RUN.")
+    return TrainConfig(**raw)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings as one; where both have a value ``above`` wins, mappings within are merged in turn.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
+    {'a': {'b': 3, 'c': 2}}
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; ``UserError`` when it is not there or not one."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} must hold 'option: value' lines, got {type(raw).__name__}.")
+    return raw
+
+
+def parse_size(value: Any) -> tuple[int, int]:
+    """``256``, ``"256"``, ``"192x256"`` (height × width) or a pair → ``(H, W)``; ``UserError`` when not usable.
+
+    >>> parse_size("192x256")
+    (192, 256)
+    """
+    parts = str(value).lower().split("x") if isinstance(value, str | int) else list(value)
+    try:
+        numbers = [int(p) for p in parts]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in (1, 2):
+        raise UserError(f"size {value!r} is not usable: give pixels such as 256, or height x width such as 192x256.")
+    if min(numbers) < _SMALLEST:
+        raise UserError(f"size {value!r} is not usable: the network halves it five times, so give at least {_SMALLEST} pixels.")
+    return numbers[0], numbers[-1]
+
+
+def _number(name: str, value: Any, kind: type | tuple[type, ...], least: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not float(value) >= least:  # type: ignore[arg-type]
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"option {name} must be {what} of at least {least}, got {value!r}.")
+
+
+def _known(given: Any, names: list[str], what: str) -> None:
+    if not isinstance(given, Mapping):
+        raise UserError(f"{what}s must be 'name: value' pairs, got {given!r}.")
+    for key in given:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}."
+            raise UserError(f"unknown {what} {key!r}: {hint}")

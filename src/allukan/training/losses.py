@@ -1,0 +1,47 @@
+"""Loss of the three kinds of targets, and the overlap that validation scores come from."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceLoss
+from torch import Tensor, nn
+
+
+class SegmentationLoss(nn.Module):
+    """0.5 · cross-entropy + soft Dice, averaged over images and classes (U-KAN's BCEDiceLoss, arXiv 2406.02918).
+
+    "binary" and "multilabel" use a sigmoid a class, "multiclass" a softmax over background and classes; the background has no
+    Dice of its own.
+
+    >>> logits, masks = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
+    >>> round(float(SegmentationLoss("binary")(logits, masks)), 3)  # 0.5 log 2 + (1 - 2·8/24)
+    0.68
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.softmax = target == "multiclass"
+        self.dice = DiceLoss(sigmoid=not self.softmax, smooth_nr=1e-5, smooth_dr=1e-5)
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Logits ``(B, K or K + 1, *S)`` and masks ``(B, K, *S)`` of 0 and 1 → a scalar, in float32 at least."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        masks = masks.to(logits.dtype)
+        if self.softmax:
+            return 0.5 * F.cross_entropy(logits, class_index(masks)) + self.dice(logits.softmax(1)[:, 1:], masks)
+        return 0.5 * F.binary_cross_entropy_with_logits(logits, masks) + self.dice(logits, masks)
+
+
+def class_index(masks: Tensor) -> Tensor:
+    """``(B, K, *S)`` of 0 and 1, at most one 1 a pixel → ``(B, *S)`` with 0 for background, class k as k + 1.
+
+    >>> class_index(torch.eye(2).view(1, 2, 2))
+    tensor([[1, 2]])
+    """
+    return torch.where(masks.any(1), masks.argmax(1) + 1, 0)
+
+
+def overlap(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union in pixels, each ``(B, K)``, of boolean masks ``(B, K, *S)``."""
+    return (prediction & truth).flatten(2).sum(-1), (prediction | truth).flatten(2).sum(-1)

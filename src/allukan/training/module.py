@@ -1,0 +1,91 @@
+"""The Lightning module: forward, loss, optimiser, validation scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from allukan.models import ModelCard, decide, probabilities
+from allukan.training.batches import Batch, augment
+from allukan.training.losses import SegmentationLoss, overlap
+
+_SCORES = ("loss", "dice", "iou", "iou_pooled")
+
+
+class SegmentationModule(pl.LightningModule):
+    """Trains ``network`` on batches of bytes, normalised here, on the device.
+
+    Logs ``train_loss`` and, an epoch, ``val_loss``, ``val_dice`` and ``val_iou`` (means over images and classes; 1 where
+    prediction and truth are both empty) and ``val_iou_pooled`` (intersection over union of each batch, U-KAN's figure).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, card: ModelCard, lr: float, weight_decay: float, compile: bool = False) -> None:
+        super().__init__()
+        self.network, self.card = network, card
+        self.lr, self.weight_decay = lr, weight_decay
+        self.loss = SegmentationLoss(card.target)
+        if compile:
+            network.compile()
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, *[1] * card.spatial_dims)
+            self.register_buffer(name, values, persistent=False)
+        self._sums: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bytes ``(B, C, *S)`` → logits ``(B, K', *S)``."""
+        return self.network((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Loss of one augmented batch."""
+        images, masks, seed = batch
+        images, masks = augment(images, masks, seed) if seed is not None else (images, masks)
+        loss = self.loss(self(images), masks)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images), sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Sums over images of every score, and their number, gathered on the device without a synchronisation a step."""
+        self._sums = torch.zeros(len(_SCORES) + 1, device=self.device)
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Adds the scores of one batch."""
+        assert self._sums is not None
+        logits, truth = self(batch.images), batch.masks.bool()
+        both, either = overlap(decide(probabilities(logits, self.card.target), self.card.target, self.card.threshold), truth)
+        iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
+        pooled = (both.sum(0) + 1e-5) / (either.sum(0) + 1e-5)
+        scores = (self.loss(logits, batch.masks), (2 * iou / (1 + iou)).mean(), iou.mean(), pooled.mean())
+        count = len(truth)
+        self._sums += torch.stack([*scores, iou.new_ones(())]).to(self._sums.dtype) * count
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over all images of all ranks."""
+        sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        assert isinstance(sums, Tensor)
+        for name, value in zip(_SCORES, sums[:-1] / sums[-1], strict=True):
+            self.log(f"val_{name}", value.float(), prog_bar=name == "dice", rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        """Adam; λ decays, splines, norms and biases do not; cosine to 1e-5 over the epochs."""
+        decayed, kept = split_parameters(self.network)
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        optimizer = torch.optim.Adam(groups, lr=self.lr)
+        floor = min(1e-5, self.lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1, eta_min=floor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that weight decay pulls to zero (weights of linear maps), and the others."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        linear = name.rpartition(".")[2] == "weight" and parameter.ndim > 1
+        (decayed if linear else kept).append(parameter)
+    return decayed, kept

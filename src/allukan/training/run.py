@@ -1,0 +1,186 @@
+"""One training, from a configuration to ``RUN/``: the function behind ``allukan train``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
+from allukan.errors import UserError
+from allukan.models import ModelCard
+from allukan.training.batches import BatchOrder, Bytes, batches
+from allukan.training.callbacks import History, KeepBest
+from allukan.training.config import TrainConfig
+from allukan.training.module import SegmentationModule
+
+_log = logging.getLogger("allukan")
+_MONITOR = {"clean": "val_iou", "ukan": "val_iou_pooled"}
+
+
+def train(config: TrainConfig, resume: bool = False) -> Path:
+    """Train as ``config`` says and return the run folder.
+
+    Writes ``config.yaml``, ``splits.json``, ``history.csv``, ``last.ckpt``, TensorBoard events and ``model/``, the best epoch on
+    validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped.
+
+    Raises:
+        UserError: the data, the options or the machine do not allow it, or the run folder is in use.
+    """
+    with warnings.catch_warnings():
+        _quieten()
+        return _train(config, resume)
+
+
+def _train(config: TrainConfig, resume: bool) -> Path:
+    run = Path(config.out)
+    trainer = _trainer(config, run)
+    if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
+    dataset = open_dataset(config.data)
+    splits = _splits(config, dataset, run, resume)
+    channels = count_channels(dataset)
+    pl.seed_everything(config.seed, verbose=False)
+    card = _card(config, dataset, channels)
+    network = _build(card)
+    train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
+    val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
+    card = _normalised(card, train_set)
+    if trainer.is_global_zero:
+        run.mkdir(parents=True, exist_ok=True)
+        config.save(run / "config.yaml")
+        splits.save(run / "splits.json")
+    module = SegmentationModule(network, card, config.lr or 0.0, config.weight_decay, config.compile)
+    _fit(trainer, module, train_set, val_set, config, resume)
+    return run
+
+
+def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> Splits:
+    if resume:
+        splits = Splits.load(run / "splits.json")
+        splits.matches(dataset)
+        return splits
+    return make_splits(dataset, config.protocol, config.seed, load_groups(dataset, config.groups))
+
+
+def _quieten() -> None:
+    """Lightning's banners and hints about choices that are made here on purpose."""
+    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern in ("does not have many workers", "GPU available but not used", "exists and is not empty", "is deprecated"):
+        warnings.filterwarnings("ignore", f".*{pattern}.*")
+
+
+def _trainer(config: TrainConfig, run: Path) -> pl.Trainer:
+    monitor = _MONITOR[config.protocol]
+    checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
+    callbacks: list[pl.Callback] = [KeepBest(run / "model", monitor), History(run / "history.csv"), checkpoint]
+    if sys.stderr.isatty():
+        callbacks.append(TQDMProgressBar())
+    try:
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices if config.devices == "auto" or not config.devices.isdigit() else int(config.devices),
+            precision=_precision(config),  # type: ignore[arg-type]
+            max_epochs=config.epochs,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(run, name="", version="tensorboard"),
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            log_every_n_steps=1_000_000_000,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"accelerator {config.accelerator!r} with devices {config.devices!r} is not usable on this machine "
+            f"({' '.join(str(error).split())}): try --accelerator cpu --devices 1."
+        ) from None
+
+
+def _precision(config: TrainConfig) -> str:
+    """What "auto" means here: bf16 on a GPU that has it, float32 elsewhere."""
+    if config.precision != "auto":
+        return config.precision
+    cuda = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _card(config: TrainConfig, dataset: Dataset, channels: int) -> ModelCard:
+    return ModelCard(
+        model=config.model,
+        in_channels=channels,
+        classes=dataset.classes,
+        target=dataset.target,
+        size=config.size,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+        options=config.options,
+    )
+
+
+def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
+    """With the mean and spread of every channel over the training images."""
+    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in train_set.images.unbind(1)]).double()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = share @ levels
+    std = (share @ levels.square() - mean.square()).clamp(min=1e-6).sqrt()
+    return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
+
+
+def _build(card: ModelCard) -> torch.nn.Module:
+    try:
+        return card.build()
+    except (ValueError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"options {card.options} do not fit {card.model!r}: {error}.") from None
+
+
+def _fit(
+    trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, config: TrainConfig, resume: bool
+) -> None:
+    loaders = []
+    for data in (train_set, val_set):
+        ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
+        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **ranks)
+        loaders.append(batches(Bytes(data).to(trainer.strategy.root_device), order))
+    last = Path(config.out) / "last.ckpt"
+    resume = resume and last.is_file()  # a run that stopped in its first epoch starts again
+    if resume:
+        _check_checkpoint(last, module)
+    try:
+        trainer.fit(module, loaders[0], loaders[1], ckpt_path=last if resume else None, weights_only=True)
+    except OSError as error:
+        where = error.filename or config.out
+        raise UserError(f"{where} cannot be written ({error.strerror or error}): free space or mend it, then --resume.") from None
+    except torch.OutOfMemoryError:
+        raise UserError(f"the device has too little memory for batches of {config.batch_size}: lower --batch-size.") from None
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        _log.warning(f"interrupted after epoch {trainer.current_epoch}: go on with --out {config.out} --resume.")
+        raise KeyboardInterrupt from None
+
+
+def _check_checkpoint(path: Path, module: SegmentationModule) -> None:
+    """``UserError`` unless ``last.ckpt`` is readable and of the architecture that ``config.yaml`` names."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except Exception as error:
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}): start the run anew.") from None
+    have = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    want = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise UserError(
+                f"{path} is a checkpoint of another architecture than {module.card.model!r}: {name} has shape "
+                f"{have.get(name, 'none')} there and {want.get(name, 'none')} here."
+            )

@@ -1,0 +1,134 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+FAST = ["--model", "allukan-tiny", "--size", "32", "--epochs", "1", "--accelerator", "cpu", "--devices", "1"]
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['allukan', '--help']\ntry:\n import allukan.cli.main as m; m.main()\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'monai', 'numpy', 'matplotlib', 'pytorch_lightning', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)\n"
+    code += "assert not heavy, heavy"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+    assert time.perf_counter() - start < 10  # only a hang fails here; the speed itself is measured in benchmarks
+
+
+def test_version_and_no_arguments(shell):
+    assert "allukan 0." in shell("--version").out
+    assert "Usage" in shell().out
+
+
+def test_training_leaves_everything_that_it_promises(trained):
+    files = {"config.yaml", "splits.json", "history.csv", "last.ckpt", "model", "tensorboard"}
+    assert files <= {p.name for p in trained.iterdir()}
+    assert {p.name for p in (trained / "model").iterdir()} == {"config.json", "model.safetensors"}
+    with (trained / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert {"train_loss", "val_loss", "val_dice", "val_iou", "val_iou_pooled", "lr", "seconds"} <= rows[0].keys()
+    assert yaml.safe_load((trained / "config.yaml").read_text())["weight_decay"] == 1e-4
+    assert list((trained / "tensorboard").glob("events*"))
+
+
+def test_train_from_the_shell_with_yaml(shell, phantoms, tmp_path):
+    (tmp_path / "c.yaml").write_text("model: convtwin-tiny\nsize: 32\nepochs: 3\naccelerator: cpu\n")
+    done = shell("train", phantoms, "--out", tmp_path / "run", "--config", tmp_path / "c.yaml", "--epochs", 1, "--devices", 1)
+    assert done.code == 0, done
+    assert "allukan evaluate" in done.out
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"] == "convtwin-tiny"
+
+
+def test_spline_options_reach_the_model(shell, phantoms, tmp_path):
+    options = ["--sharing", "2", "--input-grad", "free", "--set", "options.spline.grid_size=7", "--set", "options.norm=group"]
+    assert shell("train", phantoms, "--out", tmp_path / "run", *FAST, *options).code == 0
+    from allukan import load_model
+
+    model, card = load_model(tmp_path / "run/model")
+    assert card.options == {"norm": "group", "spline": {"sharing": 2, "input_grad": "free", "grid_size": 7}}
+    assert model.encoder[0][1][0].coef.shape == (2, 10)
+
+
+def test_evaluate_writes_cases_and_summary(shell, trained, tmp_path):
+    done = shell("evaluate", trained, "--out", tmp_path / "e", "--device", "cpu")
+    assert done.code == 0, done
+    with (tmp_path / "e/cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["id"] for row in rows) == sorted(json.loads((trained / "splits.json").read_text())["test"])
+    assert {"iou", "dice", "hd95", "surface_dice", "status", "class"} <= rows[0].keys()
+    summary = json.loads((tmp_path / "e/summary.json").read_text())
+    assert (summary["subset"], summary["distance_unit"]) == ("test", "pixel")
+
+
+def test_evaluate_on_other_data_in_millimetres(shell, trained, phantoms, tmp_path):
+    done = shell("evaluate", trained, "--data", phantoms, "--spacing-mm", "0.5,0.5", "--out", tmp_path, "--device", "cpu")
+    assert done.code == 0, done
+    assert len((tmp_path / "cases.csv").read_text().splitlines()) == 25
+    assert json.loads((tmp_path / "summary.json").read_text())["distance_unit"] == "mm"
+
+
+def test_the_ukan_protocol_reports_its_pooled_figures(shell, phantoms, tmp_path):
+    run = tmp_path / "run"
+    assert shell("train", phantoms, "--out", run, *FAST, "--protocol", "ukan").code == 0
+    splits = json.loads((run / "splits.json").read_text())
+    assert splits["val"] == splits["test"]
+    assert shell("evaluate", run, "--device", "cpu").code == 0
+    figures = json.loads((run / "evaluation/summary.json").read_text())["ukan"]
+    with (run / "history.csv").open() as file:
+        assert figures["iou_pooled"] == pytest.approx(float(next(csv.DictReader(file))["val_iou_pooled"]), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["resize", "sliding"])
+def test_predict_keeps_the_geometry_and_reports_what_it_cannot_read(shell, trained, phantoms, tmp_path, mode):
+    inputs = tmp_path / "in"
+    (inputs / "deep").mkdir(parents=True)
+    first = sorted((phantoms / "images").iterdir())[0]
+    Image.open(first).resize((71, 53)).save(inputs / "deep" / "odd.png")
+    Image.open(first).convert("RGBA").save(inputs / "alpha.png")
+    (inputs / "text.png").write_text("not an image")
+    out = tmp_path / "out"
+    options = ["--probabilities", "--tta", "--mode", mode, "--device", "cpu"]
+    done = shell("predict", trained / "model", inputs, "--out", out, *options)
+    assert done.code == 2
+    assert "text.png" in done.err
+    assert "2 of 3" in done.out
+    mask = np.asarray(Image.open(out / "masks/deep/odd.png"))
+    assert mask.shape == (53, 71)
+    assert set(np.unique(mask)) <= {0, 255}
+    probabilities = np.load(out / "probabilities/deep/odd.npz")["probabilities"]
+    assert np.array_equal(probabilities[0] > 0.5, mask > 0)
+    assert Image.open(out / "overlays/alpha.png").mode == "RGB"
+
+
+def test_report_on_two_runs_is_one_file(shell, trained, tmp_path):
+    run = tmp_path / "copy"
+    shutil.copytree(trained, run)
+    assert "has not been evaluated" in shell("report", run, "--out", tmp_path / "r.html").sentence
+    assert shell("evaluate", run, "--device", "cpu").code == 0
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    assert shell("report", run, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
+    page = (tmp_path / "r.html").read_text()
+    HTMLParser().feed(page)
+    assert "copy" in page
+    assert "other" in page
+    assert "encoder.0.0.0" in page
+
+
+@pytest.mark.slow
+def test_demo_from_start_to_report(shell, tmp_path):
+    done = shell("demo", "--out", tmp_path / "d", "--epochs", 1, "--count", 40, "--size", 32)
+    assert done.code == 0, done
+    assert (tmp_path / "d/report.html").is_file()
+    assert "is not empty" in shell("demo", "--out", tmp_path / "d").sentence

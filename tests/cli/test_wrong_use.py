@@ -1,0 +1,219 @@
+"""Every wrong use ends in one clear sentence, exit code 2, and nothing written."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+TRAIN = ["--model", "allukan-tiny", "--size", "32", "--epochs", "1", "--accelerator", "cpu", "--devices", "1"]
+
+
+@pytest.fixture
+def dataset(phantoms, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(phantoms, tmp_path / "data")
+
+
+def first(dataset, folder="images"):
+    return sorted((dataset / folder).iterdir())[0]
+
+
+def no_masks(d):
+    shutil.rmtree(d / "masks")
+    return "mask"
+
+
+def empty(d):
+    shutil.rmtree(d)
+    d.mkdir()
+    return str(d)
+
+
+def missing(d):
+    shutil.rmtree(d)
+    return "does not exist"
+
+
+def mask_without_image(d):
+    path = first(d)
+    path.unlink()
+    return path.stem
+
+
+def image_without_mask(d):
+    path = first(d, "masks/0")
+    path.unlink()
+    return path.stem
+
+
+def sizes_differ(d):
+    path = first(d, "masks/0")
+    Image.open(path).resize((20, 20)).save(path)
+    return path.name
+
+
+def not_binary(d):
+    path = first(d, "masks/0")
+    Image.fromarray(np.arange(48 * 48, dtype=np.uint8).reshape(48, 48)).save(path)
+    return path.name
+
+
+def truncated(d):
+    path = first(d)
+    path.write_bytes(path.read_bytes()[:200])
+    return path.name
+
+
+def text_named_png(d):
+    path = first(d)
+    path.write_text("hello")
+    return path.name
+
+
+def nan_in_the_image(d):
+    path = first(d)
+    path.unlink()
+    values = np.zeros((48, 48), np.float32)
+    values[3, 4] = np.nan
+    tifffile.imwrite(path.with_suffix(".tif"), values)
+    return path.stem
+
+
+def one_image_only(d):
+    for path in sorted((d / "images").iterdir())[1:]:
+        path.unlink()
+        (d / "masks/0" / f"{path.stem}.png").unlink()
+    return "1"
+
+
+SPOILERS = [
+    missing,
+    empty,
+    no_masks,
+    mask_without_image,
+    image_without_mask,
+    sizes_differ,
+    not_binary,
+    truncated,
+    text_named_png,
+    nan_in_the_image,
+    one_image_only,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda f: f.__name__)
+def test_spoiled_data(shell, dataset, tmp_path, spoil):
+    word = spoil(dataset)
+    assert word in shell("train", dataset, "--out", tmp_path / "run", *TRAIN).sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--size", "20"], "size '20'"),
+        (["--size", "large"], "size 'large'"),
+        (["--model", "alukan-tiny"], "did you mean 'allukan-tiny'"),
+        (["--protocol", "fair"], "protocol 'fair'"),
+        (["--precision", "fp4"], "precision 'fp4'"),
+        (["--sharing", "most"], "sharing 'most'"),
+        (["--input-grad", "none"], "input_grad 'none'"),
+        (["--set", "options.spline.grid=3"], "grid"),
+        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--set", "epochs"], "NAME=VALUE"),
+        (["--groups", "nowhere.csv"], "nowhere.csv"),
+        (["--accelerator", "cuda"], "accelerator 'cuda'"),
+        (["--accelerator", "abacus"], "accelerator 'abacus'"),
+        (["--devices", "none"], "devices 'none'"),
+        (["--lr", "-1"], "lr"),
+    ],
+)
+def test_options_that_do_not_exist(shell, phantoms, tmp_path, options, word):
+    if "cuda" in options:
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("this machine has the device")
+    assert word in shell("train", phantoms, "--out", tmp_path / "run", *TRAIN, *options).sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_exists_is_not_touched(shell, phantoms, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "exists already" in shell("train", phantoms, "--out", tmp_path, *TRAIN).sentence
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_train_without_out_or_data(shell, phantoms):
+    assert "--out" in shell("train", phantoms).sentence
+    assert "--out" in shell("train", "--resume").sentence
+    assert "dataset" in shell("train", "--out", "nowhere").sentence
+
+
+def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
+    assert "cannot be resumed" in shell("train", "--resume", "--out", tmp_path / "none").sentence
+    assert "keeps its options" in shell("train", "--resume", "--out", trained, "--epochs", 9).sentence
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("allukan-tiny", "allukan-small"))
+    assert "another architecture" in shell("train", "--resume", "--out", run).sentence
+    (run / "last.ckpt").write_bytes(b"garbage")
+    assert "not a readable checkpoint" in shell("train", "--resume", "--out", run).sentence
+
+
+def test_model_folders_that_are_none(shell, trained, phantoms, tmp_path):
+    predict = ["predict", tmp_path / "model", phantoms / "images", "--out", tmp_path / "out"]
+    assert "no trained model" in shell(*predict).sentence
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    card = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(card | {"model": "allukan-small"}))
+    assert "does not fit" in shell(*predict).sentence
+    (model / "config.json").write_text(json.dumps(card | {"model": "resnet"}))
+    assert "resnet" in shell(*predict).sentence
+    (model / "config.json").write_text("{")
+    assert "config.json" in shell(*predict).sentence
+    (model / "config.json").write_text(json.dumps(card))
+    (model / "model.safetensors").write_bytes(b"garbage")
+    assert "model.safetensors" in shell(*predict).sentence
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_wrong_inputs(shell, trained, phantoms, tmp_path):
+    model = trained / "model"
+    assert "nowhere.png" in shell("predict", model, "nowhere.png", "--out", tmp_path / "o").sentence
+    (tmp_path / "empty").mkdir()
+    assert "no images" in shell("predict", model, tmp_path / "empty", "--out", tmp_path / "o").sentence
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine.txt").write_text("mine")
+    assert "not empty" in shell("predict", model, phantoms / "images", "--out", tmp_path / "full").sentence
+    assert "mode 'wide'" in shell("predict", model, phantoms / "images", "--out", tmp_path / "o", "--mode", "wide").sentence
+    assert "device 'tpu9'" in shell("predict", model, phantoms / "images", "--out", tmp_path / "o", "--device", "tpu9").sentence
+
+
+def test_evaluate_wrong_inputs(shell, trained, phantoms, tmp_path):
+    assert "not a finished run" in shell("evaluate", phantoms).sentence
+    assert "subset 'best'" in shell("evaluate", trained, "--subset", "best", "--out", tmp_path).sentence
+    assert "spacing_mm" in shell("evaluate", trained, "--spacing-mm", "thick", "--out", tmp_path).sentence
+
+
+def test_out_of_disk_is_told_in_one_sentence(phantoms, tmp_path):
+    """A limit on the size of files stands for a full disk: the write of the checkpoint fails."""
+    code = f"import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = {['allukan', 'train', str(phantoms), '--out', str(tmp_path / 'run'), *TRAIN]!r}\n"
+    code += "from allukan.cli.main import main; main()"
+    limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "cannot be written" in done.stderr.strip().splitlines()[-1]

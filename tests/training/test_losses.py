@@ -1,0 +1,46 @@
+import pytest
+import torch
+from sklearn.metrics import f1_score, jaccard_score
+
+from allukan.models import decide, probabilities
+from allukan.training.losses import SegmentationLoss, class_index, overlap
+
+
+def test_binary_loss_is_ukans():
+    """0.5 BCE + 1 - mean over images of (2 |p m| + s)/(|p| + |m| + s), written out."""
+    logits, masks = torch.randn(3, 1, 8, 6, dtype=torch.float64), torch.rand(3, 1, 8, 6, dtype=torch.float64).round()
+    p = logits.sigmoid()
+    bce = -(masks * p.log() + (1 - masks) * (1 - p).log()).mean()
+    dice = (2 * (p * masks).sum((1, 2, 3)) + 1e-5) / (p.sum((1, 2, 3)) + masks.sum((1, 2, 3)) + 1e-5)
+    torch.testing.assert_close(SegmentationLoss("binary")(logits, masks), 0.5 * bce + 1 - dice.mean())
+
+
+@pytest.mark.parametrize(("target", "channels"), [("binary", 1), ("multilabel", 3), ("multiclass", 4)])
+def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much(target, channels):
+    classes = channels - (target == "multiclass")
+    labels = torch.randint(0, classes + 1, (2, 16, 16))
+    masks = torch.stack([labels == k + 1 for k in range(classes)], 1)
+    logits = torch.cat([~masks.any(1, keepdim=True), masks], 1)[:, -channels:] * 40.0 - 20
+    loss = SegmentationLoss(target)
+    assert loss(logits, masks) < 1e-3
+    assert loss(-logits, masks) > 1
+    assert torch.equal(decide(probabilities(logits, target), target), masks)
+
+
+def test_half_precision_logits_are_computed_in_float32():
+    logits = torch.randn(2, 1, 64, 64, dtype=torch.bfloat16)
+    assert SegmentationLoss("binary")(logits, logits > 0).dtype is torch.float32
+
+
+def test_class_index_puts_the_background_first():
+    masks = torch.zeros(1, 2, 1, 3, dtype=torch.uint8)
+    masks[0, 0, 0, 1] = masks[0, 1, 0, 2] = 1
+    assert class_index(masks).tolist() == [[[0, 1, 2]]]
+
+
+def test_overlap_agrees_with_scikit_learn():
+    a, b = torch.rand(1, 1, 9, 7) > 0.5, torch.rand(1, 1, 9, 7) > 0.5
+    both, either = overlap(a, b)
+    iou = float(both / either)
+    assert iou == pytest.approx(jaccard_score(b.flatten(), a.flatten()))
+    assert 2 * iou / (1 + iou) == pytest.approx(f1_score(b.flatten(), a.flatten()))
