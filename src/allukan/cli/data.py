@@ -1,0 +1,48 @@
+"""``allukan data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from allukan.cli.console import console
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)]) -> None:
+    """Say what a dataset holds and what is wrong with it. Exit code 1 when a training would fail."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from allukan.data import check_dataset
+
+    result = check_dataset(folder)
+    facts = Table(show_header=False, box=None)
+    for name, value in result.facts.items():
+        facts.add_row(escape(name), escape(value))
+    console.print(facts)
+    for finding in sorted(result.findings, key=lambda f: not f.fatal):
+        mark = "[red]problem[/]" if finding.fatal else "[yellow]note[/]"
+        console.print(f"{mark}  {escape(finding.where)}: {escape(finding.what)}", soft_wrap=True)
+    fatal = sum(finding.fatal for finding in result.findings)
+    console.print("Ready to train." if result.trainable else f"{fatal} problems: mend them before training.")
+    if not result.trainable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to make; new or empty.", show_default=False)],
+    count: Annotated[int, typer.Option(help="Images.")] = 200,
+    size: Annotated[int, typer.Option(help="Pixels of their sides.")] = 128,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+) -> None:
+    """Make synthetic ultrasound images with lesions and their masks."""
+    from allukan.data import write_phantoms
+
+    dataset = write_phantoms(folder, count, size, seed)
+    console.print(f"{len(dataset.cases)} images written to {folder}", soft_wrap=True)

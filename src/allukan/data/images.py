@@ -1,0 +1,190 @@
+"""Reading images and masks of any usual kind into bytes, and writing PNG."""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from allukan.data.dataset import Case, Dataset
+from allukan.errors import UserError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+_PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there are more than 256 levels
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, UnidentifiedImageError, tifffile.TiffFileError)
+
+
+def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """One or more files as bytes ``(H, W, C)``, their channels stacked; grey has one channel, colour three (RGB).
+
+    Alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied. More than 8 bits are scaled per file
+    between the 0.5 and 99.5 percentile. Raises ``UserError`` for a file that is no readable image, for NaN or infinity, and for
+    files of different sizes.
+    """
+    parts = [_one_image(path) for path in paths]
+    for path, part in zip(paths[1:], parts[1:], strict=True):
+        if part.shape[:2] != parts[0].shape[:2]:
+            raise UserError(f"{path} is {_size(part)} pixels but {paths[0]} is {_size(parts[0])}: channels must agree in size.")
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def _one_image(path: Path) -> NDArray[np.uint8]:
+    raw, palette_to_rgb = _decode(path)
+    array = palette_to_rgb if palette_to_rgb is not None else raw
+    array = array[..., None] if array.ndim == 2 else array
+    if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
+        raise UserError(f"{path} has shape {array.shape}: expected is one grey or colour image (height, width[, channels]).")
+    array = array[..., :1] if array.shape[2] == 2 else array[..., :3]
+    return array if array.dtype == np.uint8 else _to_bytes(array, path)
+
+
+def _decode(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """The stored values, and RGB where they are indices into a palette or CMYK."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if path.suffix.lower() in (".tif", ".tiff"):
+                return _decode_tiff(path)
+            with Image.open(path) as opened:
+                opened.load()
+                image = ImageOps.exif_transpose(opened)
+                if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+                    return np.asarray(image), np.asarray(image.convert("RGB"))
+                return np.asarray(image), None
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({' '.join(str(error).split())}): replace or remove it.") from None
+
+
+def _decode_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        array = np.asarray(page.asarray())
+        colours = getattr(page, "colormap", None)
+        if array.ndim == 3 and getattr(page, "planarconfig", 1) == 2:
+            array = np.moveaxis(array, 0, -1)
+        return array, None if colours is None else (np.moveaxis(colours[:, array], 0, -1) >> 8).astype(np.uint8)
+
+
+def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
+    if array.dtype == bool:
+        return (array * np.uint8(255)).astype(np.uint8)
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds NaN or infinite values: repair or remove it.")
+    low, high = np.percentile(values, _PERCENTILES)
+    if high <= low:
+        low, high = values.min(), max(values.max(), values.min() + 1)
+    return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def read_masks(case: Case, dataset: Dataset) -> NDArray[np.uint8]:
+    """Masks of a case as 0 and 1, ``(K, H, W)``; several files of one class are united.
+
+    In layout "folders" a mask has at most two values, the higher one is foreground; RGB, RGBA and palette files are fine. Label
+    maps are read by their stored value (the index, for a palette). Raises ``UserError`` for any other mask.
+    """
+    if dataset.layout == "folders":
+        return np.stack([_union([_binary(path) for path in files], files) for files in case.masks])
+    path = case.masks[0][0]
+    labels = _labels(path)
+    unknown = sorted(set(np.unique(labels).tolist()) - {0, *dataset.label_values})
+    if unknown:
+        raise UserError(f"{path} holds the label values {unknown[:5]}, known are {[0, *dataset.label_values]}.")
+    return (labels == np.array(dataset.label_values).reshape(-1, 1, 1)).astype(np.uint8)
+
+
+def _union(masks: Sequence[NDArray[np.uint8]], files: Sequence[Path]) -> NDArray[np.uint8]:
+    for path, mask in zip(files, masks, strict=True):
+        if mask.shape != masks[0].shape:
+            raise UserError(f"{path} is {_size(mask)} pixels but {files[0]} is {_size(masks[0])}: masks of a case must agree.")
+    united: NDArray[np.uint8] = np.maximum.reduce(list(masks))
+    return united
+
+
+def _binary(path: Path) -> NDArray[np.uint8]:
+    raw, rgb = _decode(path)
+    values = rgb if rgb is not None else raw
+    if values.ndim == 3:
+        values = values[..., 0] if values.shape[2] == 2 else values[..., :3].max(2)
+    found = np.unique(values)
+    if len(found) > 2 or (len(found) == 2 and found[0] != 0):
+        shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
+        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other.")
+    return (values > 0).astype(np.uint8)
+
+
+def _labels(path: Path) -> NDArray[Any]:
+    raw, _ = _decode(path)
+    if raw.ndim == 3:
+        channels = raw[..., :3]
+        if (channels != channels[..., :1]).any():
+            raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
+        raw = channels[..., 0]
+    if not np.isfinite(raw).all() or (raw != np.floor(raw)).any() or raw.min() < 0:
+        raise UserError(f"label map {path} must hold whole numbers from 0 upwards.")
+    return raw.astype(np.int64)
+
+
+def label_values(paths: Sequence[Path]) -> tuple[int, ...]:
+    """Every value above 0 in these label maps. Raises ``UserError`` for more than 64, which no label map has."""
+    with ThreadPoolExecutor() as pool:
+        found = set().union(*pool.map(lambda path: set(np.unique(_labels(path)).tolist()), paths)) - {0}
+    if len(found) > 64:
+        raise UserError(f"the label maps beside {paths[0]} hold {len(found)} values: are they masks, and not interpolated?")
+    return tuple(sorted(found))
+
+
+def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """``(H, W, C)`` with another number of channels: grey is repeated to RGB, RGB becomes grey by its luminance.
+
+    Raises ``UserError`` where no such conversion exists.
+    """
+    have = image.shape[2]
+    if have == channels:
+        return image
+    if have == 1:
+        return np.repeat(image, channels, axis=2)
+    if have == 3 and channels == 1:
+        return np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    raise UserError(f"the image has {have} channels and the model expects {channels}.")
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """``(H, W, C)`` → ``(*size, C)``, bilinear and antialiased."""
+    return _resize(image, size, Image.Resampling.BILINEAR)
+
+
+def resize_masks(masks: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """``(K, H, W)`` → ``(K, *size)``, by the nearest pixel: masks are never interpolated."""
+    return np.moveaxis(_resize(np.moveaxis(masks, 0, -1), size, Image.Resampling.NEAREST), -1, 0)
+
+
+def _resize(array: NDArray[np.uint8], size: tuple[int, int], method: Image.Resampling) -> NDArray[np.uint8]:
+    if array.shape[:2] == size:
+        return array
+    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(size[::-1], method) for plane in np.moveaxis(array, -1, 0)]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def write_image(path: Path, array: NDArray[np.uint8]) -> None:
+    """Write ``(H, W)`` or ``(H, W, 3)`` bytes as PNG, whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    Image.fromarray(array).save(part, format="PNG")
+    os.replace(part, path)
+
+
+def _size(array: NDArray[Any]) -> str:
+    return "×".join(map(str, array.shape[:2]))
