@@ -23,7 +23,7 @@ def train(
     batch_size: Annotated[int | None, Option(help="Images a step and device  [8]")] = None,
     protocol: Annotated[str | None, Option(help="clean, or ukan (80/20 as in the literature)  [clean]")] = None,
     seed: Annotated[int | None, Option(help="Of split, weights, order and augmentation  [0]")] = None,
-    lr: Annotated[float | None, Option(help="Initial learning rate  [clean 1e-3, ukan 1e-4]")] = None,
+    lr: Annotated[float | None, Option(help="Initial learning rate  [clean 3e-3, ukan 1e-4]")] = None,
     weight_decay: Annotated[float | None, Option(help="On the linear weights  [1e-4]")] = None,
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
     sharing: Annotated[str | None, Option(help="Shared activations: layer, output, edge or a number  [layer]")] = None,

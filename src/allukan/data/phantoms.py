@@ -73,13 +73,13 @@ def phantom(size: int, generator: np.random.Generator) -> tuple[NDArray[np.uint8
     mask = np.zeros((size, size), bool)
     lesions = 0 if generator.random() < _WITHOUT_LESION else 1 + (generator.random() < 0.15)
     for _ in range(lesions):
-        blob = _blob(generator, (0.07, 0.2))
+        blob = _blob(generator, (0.08, 0.22))
         inside = blob.inside(size)
         mask |= inside
-        echo = np.where(inside, echo * generator.uniform(0.12, 0.3), echo) * _behind(inside, generator.uniform(0.45, 1.7))
+        echo = np.where(inside, echo * generator.uniform(0.01, 0.07), echo) * _behind(inside, generator.uniform(0.45, 1.7))
     for _ in range(generator.integers(1, 4)):
         vessel = _blob(generator, (0.015, 0.04)).inside(size) & ~mask
-        echo = np.where(vessel, 0.02, echo)
+        echo = np.where(vessel, 0.005, echo)
     if generator.random() < 0.5:
         columns = np.exp(-0.5 * ((np.arange(size) / size - generator.random()) / generator.uniform(0.02, 0.06)) ** 2)
         echo = echo * (1 - 0.8 * columns * np.linspace(0.2, 1, size)[:, None])
@@ -121,14 +121,14 @@ def _behind(inside: NDArray[np.bool_], gain: float) -> Array:
 
 
 def _scan(echo: Array, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Speckle, attenuation, log compression to 50 dB, bytes."""
+    """Speckle, attenuation, log compression to 45 dB, bytes."""
     size = len(echo)
     scatter = generator.normal(size=(2, size, size)) * np.sqrt(echo)
-    fine, coarse = (gaussian_filter(scatter, (0, s * 0.6, s)) * s for s in (size / 150, size / 60))
+    fine, coarse = (gaussian_filter(scatter, (0, s * 0.6, s)) * s for s in (size / 240, size / 110))
     depth = np.linspace(0, 1, size)[:, None]
     field = (1 - depth) * fine + depth * coarse
     rows = np.linspace(0, size - 1, size) + gaussian_filter(generator.normal(size=size), size / 10) * size / 60
     envelope = map_coordinates(np.hypot(*field), np.meshgrid(rows, np.arange(size), indexing="ij"), order=1, mode="nearest")
     envelope *= np.exp(-generator.uniform(0.2, 1.2) * depth)
     decibel = 20 * np.log10(envelope / np.percentile(envelope, 99.5) + 1e-6)
-    return np.rint(np.clip(1 + decibel / 50, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(1 + decibel / 45, 0, 1) * 255).astype(np.uint8)

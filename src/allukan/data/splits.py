@@ -52,10 +52,10 @@ class Splits:
     def load(path: Path) -> Splits:
         """Raises ``UserError`` when the file is missing or not one of ours."""
         try:
-            raw = json.loads(path.read_text())
-            return Splits(
-                **{f.name: tuple(raw[f.name]) if isinstance(raw[f.name], list) else raw[f.name] for f in fields(Splits)}
-            )
+            raw: dict[str, Any] = json.loads(path.read_text())
+            found = ((f.name, raw[f.name]) for f in fields(Splits))
+            values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found}
+            return Splits(**values)
         except OSError:
             raise UserError(f"{path} does not exist or cannot be read.") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -73,8 +73,8 @@ class Splits:
 def make_splits(dataset: Dataset, protocol: str = "clean", seed: int = 0, groups: Mapping[str, str] | None = None) -> Splits:
     """Draw the splits of a protocol; the same arguments give the same splits.
 
-    "ukan": scikit-learn's 80/20 of the sorted ids, validation and test the same images, as in the literature. "clean": 70/10/20 by
-    whole groups; near-duplicates are joined into one group; the shares of foreground are spread alike over the three.
+    "ukan": scikit-learn's 80/20 of the sorted ids, validation and test the same images, as in the literature. "clean": 70/10/20
+    by whole groups; near-duplicates are joined into one group; the shares of foreground are spread alike over the three.
     Raises ``UserError`` for an unknown protocol and for too few images or groups.
     """
     ids = sorted(dataset.ids)
@@ -89,7 +89,7 @@ def make_splits(dataset: Dataset, protocol: str = "clean", seed: int = 0, groups
     members = _join(ids, groups or {}, pairs)
     if len(members) < 3:
         raise UserError(
-            f"{dataset.root} has {len(ids)} images in {len(members)} independent groups: train, validation and test need at least 3."
+            f"{dataset.root} has {len(ids)} images in {len(members)} independent groups: the three parts of a split need 3."
         )
     parts = _deal(members, _foreground(dataset), seed)
     origin = f"{'given groups' if groups else 'images'}, near-duplicates joined ({len(pairs)} pairs)"

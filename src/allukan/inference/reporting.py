@@ -78,6 +78,8 @@ def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
 def _activations(predictor: Predictor) -> list[Activation]:
     curves = []
     for name, layer in ka_layers(predictor.model).items():
+        if layer.spline.sharing == "edge":  # one curve an edge: far too many to look at
+            continue
         t, values = layer.activation_curves()
         curves.append(Activation(name, t.cpu().numpy(), values.cpu().numpy()))
     return curves

@@ -14,7 +14,7 @@ from allukan.errors import UserError
 
 PROTOCOLS = ("clean", "ukan")
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
-_LEARNING_RATES = {"clean": 1e-3, "ukan": 1e-4}
+_LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _SMALLEST = 32  # pixels: the deepest feature map is 1/32 of the input
 
 
@@ -31,7 +31,7 @@ class TrainConfig:
         batch_size: images a step and device.
         protocol: "clean" (train / validation / test, grouped) or "ukan" (80/20, as in the literature).
         seed: of the split, the initial weights, the order and the augmentation.
-        lr: initial learning rate of Adam, cosine to 1e-5; None is the protocol's, 1e-3 (clean) or 1e-4 (ukan).
+        lr: initial learning rate of Adam, cosine to 1e-5; None is the protocol's, 3e-3 (clean) or 1e-4 (ukan).
         weight_decay: L2 penalty on λ; not on splines, norms and biases.
         groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed".

@@ -1,0 +1,21 @@
+"""Metrics, statistics, accounting and the HTML report; plain arrays in."""
+
+from allukan.analysis.accounting import parameter_count, saved_bytes
+from allukan.analysis.metrics import METRICS, case_metrics, pooled_iou
+from allukan.analysis.report import Activation, Overlay, RunReport, write_report
+from allukan.analysis.statistics import bootstrap_interval, paired_difference, summarise
+
+__all__ = [
+    "METRICS",
+    "Activation",
+    "Overlay",
+    "RunReport",
+    "bootstrap_interval",
+    "case_metrics",
+    "paired_difference",
+    "parameter_count",
+    "pooled_iou",
+    "saved_bytes",
+    "summarise",
+    "write_report",
+]

@@ -1,0 +1,79 @@
+"""Scores of one case, with explicit rules for empty masks, and U-KAN's pooled figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+METRICS = ("iou", "dice", "hd95", "surface_dice")
+
+
+def case_metrics(
+    prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1.0, 1.0), tolerance_mm: float = 2.0
+) -> list[dict[str, Any]]:
+    """IoU, Dice, HD95 and surface Dice of every class of one case.
+
+    Args:
+        prediction: ``(K, *S)``.
+        truth: ``(K, *S)``.
+        spacing_mm: size of a pixel along every axis; HD95 and the tolerance are in the same unit.
+        tolerance_mm: distance up to which two surfaces agree (surface Dice).
+
+    Returns:
+        A dict a class with ``iou``, ``dice``, ``hd95``, ``surface_dice`` and ``status``. "ok": both masks hold something.
+        "both_empty": a correct empty answer, scores 1 and HD95 0. "missed" (only the truth holds something) and "false_alarm"
+        (only the prediction): scores 0, and HD95 is the diagonal of the image, so that a failure never improves a mean.
+
+    >>> square = np.zeros((1, 8, 8), bool); square[0, 2:6, 2:6] = True
+    >>> case_metrics(square, square)[0]["iou"], case_metrics(~square & False, square)[0]["status"]
+    (1.0, 'missed')
+    """
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must have the same shape (K, *S)")
+    return [_one_class(p, t, tuple(spacing_mm), tolerance_mm) for p, t in zip(prediction, truth, strict=True)]
+
+
+def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> dict[str, Any]:
+    both, either = int((prediction & truth).sum()), int((prediction | truth).sum())
+    if either == 0:
+        return {"iou": 1.0, "dice": 1.0, "hd95": 0.0, "surface_dice": 1.0, "status": "both_empty"}
+    if not prediction.any() or not truth.any():
+        diagonal = math.hypot(*(n * s for n, s in zip(truth.shape, spacing, strict=True)))
+        status = "missed" if truth.any() else "false_alarm"
+        return {"iou": 0.0, "dice": 0.0, "hd95": diagonal, "surface_dice": 0.0, "status": status}
+    window = _window(prediction | truth)
+    pair = [torch.from_numpy(mask[window])[None, None] for mask in (prediction, truth)]
+    hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
+    surface = compute_surface_dice(*pair, [tolerance], include_background=True, spacing=list(spacing))
+    total = int(prediction.sum()) + int(truth.sum())
+    scores = {"iou": both / either, "dice": 2 * both / total, "hd95": float(hd95), "surface_dice": float(surface)}
+    return {**scores, "status": "ok"}
+
+
+def _window(mask: Mask) -> tuple[slice, ...]:
+    """The bounding box and one pixel around it, where the image has one: outside it no surface is found."""
+    occupied = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
+    return tuple(slice(max(0, int(found[0]) - 1), int(found[-1]) + 2) for found in occupied)
+
+
+def pooled_iou(predictions: Mask, truths: Mask, batch_size: int = 8) -> tuple[float, float]:
+    """IoU and Dice as U-KAN reports them (``metrics.py`` of its repository): pooled over batches of images, then averaged.
+
+    Masks ``(N, K, *S)`` in the order of the validation loader. Intersection and union are summed over a whole batch and smoothed
+    by 1e-5, Dice is 2 IoU / (IoU + 1), and the mean over batches is weighted by their size.
+    """
+    ious, dices, weights = [], [], []
+    for start in range(0, len(truths), batch_size):
+        p, t = predictions[start : start + batch_size], truths[start : start + batch_size]
+        iou = ((p & t).sum() + 1e-5) / ((p | t).sum() + 1e-5)
+        ious.append(iou)
+        dices.append(2 * iou / (iou + 1))
+        weights.append(len(t))
+    return float(np.average(ious, weights=weights)), float(np.average(dices, weights=weights))
