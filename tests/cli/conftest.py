@@ -59,4 +59,6 @@ def trained(tmp_path_factory, phantoms) -> Path:
     from allukan.training import TrainConfig, train
 
     run = tmp_path_factory.mktemp("runs") / "run"
-    return train(TrainConfig(str(phantoms), str(run), model="allukan-tiny", size=(32, 32), epochs=2, accelerator="cpu", devices="1"))
+    return train(
+        TrainConfig(str(phantoms), str(run), model="allukan-tiny", size=(32, 32), epochs=2, accelerator="cpu", devices="1")
+    )

@@ -15,8 +15,12 @@ FAST = ["--model", "allukan-tiny", "--size", "32", "--epochs", "1", "--accelerat
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; sys.argv = ['allukan', '--help']\ntry:\n import allukan.cli.main as m; m.main()\nexcept SystemExit: pass\n"
-    code += "heavy = {'torch', 'monai', 'numpy', 'matplotlib', 'pytorch_lightning', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)\n"
+    code = (
+        "import sys; sys.argv = ['allukan', '--help']\ntry:\n import allukan.cli.main as m; m.main()\nexcept SystemExit: pass\n"
+    )
+    code += (
+        "heavy = {'torch', 'monai', 'numpy', 'matplotlib', 'pytorch_lightning', 'scipy', 'sklearn', 'PIL'} & set(sys.modules)\n"
+    )
     code += "assert not heavy, heavy"
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

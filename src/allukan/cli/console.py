@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console(highlight=False)
 
@@ -30,3 +33,23 @@ def progress_bar(what: str) -> Iterator[Progress]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield bar
+
+
+def show_summary(summary: dict[str, Any]) -> None:
+    """A table of means and 95 % intervals, overall and a class, and the figures of the ukan protocol."""
+    overall = summary["overall"]
+    table = Table(title=f"{escape(summary['model'])}, {summary['subset']}: {overall['cases']} masks, mean (95 % interval)")
+    for column in ("class", "Dice", "IoU", f"HD95 ({summary['distance_unit']})", "surface Dice", "outcome"):
+        table.add_column(column)
+    classes = summary["classes"] if len(summary["classes"]) > 1 else {}
+    for name, figures in {"all": overall, **classes}.items():
+        scores = [_score(figures[key], 1 if key == "hd95" else 3) for key in ("dice", "iou", "hd95", "surface_dice")]
+        outcome = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in figures["status"].items())
+        table.add_row(escape(name), *scores, outcome)
+    console.print(table)
+    for name, value in summary.get("ukan", {}).items():
+        console.print(f"ukan protocol, {name.replace('_', ' ')}: {value:.4f}")
+
+
+def _score(figure: dict[str, float], digits: int) -> str:
+    return f"{figure['mean']:.{digits}f} ({figure['low']:.{digits}f} … {figure['high']:.{digits}f})"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, show_log
+from allukan.cli.console import console, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -37,7 +37,7 @@ def demo(
             )
         )
         summary = inference.evaluate(inference.open_run(run), predictor=inference.Predictor(run / "model", "auto"))
-        console.print(summary)
+        show_summary(summary)
     runs = [inference.open_run(out / model) for model in ("allukan-tiny", "convtwin-tiny")]
     page = inference.report(runs, out / "report.html", "ALL U-KAN on synthetic ultrasound")
     console.print(f"Report: {page.resolve()}", soft_wrap=True)

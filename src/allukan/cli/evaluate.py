@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, progress_bar
+from allukan.cli.console import console, progress_bar, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -42,7 +42,7 @@ def evaluate(
             spacing_mm=spacing,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _show(summary)
+    show_summary(summary)
     console.print(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json", soft_wrap=True)
 
 
@@ -56,7 +56,3 @@ def _spacing(text: str | None) -> tuple[float, float] | None:
     if not (0 < height < float("inf") and 0 < width < float("inf")):
         raise UserError(f"spacing_mm {text!r} is not usable: give height,width of a pixel in mm, as 0.1,0.1.")
     return height, width
-
-
-def _show(summary: dict[str, Any]) -> None:
-    console.print(summary)

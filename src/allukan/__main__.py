@@ -1,0 +1,5 @@
+"""``python -m allukan`` is ``allukan``."""
+
+from allukan.cli.main import main
+
+main()
