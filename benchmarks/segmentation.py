@@ -1,6 +1,6 @@
-"""Train and evaluate models on real images, one JSON of scores a set: the figures behind README and issues.
+"""Train and evaluate models on real images, one JSON of scores a set.
 
-python benchmarks/segmentation.py DATA --models allukan-tiny --seeds 0 1 2 --size 64 --epochs 25 --out benchmarks/results/NAME.json
+python benchmarks/segmentation.py DATA --models allukan-tiny --seeds 0 1 2 --size 64 --epochs 25 --out RESULT.json
 """
 
 from __future__ import annotations

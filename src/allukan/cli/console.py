@@ -52,4 +52,4 @@ def show_summary(summary: dict[str, Any]) -> None:
 
 
 def _score(figure: dict[str, float], digits: int) -> str:
-    return f"{figure['mean']:.{digits}f} ({figure['low']:.{digits}f} … {figure['high']:.{digits}f})"
+    return f"{figure['mean']:.{digits}f}\n{figure['low']:.{digits}f} … {figure['high']:.{digits}f}"

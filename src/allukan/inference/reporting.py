@@ -58,12 +58,15 @@ def _history(path: Path) -> list[dict[str, float]]:
 
 
 def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
-    """The worst, the median and the best case by Dice, averaged over classes."""
+    """The worst, the median and the best case by Dice, averaged over classes; correctly empty ones have nothing to show."""
     scores: dict[str, list[float]] = {}
     with (run.folder / "evaluation" / "cases.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            scores.setdefault(row["id"], []).append(float(row["dice"]))
+            if row["status"] != "both_empty":
+                scores.setdefault(row["id"], []).append(float(row["dice"]))
     ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
+    if not ranked:
+        return []
     dataset = open_dataset(data)
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     overlays = []

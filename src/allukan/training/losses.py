@@ -39,7 +39,7 @@ def class_index(masks: Tensor) -> Tensor:
     >>> class_index(torch.eye(2).view(1, 2, 2))
     tensor([[1, 2]])
     """
-    return torch.where(masks.any(1), masks.argmax(1) + 1, 0)
+    return torch.where(masks.bool().any(1), masks.argmax(1) + 1, 0)
 
 
 def overlap(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ def _trainer(config: TrainConfig, run: Path) -> pl.Trainer:
             enable_progress_bar=sys.stderr.isatty(),
             log_every_n_steps=1_000_000_000,
         )
-    except (MisconfigurationException, ValueError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(
             f"accelerator {config.accelerator!r} with devices {config.devices!r} is not usable on this machine "
             f"({' '.join(str(error).split())}): try --accelerator cpu --devices 1."

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from allukan.ops.bases import base_function
 from allukan.ops.bspline import GridRange, check_grid
-from allukan.ops.shared_spline.engines import ENGINES
+from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
+from allukan.ops.shared_spline.function import SharedSpline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
 INPUT_GRADS = ("exact", "free")
-MAX_NATIVE_ORDER = 3
 
 
 def shared_spline(
@@ -64,7 +65,8 @@ def shared_spline(
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     lo, hi = grid_range
     engine = _resolve(impl, x, spline_order)
-    return shared_spline_op(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
+    call = shared_spline_op if torch.compiler.is_compiling() else SharedSpline.apply
+    return call(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
 
 
 def _resolve(impl: str, x: Tensor, order: int) -> str:

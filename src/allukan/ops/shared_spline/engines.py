@@ -7,6 +7,7 @@ from types import ModuleType
 
 from allukan.ops.shared_spline import eager
 
+MAX_NATIVE_ORDER = 3
 ENGINES: dict[str, ModuleType] = {"eager": eager}
 if find_spec("numba"):
     from allukan.ops.shared_spline import native

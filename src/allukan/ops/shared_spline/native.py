@@ -18,24 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allukan.ops import bspline
-from allukan.ops.shared_spline import native_kernels
-from allukan.ops.shared_spline.eager import fold_table_gradient, piece_table
+from allukan.ops.shared_spline import native_kernels as kernels
 
-MAX_ORDER = 3
+MAX_NATIVE_ORDER = 3
 _LEAST = 1 << 15  # elements that are worth a thread
 Part = tuple[int, int, int, int]  # first and last segment, first and last column
 
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
     """``eager.forward``: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    values = x.to(dtype).contiguous().flatten(0, 1)
+    values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
     out = values.new_empty(len(values), coef.shape[1], x.shape[2])
-    weights = _numpy(base_weight.to(dtype))
-    grid = _grid(coef, spline_order, grid_range, weights.dtype.type)
-    tables = _numpy(_tables(coef.to(dtype), spline_order).mT)
-    kind = native_kernels.BASE_KINDS[base]
-    _run(lambda part: native_kernels.forward(part, kind, _numpy(values), tables, weights, grid, _numpy(out)), *values.shape)
+    arrays = kernels.BASE_KINDS[base], values.numpy(), tables, weights, grid, out.numpy()
+    _run(lambda part: kernels.forward(part, *arrays), *values.shape)
     return out.view(*x.shape[:2], *out.shape[1:]).to(x.dtype)
 
 
@@ -50,17 +45,33 @@ def backward(
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
+    values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
+    g, out = grad.detach().to(values.dtype).contiguous().flatten(0, 1), torch.empty_like(values)
+    arrays = kernels.BASE_KINDS[base], g.numpy(), values.numpy(), tables, weights, grid, exact, out.numpy()
+    parts = _run(lambda part: kernels.backward(part, *arrays), *values.shape)
+    sums = sum(parts[1:], start=parts[0])
+    grad_coef = torch.from_numpy(kernels.fold(sums, _pieces(spline_order), coef.shape[2]))
+    grad_weight = torch.from_numpy(sums[:, :, -1, 0])
+    return out.view(x.shape).to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype)
+
+
+def _prepare(
+    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, order: int
+) -> tuple[Tensor, Any, Any, Any]:
+    """x as ``(S, N)`` in the precision of the arithmetic, weights, the grid of ``kernels`` and the table of polynomials."""
     dtype = torch.promote_types(x.dtype, torch.float32)
-    values, g = x.to(dtype).contiguous().flatten(0, 1), grad.to(dtype).contiguous().flatten(0, 1)
-    out = torch.empty_like(values)
-    table, weights = _tables(coef.to(dtype), spline_order), _numpy(base_weight.to(dtype))
-    grid = _grid(coef, spline_order, grid_range, weights.dtype.type)
-    slopes = _numpy((table[..., 1:] * torch.arange(1, MAX_ORDER + 1, dtype=dtype) * float(grid[0])).mT)
-    kind, arrays = native_kernels.BASE_KINDS[base], (_numpy(g), _numpy(values), slopes, weights)
-    parts = _run(lambda part: native_kernels.backward(part, kind, *arrays, grid, exact, _numpy(out)), *values.shape)
-    sums = torch.from_numpy(sum(parts))
-    grad_coef = fold_table_gradient(sums[:, :, :-1, : spline_order + 1], spline_order)
-    return out.view(x.shape).to(x.dtype), grad_coef.to(coef.dtype), sums[:, :, -1, 0].to(base_weight.dtype)
+    values = x.detach().to(dtype).contiguous().flatten(0, 1)
+    weights, c = base_weight.detach().to(dtype).numpy(), coef.detach().to(dtype).contiguous().numpy()
+    (lo, hi), size, kind = grid_range, coef.shape[2] - order, weights.dtype.type
+    scale = size / (hi - lo)
+    grid = kind(scale), kind(order + 1 - lo * scale), kind(size + 2 * order + 1.5)
+    return values, weights, grid, kernels.make_tables(c, _pieces(order))
+
+
+@cache
+def _pieces(order: int) -> np.ndarray:
+    """Polynomials of the basis, ``(k + 1, 4)``, zero for the powers above ``order``."""
+    return np.ascontiguousarray(F.pad(bspline.pieces(order), (0, MAX_NATIVE_ORDER - order)).numpy())
 
 
 def _run(task: Callable[[Part], Any], segments: int, length: int) -> list[Any]:
@@ -78,19 +89,3 @@ def _run(task: Callable[[Part], Any], segments: int, length: int) -> list[Any]:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, threads), thread_name_prefix="shared_spline")
-
-
-def _grid(coef: Tensor, order: int, grid_range: bspline.GridRange, kind: Any) -> tuple[Any, Any, Any]:
-    """Scale and shift from x to rows of the table, and the highest position."""
-    (lo, hi), size = grid_range, coef.shape[-1] - order
-    scale = size / (hi - lo)
-    return kind(scale), kind(order + 1 - lo * scale), kind(size + 2 * order + 1.5)
-
-
-def _tables(coef: Tensor, order: int) -> Tensor:
-    """coef ``(J, R, M)`` → ``(J, R, rows, 4)``, zero for the powers above ``order``."""
-    return F.pad(piece_table(coef, order), (0, MAX_ORDER - order))
-
-
-def _numpy(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()

@@ -1,6 +1,6 @@
 """The loops of ``native``, in the part of Python that numba compiles.
 
-Arrays: x (S, N), out of the forward pass and g (S, R, N), tables (J, R, 4 or 3, rows), weights (J, R); segment s belongs to
+Arrays: x (S, N), out of the forward pass and g (S, R, N), tables (J, R, 4, rows), weights (J, R); segment s belongs to
 group s % J. ``grid`` is (scale, shift, top): x·scale + shift, held in 0 … top, is row + position in the table.
 """
 
@@ -16,6 +16,35 @@ BASE_KINDS = {"silu": 0, "identity": 1, "relu": 2, "gelu": 3, "tanh": 4}
 _RUN = 1024  # elements located at once, and summed in the precision of x before they join the float64 sums
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
 _jit_sums = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
+
+
+@_jit
+def make_tables(coef: Any, pieces: Any) -> Any:
+    """coef (J, R, M) and pieces (k + 1, 4) → (J, R, 4, rows), rows = M + k + 2: powers of the position, by interval."""
+    groups, per_group, count = coef.shape
+    k = pieces.shape[0] - 1
+    tables = np.zeros((groups, per_group, 4, count + k + 2), coef.dtype)
+    for j in range(groups):
+        for r in range(per_group):
+            for m in range(count):
+                for q in range(k + 1):
+                    for p in range(4):
+                        tables[j, r, p, m + k + 1 - q] += coef[j, r, m] * pieces[q, p]
+    return tables
+
+
+@_jit
+def fold(sums: Any, pieces: Any, count: int) -> Any:
+    """Adjoint of ``make_tables``: sums (J, R, rows + 1, 4) → gradient of coef (J, R, M), float64."""
+    k = pieces.shape[0] - 1
+    out = np.zeros((sums.shape[0], sums.shape[1], count))
+    for j in range(sums.shape[0]):
+        for r in range(sums.shape[1]):
+            for m in range(count):
+                for q in range(k + 1):
+                    for p in range(4):
+                        out[j, r, m] += sums[j, r, m + k + 1 - q, p] * pieces[q, p]
+    return out
 
 
 @_jit
@@ -114,12 +143,12 @@ def forward(part: Any, kind: int, x: Any, tables: Any, weights: Any, grid: Any, 
 
 @_jit_sums
 def backward(part: Any, kind: int, g: Any, x: Any, tables: Any, weights: Any, grid: Any, exact: bool, out: Any) -> Any:
-    """Gradient of the part of x into ``out``; ``tables`` are those of the derivative.
+    """Gradient of the part of x into ``out``.
 
     Returns sums (J, R, rows + 1, 4) in float64: the moments Σ g t^p of every interval, and in the last row Σ g b.
     """
     first, last, left, right = part
-    zero, end_row = grid[2] - grid[2], tables.shape[3]
+    zero, scale, end_row = grid[2] - grid[2], grid[0], tables.shape[3]
     sums = np.zeros((*weights.shape, end_row + 1, 4))
     local = np.zeros((end_row + 1, 4), x.dtype)
     rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, x.dtype)
@@ -133,11 +162,11 @@ def backward(part: Any, kind: int, g: Any, x: Any, tables: Any, weights: Any, gr
             _base(kind, xs, base, slope)
             ys[:] = zero
             for r in range(weights.shape[1]):
-                c0, c1, c2, w = tables[j, r, 0], tables[j, r, 1], tables[j, r, 2], weights[j, r]
+                c1, c2, c3, w = tables[j, r, 1], tables[j, r, 2] * 2, tables[j, r, 3] * 3, weights[j, r]
                 gs, total = g[s, r, start:end], zero
                 for i in range(xs.size):
                     n, t = rows[i], position[i]
-                    spline = (c2[n] * t + c1[n]) * t + c0[n] if exact else zero
+                    spline = scale * ((c3[n] * t + c2[n]) * t + c1[n]) if exact else zero
                     ys[i] += gs[i] * (w * slope[i] + spline)
                     total += gs[i] * base[i]
                 local[:] = zero

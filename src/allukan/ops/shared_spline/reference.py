@@ -7,8 +7,10 @@ from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_function
+from allukan.ops.shared_spline.layout import without_autocast
 
 
+@without_autocast
 def shared_spline_reference(
     x: Tensor,
     coef: Tensor,

@@ -1,0 +1,254 @@
+"""Every fast implementation against the reference (and scipy): values, every gradient, shapes, types and the torch machinery."""
+
+import itertools
+
+import pytest
+import torch
+from scipy.interpolate import BSpline
+
+from allukan.analysis import saved_bytes
+from allukan.ops import bspline, shared_spline
+from allukan.ops.shared_spline import library
+
+GRID = (-3.0, 3.0)
+FAST = ("eager", "native")
+# shape, activations, blocks
+CASES = [((5,), 1, 1), ((2, 3, 7), 1, 1), ((2, 6, 5, 3), 4, 2), ((3, 4, 5), 4, 4), ((1, 2, 3, 4, 5), 3, 1), ((2, 3), 6, 3)]
+BASES = ("silu", "identity", "relu", "gelu", "tanh")
+
+
+def inputs(shape, a, order=3, dtype=torch.float64, requires_grad=True):
+    x = (2 * torch.randn(shape, dtype=torch.float64)).to(dtype)
+    coef, weight = torch.randn(a, 5 + order, dtype=torch.float64).to(dtype), torch.randn(a, dtype=torch.float64).to(dtype)
+    return tuple(t.requires_grad_(requires_grad) for t in (x, coef, weight))
+
+
+def rms(a, b):
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).norm() / b.norm().clamp(min=1e-12))
+
+
+def value_and_gradients(tensors, g, **options):
+    tensors = [t.detach().clone().requires_grad_() for t in tensors]
+    out = shared_spline(*tensors, GRID, **options)
+    return [out, *torch.autograd.grad(out, tensors, g.to(out.dtype))]
+
+
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize(("shape", "a", "blocks"), CASES)
+@pytest.mark.parametrize("input_grad", ["exact", "free"])
+def test_fast_is_the_reference(impl, shape, a, blocks, input_grad):
+    for order, base in [(1, "silu"), (2, "tanh"), (3, "silu"), (3, "gelu"), (3, "relu"), (3, "identity")]:
+        tensors = inputs(shape, a, order)
+        options = {"spline_order": order, "base": base, "input_grad": input_grad, "blocks": blocks}
+        g = torch.randn_like(shared_spline(*tensors, GRID, impl="reference", **options))
+        expected = value_and_gradients(tensors, g, impl="reference", **options)
+        for mine, theirs in zip(value_and_gradients(tensors, g, impl=impl, **options), expected, strict=True):
+            assert mine.shape == theirs.shape
+            assert rms(mine, theirs) < 1e-12
+
+
+def test_values_are_scipys():
+    x, coef, weight = inputs((400,), 1, requires_grad=False)
+    x = x.clamp(-2.999, 2.999)
+    knots = bspline.knots(5, 3, GRID).numpy()
+    expected = torch.from_numpy(BSpline(knots, coef[0].numpy(), 3)(x.numpy())) + weight * x * x.sigmoid()
+    for impl in ("reference", *FAST):
+        torch.testing.assert_close(shared_spline(x, coef, weight, GRID, impl=impl), expected)
+
+
+@pytest.mark.parametrize("impl", ["reference", *FAST])
+@pytest.mark.parametrize("base", BASES)
+def test_gradients_are_finite_differences(impl, base):
+    x, coef, weight = inputs((2, 4, 3), 2)
+    x = (x.detach() + 0.0137).requires_grad_()  # away from knots and from the kink of relu
+
+    def function(*tensors):
+        return shared_spline(*tensors, GRID, base=base, blocks=2, impl=impl)
+
+    assert torch.autograd.gradcheck(function, (x, coef, weight))
+
+
+@pytest.mark.parametrize("impl", ["reference", *FAST])
+def test_grad_free_lets_the_input_see_the_base_only(impl):
+    x, coef, weight = inputs((50,), 1)
+    out = shared_spline(x, coef, weight, GRID, input_grad="free", impl=impl)
+    (gx,) = torch.autograd.grad(out.sum(), x)
+    (expected,) = torch.autograd.grad((weight * torch.nn.functional.silu(x)).sum(), x)
+    torch.testing.assert_close(gx, expected)
+
+
+@pytest.mark.parametrize("impl", ["reference", *FAST])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_half_precision_computes_in_float32(impl, dtype):
+    tensors = inputs((3, 50), 1, dtype=dtype)
+    out = shared_spline(*tensors, GRID, impl=impl)
+    assert out.dtype == dtype
+    wide = shared_spline(*(t.detach().double() for t in tensors), GRID, impl="reference")
+    assert rms(out, wide) < 2 * torch.finfo(dtype).eps
+    out.sum().backward()
+    assert [t.grad.dtype for t in tensors] == [dtype] * 3
+
+
+@pytest.mark.parametrize("impl", FAST)
+def test_autocast_leaves_the_arithmetic_alone(impl):
+    tensors = inputs((3, 50), 1, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = shared_spline(*tensors, GRID, impl=impl)
+    assert rms(out, shared_spline(*(t.detach().double() for t in tensors), GRID, impl="reference")) < 1e-6
+
+
+@pytest.mark.parametrize("impl", FAST)
+def test_odd_layouts(impl):
+    x, coef, weight = inputs((2, 3, 5, 4), 1, requires_grad=False)
+    expected = shared_spline(x, coef, weight, GRID, impl="reference")
+    last = x.to(memory_format=torch.channels_last).requires_grad_()
+    out = shared_spline(last, coef, weight, GRID, impl=impl)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(out, expected, check_stride=False)
+    (grad,) = torch.autograd.grad(out, last, torch.ones_like(x))
+    (wanted,) = torch.autograd.grad(shared_spline(x.requires_grad_(), coef, weight, GRID, impl="reference").sum(), x)
+    torch.testing.assert_close(grad, wanted, check_stride=False)
+    for view in (x[:, :, ::2], x.transpose(1, 3), x[..., 1:3].expand(2, 3, 5, 2), x[:, :1].expand_as(x)):
+        wanted = shared_spline(view.contiguous(), coef, weight, GRID, impl="reference")
+        torch.testing.assert_close(shared_spline(view, coef, weight, GRID, impl=impl), wanted, check_stride=False)
+
+
+@pytest.mark.parametrize("impl", ["reference", *FAST])
+@pytest.mark.parametrize(("shape", "a", "blocks"), [((0, 4, 3), 4, 2), ((2, 0, 3), 1, 1), ((0,), 1, 1), ((2, 4, 0), 2, 1)])
+def test_empty_batches(impl, shape, a, blocks):
+    x, coef, weight = inputs(shape, a)
+    out = shared_spline(x, coef, weight, GRID, blocks=blocks, impl=impl)
+    assert out.numel() == 0
+    out.sum().backward()
+    assert coef.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("impl", ["reference", *FAST])
+def test_nan_stays_where_it_is_and_the_far_outside_is_the_base(impl):
+    x = torch.tensor([float("nan"), 0.3, 1e30, -5e3, 40.0])
+    coef, weight = torch.randn(1, 8), torch.tensor([2.0])
+    out = shared_spline(x, coef, weight, GRID, impl=impl)
+    assert out.isnan().tolist() == [True, False, False, False, False]
+    torch.testing.assert_close(out[2:], 2 * torch.nn.functional.silu(x[2:]))
+
+
+@pytest.mark.parametrize("impl", FAST)
+def test_no_output_is_left_unwritten(impl, monkeypatch):
+    """Uninitialised memory full of NaN: whatever is not written shows."""
+    real_empty, real_like, real_new = torch.empty, torch.empty_like, torch.Tensor.new_empty
+
+    def poison(t):
+        return t.fill_(float("nan")) if t.is_floating_point() else t
+
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: poison(real_empty(*a, **k)))
+    monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(real_like(*a, **k)))
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(real_new(*a, **k)))
+    for shape, a, blocks in [*CASES, ((1, 1, 70001), 1, 1)]:
+        tensors = inputs(shape, a, dtype=torch.float32)
+        out = shared_spline(*tensors, GRID, blocks=blocks, impl=impl)
+        gradients = torch.autograd.grad(out.sum(), tensors)
+        assert all(t.isfinite().all() for t in (out, *gradients))
+
+
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize("input_grad", ["exact", "free"])
+def test_only_the_input_is_saved(impl, input_grad):
+    x, coef, weight = inputs((2, 8, 16, 16), 1, dtype=torch.float32)
+    parameters = torch.nn.ParameterList([coef, weight])
+    saved = saved_bytes(lambda: shared_spline(x, *parameters, GRID, input_grad=input_grad, impl=impl), parameters)
+    assert saved == x.nbytes
+
+
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize(("shape", "a", "blocks"), [((2, 3, 4), 1, 1), ((2, 4, 3), 4, 2)])
+def test_opcheck(impl, shape, a, blocks):
+    tensors = inputs(shape, a, dtype=torch.float32)
+    options = (*GRID, 3, "silu", True, blocks, impl)
+    torch.library.opcheck(library.shared_spline_op, (*tensors, *options))
+    g = torch.randn(2, a * shape[1] // blocks, shape[2])
+    plain = tuple(t.detach() for t in tensors)
+    torch.library.opcheck(library.shared_spline_backward_op, (g, *plain, *options), test_utils=("test_schema", "test_faketensor"))
+
+
+@pytest.mark.parametrize("impl", FAST)
+def test_compile_sees_no_graph_break(impl):
+    x, coef, weight = inputs((2, 3, 8), 1, dtype=torch.float32)
+
+    def function(*tensors):
+        return (shared_spline(*tensors, GRID, impl=impl) * 2).sum()
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for mine, theirs in zip(
+        torch.autograd.grad(compiled(x, coef, weight), (x, coef, weight)),
+        torch.autograd.grad(function(x, coef, weight), (x, coef, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_functional_transforms():
+    x, coef, weight = inputs((4, 3, 5), 1, requires_grad=False)
+
+    def loss(x, coef):
+        return shared_spline(x, coef, weight, GRID).square().sum()
+
+    per_sample = torch.func.vmap(torch.func.grad(loss, argnums=1), in_dims=(0, None))(x, coef)
+    each = torch.stack([torch.func.grad(loss, argnums=1)(sample, coef) for sample in x])
+    torch.testing.assert_close(per_sample, each)
+    ensemble = torch.randn(3, 1, 8, dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.func.vmap(loss, in_dims=(None, 0))(x, ensemble), torch.stack([loss(x, member) for member in ensemble])
+    )
+
+
+def test_second_derivatives_exist_in_the_reference_and_are_refused_elsewhere():
+    x, coef, weight = inputs((6,), 1)
+    first = torch.autograd.grad(shared_spline(x, coef, weight, GRID, impl="reference").sum(), x, create_graph=True)[0]
+    assert torch.autograd.grad(first.sum(), x)[0].isfinite().all()
+    for impl in FAST:
+        first = torch.autograd.grad(shared_spline(x, coef, weight, GRID, impl=impl).sum(), x, create_graph=True)[0]
+        with pytest.raises(RuntimeError, match="impl='reference'"):
+            first.sum().backward()
+
+
+def test_threads_and_repetition_do_not_change_a_bit():
+    tensors, g = inputs((1, 2, 90001), 1, dtype=torch.float32), torch.randn(1, 2, 90001)
+    runs = [value_and_gradients(tensors, g, impl="native") for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+X, C, W = torch.zeros(2, 4, 3), torch.zeros(2, 8), torch.zeros(2)
+WRONG = [
+    ({"coef": torch.zeros(8)}, "coef must be"),
+    ({"base_weight": torch.zeros(3)}, "base_weight"),
+    ({"coef": torch.zeros(2, 3)}, "grid"),
+    ({"x": torch.zeros(2, 4, 3, dtype=torch.int64)}, "floating point"),
+    ({"x": torch.zeros(4)}, "channels"),
+    ({"blocks": 3}, "blocks=3"),
+    ({"input_grad": "maybe"}, "input_grad 'maybe'"),
+    ({"base": "sine"}, "base activation 'sine'"),
+    ({"impl": "magic"}, "impl 'magic'"),
+    ({"spline_order": 0}, "order"),
+    ({"grid_range": (1.0, 1.0)}, "grid"),
+    ({"impl": "native", "spline_order": 4, "coef": torch.zeros(2, 9)}, "spline_order 4"),
+    ({"impl": "native", "x": torch.zeros(2, 4, 3, device="meta")}, "on meta"),
+]
+
+
+@pytest.mark.parametrize(("change", "word"), WRONG, ids=[str(i) for i in range(len(WRONG))])
+def test_wrong_arguments_get_one_sentence(change, word):
+    arguments = {"x": X, "coef": C, "base_weight": W, **change}
+    with pytest.raises(ValueError, match=word) as caught:
+        shared_spline(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_reference_and_native_agree_on_the_borders_of_the_grid():
+    """At every knot the pieces meet: the same value from both sides up to rounding."""
+    knots = bspline.knots(5, 3, GRID)
+    coef, weight = torch.randn(1, 8, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for knot, impl in itertools.product(knots, ("reference", *FAST)):
+        near = torch.stack([knot - 1e-9, knot, knot + 1e-9])
+        values = shared_spline(near, coef, weight, GRID, impl=impl)
+        assert (values - values[1]).abs().max() < 1e-7

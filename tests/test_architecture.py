@@ -1,0 +1,136 @@
+"""The layout of DESIGN section 3, enforced: who may import whom, how large things may be, what is not written here."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "allukan"
+FILES = sorted(SOURCE.rglob("*.py"))
+FREE = {"errors", "_version"}
+BELOW = {
+    "ops": set(),
+    "nn": {"ops"},
+    "models": {"nn", "ops"},
+    "data": {"nn", "ops"},
+    "analysis": {"nn", "ops"},
+    "training": {"models", "data", "analysis", "nn", "ops"},
+    "inference": {"models", "data", "analysis", "nn", "ops"},
+    "integrations": {"models", "data", "analysis", "nn", "ops"},
+    "cli": {"training", "inference", "integrations", "models", "data", "analysis", "nn", "ops"},
+}
+HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
+IMAGE_IO = {"PIL", "tifffile", "nibabel", "pydicom", "imageio", "cv2"}
+BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
+
+
+def imports(tree, *, top_only=False):
+    """Absolute names of everything imported."""
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def problems(path: Path, text: str) -> list[str]:
+    """Everything in one file that breaks a rule; ``path`` is relative to the package."""
+    tree, package = ast.parse(text), path.parts[0] if len(path.parts) > 1 else ""
+    found = [*_import_problems(tree, path, package), *_size_problems(tree, path, text)]
+    found += [f"{word!r} is not written here" for word in BANNED if word in text]
+    found += ["load_state_dict(strict=False)"] * bool(re.search(r"load_state_dict\([^)]*strict=False", text))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            found.append(f"line {node.lineno}: bare except")
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and package != "cli":
+            found.append(f"line {node.lineno}: print outside cli")
+    return found
+
+
+def _import_problems(tree, path, package):
+    for name in imports(tree):
+        root, *rest = name.split(".")
+        if root == "allukan" and package in BELOW:
+            other = rest[0]
+            if other != package and other not in FREE | BELOW[package] and other in BELOW:
+                yield f"{package} imports {other}"
+        if root == "triton" and package != "ops":
+            yield "triton outside ops"
+        if root in IMAGE_IO and package != "data":
+            yield f"{root} outside data"
+    if package == "cli":
+        yield from (f"cli imports {n} at the top" for n in imports(tree, top_only=True) if n.split(".")[0] in HEAVY)
+        lazy = {"allukan.data", "allukan.training", "allukan.inference", "allukan.models", "allukan.analysis"}
+        yield from (f"cli imports {n} at the top" for n in imports(tree, top_only=True) if any(n.startswith(x) for x in lazy))
+    if package != "cli" and path.name != "dispatch.py" and ("os.environ" in ast.unparse(tree) or "getenv" in ast.unparse(tree)):
+        yield "os.environ outside cli and dispatch"
+
+
+def _size_problems(tree, path, text):
+    if len(text.splitlines()) > 400:
+        yield "more than 400 lines"
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    for node in [*tree.body, *(member for found in classes for member in found.body)]:
+        named = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if named and ast.get_docstring(node) is None:
+            yield f"{node.name} has no docstring"
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        limit = 120 if "kernel" in path.name or "triton" in path.name else 60
+        if node.end_lineno - node.lineno + 1 > limit:
+            yield f"{node.name} has more than {limit} lines"
+        if node.name == "__init__" and len(node.args.args) + len(node.args.kwonlyargs) - 1 > 12:
+            yield f"line {node.lineno}: a constructor with more than 12 arguments"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_file_keeps_the_rules(path):
+    assert problems(path.relative_to(SOURCE), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "word"),
+    [
+        ("nn/x.py", "from allukan.models import AllUKAN", "nn imports models"),
+        ("data/x.py", "import allukan.analysis.metrics", "data imports analysis"),
+        ("training/x.py", "from allukan import inference\nimport triton", "triton"),
+        ("inference/x.py", "from allukan.training import train", "inference imports training"),
+        ("models/x.py", "from PIL import Image", "PIL outside data"),
+        ("cli/x.py", "import torch", "cli imports torch"),
+        ("models/x.py", "import os\nx = os.environ", "os.environ"),
+        ("models/x.py", "\n" * 401, "400 lines"),
+        ("models/x.py", "def f():\n    '''d'''\n" + "    x = 1\n" * 60, "60 lines"),
+        ("models/x.py", "def f():\n    return 1", "no docstring"),
+        ("models/x.py", "try:\n    x = 1\nexcept:\n    x = 2", "bare except"),
+        ("models/x.py", "print(1)", "print"),
+        ("models/x.py", "x = 1  # TODO", "TODO"),
+    ],
+)
+def test_the_rules_catch_what_breaks_them(path, text, word):
+    assert any(word in problem for problem in problems(Path(path), text))
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    code = f"import sys, allukan; heavy = {HEAVY!r} & set(sys.modules); assert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_test_of_ours_cannot_fail():
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text()
+        assert "raise_exception" + "=False" not in text, path
+
+
+def test_typed_and_versioned():
+    assert (SOURCE / "py.typed").is_file()
+    import allukan
+
+    assert set(allukan.__all__) - {"__version__"} == set(allukan._HOMES)
+    assert all(getattr(allukan, name) for name in allukan.__all__)
