@@ -93,8 +93,8 @@ def test_no_plain_layer_is_left(kind):
     plain = (nn.Linear, nn.modules.conv._ConvNd)
     model, twin = AllUKAN(3, 1, size="tiny", layer=kind), AllUKAN(3, 1, size="tiny", layer="conv")
     assert not [n for n, m in model.named_modules() if isinstance(m, plain)]
-    places = {n: tuple(m.weight.shape) for n, m in twin.named_modules() if isinstance(m, plain)}
-    assert {n: tuple(m.weight.shape) for n, m in ka_layers(model).items()} == places
+    places = [tuple(m.weight.shape) for m in twin.modules() if isinstance(m, plain)]
+    assert [tuple(layer.weight.shape) for layer in ka_layers(model).values()] == places
     assert len(places) == len([m for m in model.modules() if isinstance(m, KALayer)]) > 40
 
 

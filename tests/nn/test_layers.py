@@ -25,6 +25,11 @@ def randomise(layer):
     return layer
 
 
+def of_edges(layer):
+    """Base weights and coefficients of sharing="edge" by output, input and offset."""
+    return layer.base_weight.view(layer.weight.shape), layer.coef.view(*layer.weight.shape, -1)
+
+
 def naive_linear(layer, x):
     """y_q = Σ_p λ_qp φ_a(q)(x_p), one edge after the other, by Cox–de Boor."""
     s = layer.spline
@@ -33,7 +38,8 @@ def naive_linear(layer, x):
     out = torch.zeros(len(x), layer.weight.shape[0], dtype=x.dtype)
     for q, p in itertools.product(range(out.shape[1]), range(x.shape[1])):
         if s.sharing == "edge":
-            out[:, q] += layer.base_weight[q, p] * base[:, p] + layer.weight[q, p] * (basis[:, p] @ layer.coef[q, p])
+            w, c = of_edges(layer)
+            out[:, q] += w[q, p] * base[:, p] + layer.weight[q, p] * (basis[:, p] @ c[q, p])
         else:
             a = q * len(layer.coef) // out.shape[1]
             out[:, q] += layer.weight[q, p] * (layer.base_weight[a] * base[:, p] + basis[:, p] @ layer.coef[a])
@@ -69,7 +75,8 @@ def naive_conv(layer, x, dims):
             place = tuple(w * st + o * d for w, st, o, d in zip(where, stride, offset, dilation, strict=True))
             at, edge = (slice(None), group * per + p, *place), (q, p, *offset)
             if s.sharing == "edge":
-                y = layer.base_weight[edge] * base[at] + layer.weight[edge] * (basis[at] @ layer.coef[edge])
+                w, c = of_edges(layer)
+                y = w[edge] * base[at] + layer.weight[edge] * (basis[at] @ c[edge])
             else:
                 y = layer.weight[edge] * (layer.base_weight[a] * base[at] + basis[at] @ layer.coef[a])
             out[(slice(None), q, *where)] += y * valid[at]

@@ -17,7 +17,7 @@ class KALayer(nn.Module):
     """y_q = Σ_p λ_qp φ_a(q)(x_p) + β_q over inputs × kernel offsets p (SaKAN, arXiv 2602.03156; DESIGN section 2).
 
     Parameters: ``weight`` λ ``(out, in/groups, *kernel)``, ``base_weight`` w ``(A,)``, ``coef`` c ``(A, M)`` and ``bias`` β
-    ``(out,)``. With ``sharing="edge"`` every edge has its own: ``base_weight`` as ``weight``, ``coef`` ``(*weight.shape, M)`` and
+    ``(out,)``. With ``sharing="edge"`` every edge has its own, in the order of ``weight.flatten()``, and
     y_q = Σ_p w_qp b(x_p) + λ_qp Σ_m c_qpm B_m(x_p), the ordinary KAN with its 10 parameters an edge (G 5, k 3).
     """
 
@@ -39,10 +39,10 @@ class KALayer(nn.Module):
         self.spline = spline
         self.plan: Plan = plan(spline.sharing, out_channels, groups)
         shape = (out_channels, in_channels // groups, *kernel)
-        activations = shape if spline.sharing == "edge" else (self.plan.activations,)
+        activations = math.prod(shape) if spline.sharing == "edge" else self.plan.activations
         self.weight = nn.Parameter(torch.empty(shape, **factory))
         self.base_weight = nn.Parameter(torch.empty(activations, **factory))
-        self.coef = nn.Parameter(torch.empty(*activations, spline.coefficients, **factory))
+        self.coef = nn.Parameter(torch.empty(activations, spline.coefficients, **factory))
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **factory)) if bias else None)
         self.reset_parameters()
 
@@ -52,7 +52,7 @@ class KALayer(nn.Module):
         nn.init.normal_(self.weight, std=1.0 / math.sqrt(max(1, self.weight[0].numel()) * moment))
         nn.init.constant_(self.coef, delta)
         with torch.no_grad():
-            self.base_weight.copy_(self.weight if self.spline.sharing == "edge" else torch.ones_like(self.base_weight))
+            self.base_weight.copy_(self.weight.flatten() if self.spline.sharing == "edge" else torch.ones_like(self.base_weight))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -78,8 +78,8 @@ class KALayer(nn.Module):
         if not self.plan.expanded:
             return self.weight
         if self.spline.sharing == "edge":
-            scaled = self.coef * self.weight.unsqueeze(-1)
-            stacked = torch.cat([self.base_weight.unsqueeze(-1), scaled], dim=-1)
+            scaled = self.coef * self.weight.reshape(-1, 1)
+            stacked = torch.cat([self.base_weight.unsqueeze(-1), scaled], dim=-1).view(*self.weight.shape, -1)
         else:
             shared = torch.cat([self.base_weight.unsqueeze(-1), self.coef], dim=-1)  # (A, M+1)
             each = shared.repeat_interleave(self.weight.shape[0] // shared.shape[0], dim=0)
@@ -92,7 +92,7 @@ class KALayer(nn.Module):
         t = torch.linspace(lo, hi, points, dtype=self.coef.dtype, device=self.coef.device)
         s = self.spline
         basis = basis_expansion(t.view(-1, 1), s.grid_size, s.spline_order, s.grid_range, base=s.base)  # (points, M+1)
-        scale = self.weight.flatten() if s.sharing == "edge" else torch.ones_like(self.base_weight)
+        scale = self.weight.reshape(-1) if s.sharing == "edge" else torch.ones_like(self.base_weight)
         coef = torch.cat([self.base_weight.view(-1, 1), self.coef.view(-1, s.coefficients) * scale.view(-1, 1)], dim=1)
         return t.detach(), (coef @ basis.T).detach()
 
