@@ -111,7 +111,8 @@ def test_predict_keeps_the_geometry_and_reports_what_it_cannot_read(shell, train
     assert mask.shape == (53, 71)
     assert set(np.unique(mask)) <= {0, 255}
     probabilities = np.load(out / "probabilities/deep/odd.npz")["probabilities"]
-    assert np.array_equal(probabilities[0] > 0.5, mask > 0)
+    clear = np.abs(probabilities[0].astype(float) - 0.5) > 1e-3  # beyond the rounding of float16
+    assert np.array_equal((probabilities[0] > 0.5)[clear], (mask > 0)[clear])
     assert np.asarray(Image.open(out / "overlays/alpha.png")).shape == (48, 48, 3)
 
 

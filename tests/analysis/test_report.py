@@ -1,0 +1,58 @@
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from allukan.analysis import Activation, Overlay, RunReport, saved_bytes, summarise, write_report
+
+
+def run(name="<script>alert(1)</script>"):
+    rows = [
+        {"class": "a", "group": str(i), "iou": 0.5, "dice": 0.6, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}
+        for i in range(4)
+    ]
+    mask = np.zeros((1, 20, 30), bool)
+    mask[0, 5:9, 5:9] = True
+    image = np.zeros((20, 30), np.uint8)
+    history = [{"epoch": e, "train_loss": 1 / e, "val_dice": 0.5} for e in (1.0, 2.0)]
+    t = np.linspace(-3, 3, 20)
+    return RunReport(
+        name,
+        history,
+        {**summarise(rows), "distance_unit": "pixel"},
+        [Overlay("case <7>", "worst", image, mask, ~mask & False, 0.0)],
+        [Activation("encoder.0", t, np.stack([t, t**2]))],
+        {"model": "allukan-tiny"},
+    )
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href")]
+        assert tag != "script"
+
+
+def test_the_page_is_one_file_and_escapes_what_users_wrote(tmp_path):
+    page = write_report([run(), run("second")], tmp_path / "deep" / "r.html", "A & B").read_text()
+    links = Links()
+    links.feed(page)
+    assert links.found
+    assert all(link.startswith("data:") for link in links.found)
+    for text in ("A &amp; B", "case &lt;7&gt;", "encoder.0", "second", "0.600", "3.0 pixel", "4 ok"):
+        assert text in page
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["r.html"]
+
+
+def test_saved_bytes_of_known_layers():
+    x = torch.randn(2, 64, 64, 64, requires_grad=True)
+    twin = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Conv2d(64, 64, 3, padding=1))
+    assert saved_bytes(lambda: twin(x), twin) == 2 * x.nbytes
+    assert saved_bytes(lambda: x.view(-1).square().view_as(x) + x.exp()) == 2 * x.nbytes  # x once, exp(x)
+    with torch.no_grad():
+        assert saved_bytes(lambda: twin(x), twin) == 0
+    assert saved_bytes(lambda: x * 2) == pytest.approx(0)

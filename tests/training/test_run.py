@@ -1,0 +1,111 @@
+"""Whole trainings, small: resuming is exact, and every kind of target learns."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from allukan.data import write_phantoms
+from allukan.inference import Predictor, evaluate, open_run
+from allukan.training import TrainConfig, resume_config, train
+from allukan.training.callbacks import History
+
+
+def config(data, out, **options):
+    return TrainConfig(
+        str(data), str(out), **{"model": "allukan-tiny", "size": (32, 32), "accelerator": "cpu", "devices": "1", **options}
+    )
+
+
+class Interrupted(Exception):
+    """Stands for a power cut."""
+
+
+def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch):
+    write_phantoms(tmp_path / "data", count=20, size=32, seed=0)
+    whole = train(config(tmp_path / "data", tmp_path / "whole", epochs=3))
+    write = History._write
+
+    def cut(self):
+        if len(self.rows) == 2:
+            raise Interrupted
+        write(self)
+
+    monkeypatch.setattr(History, "_write", cut)
+    with pytest.raises(Interrupted):
+        train(config(tmp_path / "data", tmp_path / "cut", epochs=3))
+    monkeypatch.setattr(History, "_write", write)
+    resumed = train(resume_config(tmp_path / "cut", {}), resume=True)
+    states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, resumed)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    columns = [[line.rsplit(",", 1)[0] for line in (run / "history.csv").read_text().splitlines()] for run in (whole, resumed)]
+    assert columns[0] == columns[1]  # all but the seconds
+    models = [load_file(run / "model/model.safetensors") for run in (whole, resumed)]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def shapes(root, layout):
+    """Bright squares and dark stripes on grey: two classes anyone can learn."""
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        image = rng.normal(120, 5, (32, 32))
+        labels = np.zeros((32, 32), np.uint8)
+        y, x = rng.integers(2, 20, 2)
+        labels[y : y + 9, x : x + 9] = 1
+        labels[:, (x + 14) % 28 : (x + 14) % 28 + 4] = 2
+        image[labels == 1], image[labels == 2] = 220, 20
+        (root / "images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / "images" / f"{i:02d}.png")
+        masks = (
+            {"": labels}
+            if layout == "label-maps"
+            else {"square": (labels == 1) * np.uint8(255), "stripe": (labels == 2) * np.uint8(255)}
+        )
+        for name, mask in masks.items():
+            (root / "masks" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / "masks" / name / f"{i:02d}.png")
+    return root
+
+
+@pytest.mark.parametrize(("layout", "target"), [("label-maps", "multiclass"), ("folders", "multilabel")])
+def test_several_classes_are_learned(tmp_path, layout, target):
+    data = shapes(tmp_path / "data", layout)
+    run = train(config(data, tmp_path / "run", epochs=40, batch_size=8))
+    predictor = Predictor(run / "model", "cpu")
+    assert predictor.card.target == target
+    summary = evaluate(open_run(run), predictor=predictor)
+    assert len(summary["classes"]) == 2
+    assert min(figures["dice"]["mean"] for figures in summary["classes"].values()) > 0.6
+    prediction = predictor(np.zeros((41, 37), np.uint8))
+    assert prediction.masks.shape == (2, 41, 37)
+    assert prediction.probabilities.shape == (3 if target == "multiclass" else 2, 41, 37)
+    if target == "multiclass":
+        assert prediction.masks.sum(0).max() <= 1
+        np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path):
+    """DDP on two CPU processes through the command line, as a user starts it."""
+    import subprocess
+    import sys
+
+    write_phantoms(tmp_path / "data", count=24, size=32, seed=0)
+    arguments = ["train", str(tmp_path / "data"), "--out", str(tmp_path / "run"), "--model", "allukan-tiny", "--size", "32"]
+    arguments += ["--epochs", "1", "--batch-size", "4", "--accelerator", "cpu", "--devices", "2"]
+    done = subprocess.run([sys.executable, "-m", "allukan", *arguments], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_real_ultrasound_is_learned_in_a_few_epochs(tmp_path):
+    from pathlib import Path
+
+    data = Path(__file__).parents[3] / "shared" / "data" / "busi_256"
+    if not data.is_dir():
+        pytest.skip(f"{data} is not there")
+    run = train(config(data, tmp_path / "run", size=(64, 64), epochs=6))
+    rows = (run / "history.csv").read_text().splitlines()
+    assert float(rows[-1].split(",")[rows[0].split(",").index("val_dice")]) > 0.55
