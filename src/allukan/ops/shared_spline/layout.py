@@ -11,7 +11,8 @@ from torch import Tensor
 
 from allukan.ops.shared_spline.engines import ENGINES
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Options(NamedTuple):
