@@ -80,13 +80,6 @@ def test_exported_it_computes_the_same():
     torch.testing.assert_close(exported(x), model(x))
 
 
-@pytest.mark.slow
-def test_compiled_it_computes_the_same():
-    model = build_model("allukan-tiny", in_channels=1, out_channels=1)
-    x = torch.randn(2, 1, 32, 32)
-    torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize("kind", ["ka", "edge"])
 def test_no_plain_layer_is_left(kind):
     """Every Linear and Conv of the twin is a KA layer here, in the same place."""

@@ -35,6 +35,6 @@ def build_model(name: str, *, in_channels: int, out_channels: int, spatial_dims:
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown model {name!r}{hint} Choose one of: {', '.join(MODELS)}.")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown model {name!r}: {hint}choose one of {', '.join(MODELS)}.")
     return MODELS[name](in_channels=in_channels, out_channels=out_channels, spatial_dims=spatial_dims, **options)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allukan.nn import KAConv, KALinear, Spline
+from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline
 from allukan.ops.bases import base_function
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_KA_CONVOLUTIONS = {1: KAConv1d, 2: KAConv2d, 3: KAConv3d}
 _BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORMS: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LAYERS = ("ka", "conv", "edge")
@@ -77,7 +78,7 @@ class Layers:
             return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
         spline = self.spline_for(out_channels)
         spline = replace(spline, base="identity") if image else spline
-        return KAConv(self.spatial_dims, in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
+        return _KA_CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
 
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         """A linear layer on the last dimension, without bias: a norm follows."""

@@ -19,16 +19,17 @@ _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 class KAConv(KALayer):
     """y_q = Σ λ_qp φ_a(q)(x_p) + β_q with p over input channels × kernel offsets, ``(B, C, *S)`` → ``(B, C', *S')``.
 
-    After ``spatial_dims`` the signature starts like torch's convolutions. Zero padding is applied AFTER φ, as the padded
-    places are absent edges, not inputs of value 0 (φ(0) ≠ 0 in general); the other padding modes repeat inputs, which is
-    the same before and after φ. Source: KAonv layer of arXiv 2602.03156.
+    Use it as ``KAConv1d``, ``KAConv2d`` or ``KAConv3d``; the signature starts like torch's convolutions. Zero padding is
+    applied AFTER φ, as the padded places are absent edges, not inputs of value 0 (φ(0) ≠ 0 in general); the other padding
+    modes repeat inputs, which is the same before and after φ. Source: KAonv layer of arXiv 2602.03156.
 
     Raises ``ValueError`` for options that do not fit together, in one sentence.
     """
 
+    spatial_dims: int
+
     def __init__(
         self,
-        spatial_dims: int,
         in_channels: int,
         out_channels: int,
         kernel_size: Size,
@@ -42,11 +43,10 @@ class KAConv(KALayer):
         spline: Spline | None = None,
         **factory: Any,
     ) -> None:
-        if spatial_dims not in _CONVOLUTIONS:
-            raise ValueError(f"spatial_dims must be 1, 2 or 3, got {spatial_dims}")
+        spatial_dims = self.spatial_dims
         kernel = _tuple(kernel_size, spatial_dims, "kernel_size")
         super().__init__(in_channels, out_channels, kernel, groups, bias, spline or Spline(), **factory)
-        self.spatial_dims, self.in_channels, self.out_channels = spatial_dims, in_channels, out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.stride = _tuple(stride, spatial_dims, "stride")
         self.dilation = _tuple(dilation, spatial_dims, "dilation")
@@ -96,8 +96,7 @@ class KAConv(KALayer):
 class KAConv1d(KAConv):
     """``KAConv`` on ``(B, C, L)``; drops in for ``nn.Conv1d``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
-        super().__init__(1, in_channels, out_channels, kernel_size, *args, **kwargs)
+    spatial_dims = 1
 
 
 class KAConv2d(KAConv):
@@ -108,15 +107,13 @@ class KAConv2d(KAConv):
     torch.Size([1, 8, 16, 16])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
-        super().__init__(2, in_channels, out_channels, kernel_size, *args, **kwargs)
+    spatial_dims = 2
 
 
 class KAConv3d(KAConv):
     """``KAConv`` on ``(B, C, D, H, W)``; drops in for ``nn.Conv3d``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Size, *args: Any, **kwargs: Any) -> None:
-        super().__init__(3, in_channels, out_channels, kernel_size, *args, **kwargs)
+    spatial_dims = 3
 
 
 def _tuple(value: Size, length: int, name: str) -> tuple[int, ...]:

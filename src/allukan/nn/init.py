@@ -28,7 +28,7 @@ def unit_gain(spline: Spline) -> tuple[float, float]:
     >>> round(abs(delta), 3), round(moment, 3)
     (0.265, 0.464)
     """
-    t = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    t = torch.linspace(-8, 8, 4001, dtype=torch.float64, device="cpu")  # also where a model is built on the meta device
     density = torch.exp(-0.5 * t * t) / math.sqrt(2 * math.pi) * (t[1] - t[0])
     grid = (spline.grid_size, spline.spline_order, spline.grid_range)
     s, ds = bspline.basis(t, *grid).sum(-1), bspline.basis_derivative(t, *grid).sum(-1)

@@ -39,5 +39,5 @@ class KALinear(KALayer):
         else:
             a = self.plan.activations
             y = torch.einsum("nac,aoc->nao", h.unflatten(1, (a, -1)), self.weight.unflatten(0, (a, -1))).flatten(1)
-            y = y if self.bias is None else y + self.bias
+            y = y if self.bias is None else y + self.bias.to(y.dtype)  # of autocast
         return y.view(*x.shape[:-1], self.out_features)

@@ -23,15 +23,23 @@ def _gelu_derivative(x: Tensor) -> Tensor:
 
 
 def _relu_derivative(x: Tensor) -> Tensor:
-    return (x > 0).to(x.dtype) + 0.0 * x  # 0·x carries NaN on
+    return torch.where(x.isnan(), x, (x > 0).to(x.dtype))
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _tanh_derivative(x: Tensor) -> Tensor:
+    return 1 - torch.tanh(x).square()
 
 
 BASES: dict[str, tuple[Function, Function]] = {
     "silu": (F.silu, _silu_derivative),
-    "identity": (lambda x: x, torch.ones_like),
+    "identity": (_identity, torch.ones_like),
     "relu": (F.relu, _relu_derivative),
     "gelu": (F.gelu, _gelu_derivative),
-    "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x).square()),
+    "tanh": (torch.tanh, _tanh_derivative),
 }
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import Function
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_derivative, base_function
+from allukan.ops.shared_spline.dispatch import INPUT_GRADS
 from allukan.ops.shared_spline.eager import locate
 
 
@@ -31,8 +33,13 @@ def basis_expansion(
     """
     bspline.check_grid(grid_size, spline_order, grid_range)
     base_function(base)
+    if input_grad not in INPUT_GRADS:
+        raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
+    if x.ndim < 2 or not x.is_floating_point():
+        raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
     lo, hi = grid_range
-    return _expand(x, lo, hi, grid_size, spline_order, base, input_grad == "exact").flatten(1, 2)
+    call = expand_op if torch.compiler.is_compiling() else _Expand.apply
+    return call(x, lo, hi, grid_size, spline_order, base, input_grad == "exact").flatten(1, 2)
 
 
 def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> Tensor:
@@ -51,32 +58,18 @@ def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> 
     return out.narrow(2, k + 1, grid_size + k) + (0.0 * t).unsqueeze(2)  # 0·t carries NaN on
 
 
-@torch.library.custom_op("allukan::basis_expansion", mutates_args=())
-def _expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+def _forward(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     values = _local(wide, (grid_size, spline_order, lo, hi), derivative=False)
     return torch.cat([base_function(base)(wide).unsqueeze(2), values], dim=2).to(x.dtype)
 
 
-@_expand.register_fake
-def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
-    return x.new_empty(*x.shape[:2], grid_size + spline_order + 1, *x.shape[2:])
-
-
-@torch.library.custom_op("allukan::basis_expansion_backward", mutates_args=())
-def _expand_backward(
-    grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool
-) -> Tensor:
+def _backward(grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    out = grad[:, :, 0] * base_derivative(base)(wide)
+    out = base_derivative(base)(wide) * grad[:, :, 0]  # x first: its memory format is that of the result
     if exact:
         out = out + (grad[:, :, 1:] * _local(wide, (grid_size, spline_order, lo, hi), derivative=True)).sum(2)
     return out.to(x.dtype)
-
-
-@_expand_backward.register_fake
-def _(grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
-    return torch.empty_like(x)
 
 
 def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -84,13 +77,58 @@ def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.options = inputs[1:]
 
 
-def _differentiate(ctx: Any, grad: Tensor) -> tuple:
-    return (_expand_backward(grad, ctx.saved_tensors[0], *ctx.options), *([None] * len(ctx.options)))
-
-
 def _refuse(ctx: Any, *grads: Tensor) -> tuple:
     raise RuntimeError("basis_expansion is differentiable once")
 
 
-_expand.register_autograd(_differentiate, setup_context=_setup)
-_expand_backward.register_autograd(_refuse)
+class _Expand(Function):
+    """As ``shared_spline`` has it: cheaper to call than the operator, and open to ``torch.func``."""
+
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_setup)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        return (_ExpandBackward.apply(grad, ctx.saved_tensors[0], *ctx.options), *([None] * len(ctx.options)))
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, x: Tensor, *options: Any) -> tuple[Tensor, int]:
+        return _Expand.apply(_fold(x, in_dims[0], info.batch_size), *options).unflatten(0, (info.batch_size, -1)), 0
+
+
+class _ExpandBackward(Function):
+    forward = staticmethod(_backward)
+    setup_context = staticmethod(lambda ctx, inputs, output: None)
+    backward = staticmethod(_refuse)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, grad: Tensor, x: Tensor, *options: Any) -> tuple[Tensor, int]:
+        folded = _fold(grad, in_dims[0], info.batch_size), _fold(x, in_dims[1], info.batch_size)
+        return _ExpandBackward.apply(*folded, *options).unflatten(0, (info.batch_size, -1)), 0
+
+
+def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:
+    """The samples of ``vmap`` in front of the batch, ``(V·B, C, …)``."""
+    return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+
+
+expand_op = torch.library.custom_op("allukan::basis_expansion", _forward, mutates_args=())
+expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", _backward, mutates_args=())
+
+
+@expand_op.register_fake
+def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+    return x.new_empty(*x.shape[:2], grid_size + spline_order + 1, *x.shape[2:])
+
+
+@expand_backward_op.register_fake
+def _(grad: Tensor, x: Tensor, *options: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _differentiate(ctx: Any, grad: Tensor) -> tuple:
+    return (expand_backward_op(grad, ctx.saved_tensors[0], *ctx.options), *([None] * len(ctx.options)))
+
+
+expand_op.register_autograd(_differentiate, setup_context=_setup)
+expand_backward_op.register_autograd(_refuse)

@@ -19,14 +19,20 @@ from torch import Tensor
 GridRange = tuple[float, float]
 
 
-def knots(grid_size: int, spline_order: int, grid_range: GridRange, dtype: torch.dtype = torch.float64) -> Tensor:
+def knots(
+    grid_size: int,
+    spline_order: int,
+    grid_range: GridRange,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
+) -> Tensor:
     """Uniform knots that reach ``spline_order`` intervals beyond both ends, shape ``(G + 2k + 1,)``.
 
     >>> knots(2, 1, (0.0, 1.0)).tolist()
     [-0.5, 0.0, 0.5, 1.0, 1.5]
     """
     lo, hi = grid_range
-    steps = torch.arange(-spline_order, grid_size + spline_order + 1, dtype=dtype)
+    steps = torch.arange(-spline_order, grid_size + spline_order + 1, dtype=dtype, device=device)
     return lo + steps * ((hi - lo) / grid_size)
 
 
@@ -36,8 +42,9 @@ def basis(x: Tensor, grid_size: int, spline_order: int, grid_range: GridRange) -
     >>> basis(torch.tensor([0.0, 0.3], dtype=torch.float64), 5, 3, (-1.0, 1.0)).sum(-1).round(decimals=9)
     tensor([1., 1.], dtype=torch.float64)
     """
-    t = knots(grid_size, spline_order, grid_range, x.dtype).to(x.device)
-    x = x.unsqueeze(-1)
+    t = knots(grid_size, spline_order, grid_range, x.dtype, x.device)
+    (lo, hi), h = grid_range, (grid_range[1] - grid_range[0]) / grid_size
+    x = x.unsqueeze(-1).clamp(lo - (spline_order + 1) * h, hi + (spline_order + 1) * h)  # beyond it all are 0, and inf · 0 is not
     b = ((x >= t[:-1]) & (x < t[1:])).to(x.dtype) + 0.0 * x  # 0·x carries NaN on
     for k in range(1, spline_order + 1):
         left = (x - t[: -(k + 1)]) / (t[k:-1] - t[: -(k + 1)])
@@ -140,6 +147,8 @@ def check_grid(grid_size: int, spline_order: int, grid_range: GridRange) -> None
 
     >>> check_grid(5, 3, (-1.0, 1.0))
     """
+    if len(grid_range) != 2:
+        raise ValueError(f"grid_range must be (lo, hi), got {grid_range}")
     lo, hi = grid_range
     if grid_size < 1:
         raise ValueError(f"grid_size must be at least 1, got {grid_size}")

@@ -83,14 +83,18 @@ def _resolve(impl: str, x: Tensor, order: int) -> str:
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:
-    if coef.ndim != 2 or base_weight.shape != coef.shape[:1]:
+    if coef.ndim != 2 or not len(coef) or base_weight.shape != coef.shape[:1]:
         raise ValueError(f"coef must be (A, M) and base_weight (A,), got {tuple(coef.shape)} and {tuple(base_weight.shape)}")
+    for name, tensor in (("x", x), ("coef", coef), ("base_weight", base_weight)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
+        if tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device} and x on {x.device}: move one of them")
     check_grid(coef.shape[1] - order, order, grid_range)
     if input_grad not in INPUT_GRADS:
         raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be floating point, got {x.dtype}")
-    if coef.shape[0] > 1 and (x.ndim < 2 or x.shape[1] % blocks or coef.shape[0] % blocks):
+    channels = 0 if len(coef) == 1 else x.shape[1] if x.ndim > 1 else 1  # one activation takes any shape
+    if blocks < 1 or channels % blocks or len(coef) % blocks or (len(coef) > 1 and x.ndim < 2):
         raise ValueError(
             f"blocks={blocks} must divide the channels of x {tuple(x.shape)} (dimension 1) and the {coef.shape[0]} activations"
         )

@@ -114,7 +114,7 @@ def backward(
     slopes = table[..., 1:] * torch.arange(1, k + 1, dtype=dtype, device=x.device) * (grid_size / (hi - lo))
     flat = slopes.transpose(0, 1).flatten(1, 2)
     weight = base_weight.to(dtype).view(groups, per_group, 1)
-    grad_x = torch.empty_like(x)
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     grad_table = torch.zeros(per_group, k + 1, groups * n_rows, dtype=torch.float64, device=x.device)
     grad_weight = torch.zeros(groups, per_group, dtype=torch.float64, device=x.device)
     for rows, columns in _blocks(batch, groups, length):

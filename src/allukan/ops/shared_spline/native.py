@@ -6,6 +6,7 @@ zero-padded table. Threads follow ``torch.get_num_threads`` and keep partial sum
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -61,7 +62,7 @@ def _prepare(
     """x as ``(S, N)`` in the precision of the arithmetic, weights, the grid of ``kernels`` and the table of polynomials."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     values = x.detach().to(dtype).contiguous().flatten(0, 1)
-    weights, c = base_weight.detach().to(dtype).numpy(), coef.detach().to(dtype).contiguous().numpy()
+    weights, c = base_weight.detach().to(dtype).contiguous().numpy(), coef.detach().to(dtype).contiguous().numpy()
     (lo, hi), size, kind = grid_range, coef.shape[2] - order, weights.dtype.type
     scale = size / (hi - lo)
     grid = kind(scale), kind(order + 1 - lo * scale), kind(size + 2 * order + 1.5)
@@ -71,7 +72,7 @@ def _prepare(
 @cache
 def _pieces(order: int) -> np.ndarray:
     """Polynomials of the basis, ``(k + 1, 4)``, zero for the powers above ``order``."""
-    return np.ascontiguousarray(F.pad(bspline.pieces(order), (0, MAX_NATIVE_ORDER - order)).numpy())
+    return np.ascontiguousarray(F.pad(bspline.pieces(order, device=torch.device("cpu")), (0, MAX_NATIVE_ORDER - order)).numpy())
 
 
 def _run(task: Callable[[Part], Any], segments: int, length: int) -> list[Any]:
@@ -89,3 +90,7 @@ def _run(task: Callable[[Part], Any], segments: int, length: int) -> list[Any]:
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, threads), thread_name_prefix="shared_spline")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child must not wait for those of its parent
+    os.register_at_fork(after_in_child=_pool.cache_clear)

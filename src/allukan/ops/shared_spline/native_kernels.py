@@ -78,12 +78,12 @@ def _exp_float32(x: Any) -> Any:
 
 @_jit
 def _silu(x: Any, value: Any, slope: Any) -> None:
-    one = np.float32(1)
+    one, limit = np.float32(1), np.float32(88)
     for i in range(x.size):
         v = -x[i]
-        v = v if v < np.float32(88) else np.float32(88)
+        v = v if v < limit else limit
         v = v if v > np.float32(-87) else np.float32(-87)
-        s = one / (one + _exp_float32(v))
+        s = one / (one + _exp_float32(v)) if v < limit else np.float32(0)  # else x·s grows again for a huge negative x
         value[i] = x[i] * s
         slope[i] = s * (one + x[i] * (one - s))
 
@@ -108,7 +108,7 @@ def _base(kind: int, x: Any, value: Any, slope: Any) -> None:
             value[i], slope[i] = x[i], 1
     elif kind == 2:
         for i in range(x.size):
-            value[i], slope[i] = (0, 0) if x[i] <= 0 else (x[i], 1 + 0 * x[i])  # NaN stays NaN
+            value[i], slope[i] = (0, 0) if x[i] <= 0 else (x[i], 1 if x[i] > 0 else x[i])  # NaN stays NaN
     elif kind == 3:
         for i in range(x.size):
             cumulative = 0.5 * (1 + math.erf(x[i] * 0.7071067811865476))
