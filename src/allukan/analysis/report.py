@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import html
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan._version import __version__
-from allukan.analysis import plots
+from allukan.analysis import page, plots
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; }
-tr + tr { border-top: 1px solid var(--line); } td small { opacity: .7; white-space: nowrap; }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
-.small { gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
-figure { margin: 0; } img { max-width: 100%; display: block; } figcaption { font-size: .8rem; overflow-wrap: anywhere; }
-.plot { background: #fff; border-radius: .4rem; padding: .3rem; }
-.key { display: inline-block; width: 1.4rem; height: .25rem; vertical-align: middle; }
-footer { margin-top: 3rem; font-size: .85rem; border-top: 1px solid var(--line); }
-"""
 _COLUMNS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "surface_dice": "surface Dice"}
 
 
@@ -66,46 +50,28 @@ class RunReport:
 
 
 def write_report(runs: Sequence[RunReport], out: Path, title: str) -> Path:
-    """Write ``out``, whole or not at all, and return it. Everything is inside the file; nothing is loaded from elsewhere."""
+    """Write ``out``, whole or not at all, and return it. Everything is inside the file; nothing is loaded from elsewhere.
+
+    What a run lacks (history, overlays, activations) is said in a line. The runs are one to a few, in the order of their colours.
+    """
     parts = [
-        _section("Runs", _facts(runs)),
-        _section("Scores", _scores(runs)),
-        _section("Training", _figure(plots.curves({run.name: run.history for run in runs}), "learning curves")),
-        *(_section(f"Cases: {run.name}", _overlays(run)) for run in runs),
-        *(_section(f"Learned activations: {run.name}", _activations(run)) for run in runs),
+        page.section("Runs", _facts(runs)),
+        page.section("Scores", _scores(runs) + _pooled(runs)),
+        page.section("Training", _training(runs)),
+        *(page.section(f"Cases: {run.name}", _overlays(run)) for run in runs),
+        *(page.section(f"Learned activations: {run.name}", _activations(run)) for run in runs),
     ]
-    heading = html.escape(title)
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
-        f"<body><h1>{heading}</h1>{''.join(parts)}{_footer()}</body></html>\n"
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, out)
-    return out
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are HTML already."""
-    head = "".join(f"<th>{cell}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return page.write(title, parts, out)
 
 
 def _facts(runs: Sequence[RunReport]) -> str:
     names = list(dict.fromkeys(name for run in runs for name in run.facts))
     rows = [[html.escape(name), *(html.escape(run.facts.get(name, "")) for run in runs)] for name in names]
-    return _table(["", *(html.escape(run.name) for run in runs)], rows)
+    return page.table(["", *(html.escape(run.name) for run in runs)], rows)
 
 
 def _scores(runs: Sequence[RunReport]) -> str:
-    """Overall, and a class where there are several: mean and 95 % interval."""
+    """Overall, and a class where there are several: mean and 95 % interval. No winner is marked: the intervals say it."""
     rows = []
     for run in runs:
         classes = run.summary["classes"]
@@ -114,45 +80,73 @@ def _scores(runs: Sequence[RunReport]) -> str:
             status = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in figures["status"].items())
             cells = [_score(figures[key], run.summary, key) for key in _COLUMNS]
             rows.append([html.escape(run.name), html.escape(label), str(figures["cases"]), *cells, html.escape(status)])
-    return _table(["run", "class", "cases", *_COLUMNS.values(), "outcome"], rows)
+    return page.table(["run", "class", "cases", *_COLUMNS.values(), "outcome"], rows)
 
 
 def _score(figure: Mapping[str, float], summary: Mapping[str, Any], key: str) -> str:
-    unit, digits = (f" {summary['distance_unit']}", 1) if key == "hd95" else ("", 3)
+    unit, digits = (f" {summary.get('distance_unit', 'mm')}", 1) if key == "hd95" else ("", 3)
     mean, low, high = (f"{figure[name]:.{digits}f}" for name in ("mean", "low", "high"))
     return f"{mean}{html.escape(unit)}<br><small>{low} … {high}</small>"
 
 
-def _figure(source: str, alternative: str, caption: str = "", kind: str = "plot") -> str:
-    text = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return f'<figure><img class="{kind}" src="{source}" alt="{html.escape(alternative)}">{text}</figure>'
+def _pooled(runs: Sequence[RunReport]) -> str:
+    """The figures of the "ukan" protocol, for the runs that have them."""
+    pooled = [(run.name, run.summary["ukan"]) for run in runs if "ukan" in run.summary]
+    lines = [f"{html.escape(name)}: IoU {u['iou_pooled']:.3f}, Dice {u['dice_pooled']:.3f}" for name, u in pooled]
+    return f"<p>As U-KAN reports, pooled over batches of 8 images. {'; '.join(lines)}.</p>" if lines else ""
+
+
+def _training(runs: Sequence[RunReport]) -> str:
+    """Loss and validation Dice of all runs, in the colours of one legend."""
+    histories = [run.history for run in runs]
+    figures = {
+        "Loss (training solid, validation dashed)": plots.curves(histories, {"train_loss": "-", "val_loss": "--"}),
+        "Validation Dice": plots.curves(histories, {"val_dice": "-"}, top=1.0),
+    }
+    drawn = [
+        f"<div><h3>{title}</h3>{page.figure(source, title, kind='plot')}</div>"
+        for title, source in figures.items()
+        if source is not None
+    ]
+    if not drawn:
+        return "<p>No learning curves were recorded.</p>"
+    keys = "".join(
+        f'<span><span class="key" style="color:{plots.colour(number)}"></span>{html.escape(run.name)}</span>'
+        for number, run in enumerate(runs)
+    )
+    return f'<p class="keys">{keys}</p><div class="grid halves">{"".join(drawn)}</div>'
 
 
 def _overlays(run: RunReport) -> str:
+    if not run.overlays:
+        return "<p>No case has anything to show.</p>"
     legend = (
-        f'<p><span class="key" style="background:{plots.TRUTH}"></span> truth (solid) &nbsp; '
-        f'<span class="key" style="background:{plots.PREDICTION}"></span> prediction (dashed)</p>'
+        f'<p class="keys"><span><span class="mark" style="color:{plots.TRUTH}"></span>truth</span>'
+        f'<span><span class="mark dashed" style="color:{plots.PREDICTION}"></span>prediction</span></p>'
     )
-    pictures = [
-        _figure(
-            plots.overlay(o.image, o.truth, o.prediction), o.case_id, f"{o.title}: {o.case_id}, Dice {o.score:.3f}", "overlay"
-        )
-        for o in run.overlays
-    ]
-    return f'{legend}<div class="grid">{"".join(pictures)}</div>' if pictures else "<p>No cases.</p>"
+    return f'{legend}<div class="grid">{"".join(_overlay(shown) for shown in run.overlays)}</div>'
+
+
+def _overlay(shown: Overlay) -> str:
+    caption = f"{html.escape(shown.title)}, Dice {shown.score:.3f}<br><small>{html.escape(shown.case_id)}</small>"
+    picture = plots.overlay(shown.image, shown.truth, shown.prediction)
+    return page.figure(picture, f"outlines of case {shown.case_id}", caption, kind="overlay")
 
 
 def _activations(run: RunReport) -> str:
     if not run.activations:
         return "<p>This network has no shared activations to show.</p>"
-    low, high = run.activations[0].t[[0, -1]]
-    pictures = [_figure(plots.activation(a.t, a.curves), f"activation of {a.name}", a.name) for a in run.activations]
-    note = f"<p>φ(t) of every layer for t from {low:g} to {high:g}, each on its own scale; thin lines are the axes.</p>"
-    return f'{note}<div class="grid small">{"".join(pictures)}</div>'
+    pictures = "".join(_activation(shown) for shown in run.activations)
+    note = "φ(t) of every layer, one colour an activation; the grey lines are the axes, and the ranges stand below."
+    return f'<p>{note}</p><div class="grid small">{pictures}</div>'
 
 
-def _footer() -> str:
-    return f"""<footer><p>Means over cases, with 95 % bootstrap intervals that draw whole groups (patients, sequences) where these
-are known. Where truth and prediction are both empty the scores are 1 and HD95 is 0; where only one is empty the scores are 0 and
-HD95 is the diagonal of the image. Surface Dice at a tolerance of 2 pixels, or 2 mm where the spacing is given.</p>
-<p>allukan {__version__}. Not a medical device.</p></footer>"""
+def _activation(shown: Activation) -> str:
+    ranges = f"t {_range(shown.t)}<br>φ {_range(shown.curves)}"
+    name = html.escape(shown.name).replace(".", ".<wbr>")  # long names break at their dots
+    caption = f"{name}<br><small>{ranges}</small>"
+    return page.figure(plots.activation(shown.t, shown.curves), f"activation of {shown.name}", caption, kind="plot")
+
+
+def _range(values: NDArray[np.floating]) -> str:
+    return f"{values.min():.2g} … {values.max():.2g}".replace("-", "−")

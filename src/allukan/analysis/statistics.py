@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import wilcoxon
+from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 
 from allukan.analysis.metrics import METRICS
+
+Floats = NDArray[np.float64]
 
 
 def bootstrap_interval(
@@ -21,41 +24,72 @@ def bootstrap_interval(
     resamples: int = 5000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of the mean. With ``groups`` whole groups are drawn: images of one patient are no independent cases.
+    """BCa interval of the mean (percentile interval where BCa is degenerate); the same arguments give the same interval.
 
-    The same arguments give the same interval. ``ValueError`` for no values.
+    With ``groups`` whole groups are drawn: images of one patient are no independent cases. One value, one group or constant
+    values give ``(mean, mean)``, which says nothing on the uncertainty. ``ValueError`` for no values or one that is not finite.
 
     >>> bootstrap_interval([0.5, 0.5, 0.5])
     (0.5, 0.5)
     """
-    data = np.asarray(values, dtype=float)
-    if data.size == 0:
-        raise ValueError("an interval needs at least one value")
-    _, index = np.unique([str(g) for g in groups] if groups is not None else np.arange(len(data)), return_inverse=True)
-    sums, counts = np.bincount(index, weights=data).astype(float), np.bincount(index).astype(float)
-    generator = np.random.default_rng(seed)
-    means = _resampled_means(sums, counts, resamples, generator)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
+    data = _finite(values)
+    sums, counts = _totals(data, groups)
+    if len(sums) == 1 or np.ptp(sums / counts) == 0:
+        return float(data.mean()), float(data.mean())
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        found = bootstrap(
+            (sums, counts),
+            _ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, 1_000_000 // len(sums)),  # bounds memory for thousands of cases
+            confidence_level=confidence,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+    low, high = found.confidence_interval
+    if not np.isfinite([low, high]).all():
+        tail = 50 * (1 - confidence)
+        low, high = np.percentile(found.bootstrap_distribution, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], resamples: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    draws = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=resamples)
-    means: NDArray[np.float64] = (draws @ sums) / (draws @ counts)
-    return means
+def _finite(values: ArrayLike) -> Floats:
+    data = np.asarray(values, dtype=float)
+    if data.ndim != 1 or data.size == 0 or not np.isfinite(data).all():
+        raise ValueError("an interval needs at least one value, and finite values only, in one dimension")
+    return data
+
+
+def _totals(data: Floats, groups: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+    """Sum and number of the values of every group; without groups every value is one."""
+    if groups is None:
+        return data, np.ones(len(data))
+    if len(groups) != len(data):
+        raise ValueError(f"{len(groups)} groups for {len(data)} values")
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    index = [numbers[group] for group in groups]
+    return np.bincount(index, weights=data).astype(float), np.bincount(index).astype(float)
+
+
+def _ratio(sums: Floats, counts: Floats, axis: int) -> Floats:
+    ratio: Floats = sums.sum(axis=axis) / counts.sum(axis=axis)
+    return ratio
 
 
 def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean, median and 95 % interval of every metric, over all rows and a class.
+    """Mean, median and 95 % interval of every metric, over all rows ("overall") and in every class ("classes").
 
-    ``cases`` are rows with ``class``, ``group``, the metrics and ``status``, as ``case_metrics`` makes them.
+    ``cases`` are rows as ``case_metrics`` makes them: the metrics and ``status``, and where known ``class``, and ``group``
+    (patient, sequence) or else ``id``, by which the intervals draw; without these every row is a case of its own.
+    ``ValueError`` for no rows.
     """
-    classes = list(dict.fromkeys(row["class"] for row in cases))
-    by_class = {name: _figures([row for row in cases if row["class"] == name]) for name in classes}
-    return {"overall": _figures(cases), "classes": by_class}
+    rows = [{"class": "", "group": row.get("id", number), **row} for number, row in enumerate(cases)]
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    by_class = {name: _figures([row for row in rows if row["class"] == name]) for name in classes}
+    return {"overall": _figures(rows), "classes": by_class}
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -69,8 +103,19 @@ def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable] | None = None) -> dict[str, float]:
-    """Mean of ``a - b`` over the same cases, its 95 % interval, and the p-value of Wilcoxon's signed-rank test."""
-    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    """Mean of ``a - b`` over the same cases, its 95 % interval, and the p-value of Wilcoxon's signed-rank test.
+
+    With ``groups`` the interval draws whole groups and the test compares the mean difference of each. ``ValueError`` for a
+    different number of values.
+
+    >>> paired_difference([0.5, 0.7], [0.5, 0.7])
+    {'mean': 0.0, 'low': 0.0, 'high': 0.0, 'p': 1.0}
+    """
+    first, second = _finite(a), _finite(b)
+    if first.shape != second.shape:
+        raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
+    difference = first - second
     low, high = bootstrap_interval(difference, groups)
-    p = float(wilcoxon(difference).pvalue) if np.any(difference) else 1.0
+    sums, counts = _totals(difference, groups)
+    p = float(wilcoxon(sums / counts).pvalue) if np.any(sums) else 1.0
     return {"mean": float(difference.mean()), "low": low, "high": high, "p": p}
