@@ -75,7 +75,13 @@ def _quieten() -> None:
     """Lightning's banners and hints about choices that are made here on purpose."""
     for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for pattern in ("does not have many workers", "GPU available but not used", "exists and is not empty", "is deprecated"):
+    for pattern in (
+        "does not have many workers",
+        "GPU available but not used",
+        "exists and is not empty",
+        "smaller than the logging interval",
+        "is deprecated",
+    ):
         warnings.filterwarnings("ignore", f".*{pattern}.*")
 
 
