@@ -10,6 +10,7 @@ import typer
 from allukan.cli.console import console
 
 app = typer.Typer(no_args_is_help=True)
+_NOTES = 20  # that are shown; problems are all shown
 
 
 @app.command()
@@ -25,9 +26,12 @@ def check(folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_de
     for name, value in result.facts.items():
         facts.add_row(escape(name), escape(value))
     console.print(facts)
-    for finding in sorted(result.findings, key=lambda f: not f.fatal):
+    notes = [finding for finding in result.findings if not finding.fatal]
+    for finding in [*(f for f in result.findings if f.fatal), *notes[:_NOTES]]:
         mark = "[red]problem[/]" if finding.fatal else "[yellow]note[/]"
         console.print(f"{mark}  {escape(finding.where)}: {escape(finding.what)}", soft_wrap=True)
+    if len(notes) > _NOTES:
+        console.print(f"[yellow]note[/]  and {len(notes) - _NOTES} more notes")
     fatal = sum(finding.fatal for finding in result.findings)
     console.print("Ready to train." if result.trainable else f"{fatal} problems: mend them before training.")
     if not result.trainable:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from allukan.data.dataset import Case, Dataset
+from allukan.data.decode import header
+from allukan.data.groups import load_groups
 from allukan.data.images import read_image, read_masks
-from allukan.data.layouts import open_dataset
+from allukan.data.layouts import scan_dataset
 from allukan.data.near_duplicates import near_duplicates
+from allukan.data.splits import make_splits
 from allukan.errors import UserError
 
 
@@ -37,45 +41,43 @@ class Check:
 
 
 @dataclass(frozen=True)
-class _Case:
+class _Seen:
+    """What one case showed; empty where it could not be read."""
+
     size: str = ""
     mode: str = ""
+    channels: int = 0
     foreground: tuple[float, ...] = ()
-    findings: tuple[Finding, ...] = field(default=())
+    findings: tuple[Finding, ...] = ()
 
 
 def check_dataset(root: str | Path) -> Check:
     """Read every file of a dataset and report all that is found, not just the first problem.
 
-    Raises ``UserError`` only where there is no dataset to look at: folder missing, empty or of unknown layout.
+    Raises ``UserError`` only when ``root`` does not exist.
     """
-    dataset = open_dataset(root, strict=False)
-    findings = _unpaired(root)
-    with ThreadPoolExecutor() as pool:
-        cases = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
-    findings += [finding for case in cases for finding in case.findings]
-    if not any(f.fatal for f in findings):
-        for a, b, correlation in near_duplicates(dataset):
-            kind = "identical images" if correlation > 1 - 1e-9 else f"near-duplicates (correlation {correlation:.3f})"
-            findings.append(Finding(f"{kind}: kept together by the clean protocol", f"{a} = {b}", fatal=False))
-    if len(dataset.cases) < 3:
-        findings.append(Finding(f"{len(dataset.cases)} usable images: train, validation and test need at least 3", str(root)))
-    return Check(_facts(dataset, cases), tuple(findings))
-
-
-def _unpaired(root: str | Path) -> list[Finding]:
     try:
-        open_dataset(root)
+        dataset, problems = scan_dataset(root)
     except UserError as error:
-        return [Finding(str(error), str(root))]
-    return []
+        if not Path(root).exists():
+            raise
+        return Check({}, (Finding(str(error), str(root)),))
+    with ThreadPoolExecutor() as pool:
+        seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
+    findings = [Finding(problem.what, problem.where) for problem in problems]
+    findings += [finding for case in seen for finding in case.findings]
+    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_duplicates(dataset, seen)]
+    if not any(finding.fatal for finding in findings):
+        findings += _splits(dataset)
+    return Check(_facts(dataset, seen), tuple(dict.fromkeys(findings)))
 
 
-def _look(case: Case, dataset: Dataset) -> _Case:
-    findings, size, mode, foreground = [], "", "", ()
+def _look(case: Case, dataset: Dataset) -> _Seen:
+    findings, size, mode, channels, foreground = [], "", "", 0, ()
     try:
         image = read_image(case.images)
-        size, mode = _text(image.shape[:2]), {1: "grey", 3: "RGB"}.get(image.shape[2], f"{image.shape[2]} channels")
+        size, channels = _text(image.shape[:2]), image.shape[2]
+        mode = " + ".join(header(path)[1] for path in case.images)
     except UserError as error:
         findings.append(Finding(str(error), case.id))
     try:
@@ -85,15 +87,48 @@ def _look(case: Case, dataset: Dataset) -> _Case:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
     except UserError as error:
         findings.append(Finding(str(error), case.id))
-    return _Case(size, mode, foreground, tuple(findings))
+    return _Seen(size, mode, channels, foreground, tuple(findings))
 
 
-def _facts(dataset: Dataset, cases: list[_Case]) -> dict[str, str]:
+def _uneven(seen: list[_Seen], root: str | Path) -> list[Finding]:
+    """Only grey and RGB can be brought to the same number of channels."""
+    numbers = sorted({case.channels for case in seen if case.channels})
+    if len(numbers) < 2 or numbers == [1, 3]:
+        return []
+    return [Finding(f"images have {' and '.join(map(str, numbers))} channels: all must have as many", str(root))]
+
+
+def _empty(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
+    shares = [case.foreground for case in seen if len(case.foreground) == len(dataset.classes)]
+    never = [name for k, name in enumerate(dataset.classes) if shares and not any(share[k] for share in shares)]
+    fatal = len(never) == len(dataset.classes)
+    return [Finding("no mask has a single pixel of this class", f"class {name}", fatal) for name in never]
+
+
+def _duplicates(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
+    readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
+    findings = []
+    for a, b, correlation in near_duplicates(replace(dataset, cases=readable)) if len(readable) > 1 else ():
+        kind = "identical images" if correlation > 1 - 1e-9 else f"near-duplicates (correlation {correlation:.3f})"
+        findings.append(Finding(f"{kind}: kept together by the clean protocol", f"{a} = {b}", fatal=False))
+    return findings
+
+
+def _splits(dataset: Dataset) -> list[Finding]:
+    try:
+        make_splits(dataset, "clean", 0, load_groups(dataset, None))
+    except UserError as error:
+        return [Finding(str(error), str(dataset.root))]
+    return []
+
+
+def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
     shares = list(zip(*(case.foreground for case in cases if case.foreground), strict=True))
     facts = {
         "layout": dataset.layout,
         "target": dataset.target,
-        "images": str(len(dataset.cases)),
+        "images with masks": str(len(dataset.cases)),
+        "classes": ", ".join(dataset.classes),
         "sizes (height×width)": _counted(case.size for case in cases),
         "modes": _counted(case.mode for case in cases),
     }
@@ -104,8 +139,8 @@ def _facts(dataset: Dataset, cases: list[_Case]) -> dict[str, str]:
     return facts
 
 
-def _counted(values: object) -> str:
-    counts = Counter(value for value in values if value).most_common()  # type: ignore[attr-defined]
+def _counted(values: Iterable[str]) -> str:
+    counts = Counter(value for value in values if value).most_common()
     shown = ", ".join(f"{value} ({n})" for value, n in counts[:5])
     return shown + (f", and {len(counts) - 5} others" if len(counts) > 5 else "")
 

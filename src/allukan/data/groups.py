@@ -39,7 +39,8 @@ def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:
     except re.error as error:
         raise UserError(f"groups 're:{pattern}' is not a regular expression ({error}).") from None
     found = {name: compiled.search(name) for name in dataset.ids}
-    return {name: (match.group(1) if compiled.groups else match.group()) for name, match in found.items() if match}
+    groups = {name: (match.group(1) if compiled.groups else match.group()) for name, match in found.items() if match}
+    return {name: group for name, group in groups.items() if group is not None}  # an optional parenthesis may stay empty
 
 
 def _by_table(dataset: Dataset, spec: str) -> dict[str, str]:
@@ -61,7 +62,7 @@ def _by_table(dataset: Dataset, spec: str) -> dict[str, str]:
         raise UserError(
             f"{path} has the columns {', '.join(names) or 'none'}: needed are 'id' and {column or 'one with the group'!r}."
         )
-    return {row["id"]: row[column] for row in rows}
+    return {row["id"]: row[column] for row in rows if row[column]}
 
 
 def _by_ranges(dataset: Dataset, path: Path, rows: list[dict[str, str]], column: str) -> dict[str, str]:

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from allukan.data.dataset import Case, Dataset
+from allukan.data.decode import Decoded, decode
 from allukan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there are more than 256 levels
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, UnidentifiedImageError, tifffile.TiffFileError)
 
 
 def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """One or more files as bytes ``(H, W, C)``, their channels stacked; grey has one channel, colour three (RGB).
 
-    Alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied. More than 8 bits are scaled per file
-    between the 0.5 and 99.5 percentile. Raises ``UserError`` for a file that is no readable image, for NaN or infinity, and for
-    files of different sizes.
+    Alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: their sizes must agree
+    afterwards). More than 8 bits are scaled per file between the 0.5 and 99.5 percentile. Raises ``UserError`` for a file that is
+    no readable image or a stack of them, for NaN or infinity, and for files of different sizes.
     """
     parts = [_one_image(path) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
@@ -39,42 +34,14 @@ def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
 
 
 def _one_image(path: Path) -> NDArray[np.uint8]:
-    raw, palette_to_rgb = _decode(path)
-    array = palette_to_rgb if palette_to_rgb is not None else raw
+    found = decode(path)
+    array = found.colours if found.colours is not None else found.values
     array = array[..., None] if array.ndim == 2 else array
     if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
         raise UserError(f"{path} has shape {array.shape}: expected is one grey or colour image (height, width[, channels]).")
     array = array[..., :1] if array.shape[2] == 2 else array[..., :3]
-    return array if array.dtype == np.uint8 else _to_bytes(array, path)
-
-
-def _decode(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """The stored values, and RGB where they are indices into a palette or CMYK."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if path.suffix.lower() in (".tif", ".tiff"):
-                return _decode_tiff(path)
-            with Image.open(path) as opened:
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-                if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
-                    return np.asarray(image), np.asarray(image.convert("RGB"))
-                return np.asarray(image), None
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except (*_DAMAGE, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({' '.join(str(error).split())}): replace or remove it.") from None
-
-
-def _decode_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        array = np.asarray(page.asarray())
-        colours = getattr(page, "colormap", None)
-        if array.ndim == 3 and getattr(page, "planarconfig", 1) == 2:
-            array = np.moveaxis(array, 0, -1)
-        return array, None if colours is None else (np.moveaxis(colours[:, array], 0, -1) >> 8).astype(np.uint8)
+    array = array if array.dtype == np.uint8 else _to_bytes(array, path)
+    return 255 - array if found.inverted else array
 
 
 def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -114,10 +81,7 @@ def _union(masks: Sequence[NDArray[np.uint8]], files: Sequence[Path]) -> NDArray
 
 
 def _binary(path: Path) -> NDArray[np.uint8]:
-    raw, rgb = _decode(path)
-    values = rgb if rgb is not None else raw
-    if values.ndim == 3:
-        values = values[..., 0] if values.shape[2] == 2 else values[..., :3].max(2)
+    values = _mask_values(path)
     found = np.unique(values)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
@@ -125,8 +89,27 @@ def _binary(path: Path) -> NDArray[np.uint8]:
     return (values > 0).astype(np.uint8)
 
 
+def _mask_values(path: Path) -> NDArray[Any]:
+    """``(H, W)``: grey, or the strongest of the colours; what is transparent is background."""
+    found = _decode_mask(path)
+    values = found.colours if found.colours is not None else found.values
+    if values.ndim == 3:
+        alpha = values[..., -1] if values.shape[2] in (2, 4) else np.ones(1)
+        values = np.where(alpha > 0, values[..., : 1 if values.shape[2] == 2 else 3].max(2), 0)
+    if not np.isfinite(values).all():
+        raise UserError(f"mask {path} holds NaN or infinite values: store 0 and 255.")
+    return values
+
+
+def _decode_mask(path: Path) -> Decoded:
+    found = decode(path)
+    if found.inverted:  # some programs mean the stored value, others what is shown: a guess would swap the classes
+        raise UserError(f"mask {path} is a TIFF whose zero is white: save it again with black as zero.")
+    return found
+
+
 def _labels(path: Path) -> NDArray[Any]:
-    raw, _ = _decode(path)
+    raw = _decode_mask(path).values
     if raw.ndim == 3:
         channels = raw[..., :3]
         if (channels != channels[..., :1]).any():
@@ -137,13 +120,12 @@ def _labels(path: Path) -> NDArray[Any]:
     return raw.astype(np.int64)
 
 
-def label_values(paths: Sequence[Path]) -> tuple[int, ...]:
-    """Every value above 0 in these label maps. Raises ``UserError`` for more than 64, which no label map has."""
-    with ThreadPoolExecutor() as pool:
-        found = set().union(*pool.map(lambda path: set(np.unique(_labels(path)).tolist()), paths)) - {0}
+def label_values(path: Path) -> set[int]:
+    """Every value above 0 in a label map. Raises ``UserError`` where it is none, and for more than 64 values."""
+    found = set(np.unique(_labels(path)).tolist()) - {0}
     if len(found) > 64:
-        raise UserError(f"the label maps beside {paths[0]} hold {len(found)} values: are they masks, and not interpolated?")
-    return tuple(sorted(found))
+        raise UserError(f"label map {path} holds {len(found)} values: is it a mask, and not interpolated?")
+    return found
 
 
 def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -26,7 +26,8 @@ def near_duplicates(dataset: Dataset, threshold: float = THRESHOLD) -> list[tupl
 
 def _thumbnail(case: Case) -> NDArray[np.float64]:
     """Of unit length and zero mean, so that a product of two is their correlation."""
-    grey = fit_channels(read_image(case.images)[..., :3], 1)
+    image = read_image(case.images)
+    grey = fit_channels(image, 1) if image.shape[2] in (1, 3) else image.mean(2, keepdims=True).astype(np.uint8)
     values = resize_image(grey, (_SIDE, _SIDE)).astype(np.float64).ravel()
     values -= values.mean()
     length = float(np.linalg.norm(values))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from allukan.data.dataset import Case, Dataset
+from allukan.data.decode import header
 from allukan.data.images import fit_channels, read_image, read_masks, resize_image, resize_masks
 from allukan.errors import UserError
 
@@ -33,22 +34,31 @@ class Prepared:
     shapes: tuple[tuple[int, int], ...]
 
 
-def prepare(dataset: Dataset, cases: Sequence[Case], size: tuple[int, int], channels: int | None = None) -> Prepared:
-    """Read ``cases`` in threads and bring them to ``size`` (images antialiased, masks by the nearest pixel).
+def prepare(
+    dataset: Dataset, cases: Sequence[Case], size: tuple[int, int] | None = None, channels: int | None = None
+) -> Prepared:
+    """Read ``cases`` in threads and bring them to ``size`` (height, width): images antialiased, masks by the nearest pixel.
 
-    ``channels`` defaults to ``count_channels``. Raises ``UserError`` for the first file that is not usable and for a mask whose
-    size is not that of its image.
+    Without ``size`` nothing is resized, and all must have one size. ``channels`` defaults to ``count_channels``. Raises
+    ``UserError`` without cases, for the first file that is not usable and for a mask whose size is not that of its image.
     """
+    if not cases:
+        raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
     wanted = channels or count_channels(dataset)
 
     def load(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
         image, masks = read_case(case, dataset)
-        scaled = resize_image(fit_channels(image, wanted), size)
-        return np.moveaxis(scaled, -1, 0), resize_masks(masks, size), image.shape[:2]
+        image = fit_channels(image, wanted)
+        if size is None:
+            return np.moveaxis(image, -1, 0), masks, image.shape[:2]
+        return np.moveaxis(resize_image(image, size), -1, 0), resize_masks(masks, size), image.shape[:2]
 
     with ThreadPoolExecutor() as pool:
         images, masks, shapes = zip(*pool.map(load, cases), strict=True)
     ids = tuple(case.id for case in cases)
+    for name, shape in zip(ids, shapes, strict=True):
+        if size is None and shape != shapes[0]:
+            raise UserError(f"{name!r} is {_text(shape)} pixels but {ids[0]!r} is {_text(shapes[0])}: give a size for all.")
     return Prepared(ids, torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), shapes)
 
 
@@ -56,7 +66,7 @@ def read_case(case: Case, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[
     """Image ``(H, W, C)`` and masks ``(K, H, W)`` as they are; ``UserError`` when their sizes differ."""
     image, masks = read_image(case.images), read_masks(case, dataset)
     if image.shape[:2] != masks.shape[1:]:
-        of_image, of_mask = ("×".join(map(str, shape)) for shape in (image.shape[:2], masks.shape[1:]))
+        of_image, of_mask = _text(image.shape[:2]), _text(masks.shape[1:])
         raise UserError(f"mask {case.masks[0][0]} is {of_mask} pixels but its image is {of_image}: they must agree in size.")
     return image, masks
 
@@ -64,8 +74,11 @@ def read_case(case: Case, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[
 def count_channels(dataset: Dataset) -> int:
     """Channels that fit every image: 3 as soon as one is in colour, 1 for grey; files stored as RGB but grey count as colour.
 
-    Looks at up to 32 images spread over the set; ``UserError`` for one that is not readable.
+    Reads the headers only. ``UserError`` for a file that has none.
     """
-    step = max(1, len(dataset.cases) // 32)
     with ThreadPoolExecutor() as pool:
-        return max(pool.map(lambda case: int(read_image(case.images).shape[2]), dataset.cases[::step]))
+        return max(pool.map(lambda case: sum(header(path)[0] for path in case.images), dataset.cases))
+
+
+def _text(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

@@ -19,6 +19,7 @@ from allukan.data.images import read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.errors import UserError
 
+PROTOCOLS = ("clean", "ukan")
 _SHARES = {"test": 0.2, "val": 0.1, "train": 0.7}
 
 
@@ -43,23 +44,30 @@ class Splits:
     groups_from: str = ""
 
     def save(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
+        """Write as JSON with the number of ids in each part, whole or not at all."""
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        part.write_text(json.dumps({**asdict(self), "counts": self.counts}, indent=1) + "\n")
         os.replace(part, path)
 
     @staticmethod
     def load(path: Path) -> Splits:
-        """Raises ``UserError`` when the file is missing or not one of ours."""
+        """Raises ``UserError`` when the file is missing, is not one of ours, or contradicts itself."""
         try:
-            raw: dict[str, Any] = json.loads(path.read_text())
-            found = ((f.name, raw[f.name]) for f in fields(Splits))
-            values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found}
-            return Splits(**values)
+            raw = json.loads(path.read_text())
         except OSError:
             raise UserError(f"{path} does not exist or cannot be read.") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is not a file of splits ({type(error).__name__}: {error}).") from None
+        except ValueError as error:
+            raise UserError(f"{path} is not a file of splits ({error}).") from None
+        fault = _fault(raw)
+        if fault:
+            raise UserError(f"{path} is not a file of splits: {fault}.")
+        values: dict[str, Any] = {f.name: tuple(raw[f.name]) if f.name in _SHARES else raw[f.name] for f in fields(Splits)}
+        return Splits(**values)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of ids in each part."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
     def matches(self, dataset: Dataset) -> None:
         """Raises ``UserError`` when a case of the splits is no longer in the dataset."""
@@ -68,6 +76,29 @@ class Splits:
             raise UserError(
                 f"{dataset.root} lacks {len(gone)} images of the splits, as {gone[0]!r}: give the dataset of the training."
             )
+
+
+def _fault(raw: Any) -> str:
+    """What is wrong with the content of a ``splits.json``; empty when nothing is."""
+    if not isinstance(raw, dict):
+        return "it holds no fields"
+    for field in fields(Splits):
+        if field.name not in raw:
+            return f"field {field.name!r} is missing"
+        value = raw[field.name]
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        good = names if field.name in _SHARES else isinstance(value, int if field.name == "seed" else str)
+        if not good or isinstance(value, bool):
+            return f"field {field.name!r} is {str(value)[:60]!r}"
+    if raw["protocol"] not in PROTOCOLS:
+        return f"field 'protocol' is {raw['protocol']!r} instead of {' or '.join(PROTOCOLS)}"
+    held = [raw["val"], raw["test"]] if raw["protocol"] == "clean" else [raw["test"]]
+    used = [name for part in (raw["train"], *held) for name in part]
+    if len(set(used)) < len(used):
+        return f"image {next(name for name in used if used.count(name) > 1)!r} is in it twice"
+    if raw.get("counts", found := {name: len(raw[name]) for name in ("train", "val", "test")}) != found:
+        return f"field 'counts' is {raw['counts']} but the lists hold {found}"
+    return ""
 
 
 def make_splits(dataset: Dataset, protocol: str = "clean", seed: int = 0, groups: Mapping[str, str] | None = None) -> Splits:
