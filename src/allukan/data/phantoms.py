@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from allukan.data.layouts import open_dataset
 from allukan.errors import UserError
 
 Array = NDArray[np.float64]
+_LESIONS = (0.08, 0.22)  # range of the mean radius, in image heights
+_CYSTS = (0.03, 0.075)
 _WITHOUT_LESION = 0.06  # share of the images
 
 
@@ -57,8 +60,10 @@ def write_phantoms(root: str | Path, count: int = 200, size: int = 128, seed: in
         image, mask = phantom(size, np.random.default_rng([seed, i]))
         write_image(root / "images" / f"phantom_{i:0{width}d}.png", image)
         write_image(root / "masks" / "0" / f"phantom_{i:0{width}d}.png", mask * np.uint8(255))
-    with (root / "groups.csv").open("w", newline="") as file:
+    part = root / "groups.part"
+    with part.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "patient"), *((f"phantom_{i:0{width}d}", i // 2) for i in range(count))])
+    os.replace(part, root / "groups.csv")
     return open_dataset(root)
 
 
@@ -66,23 +71,22 @@ def phantom(size: int, generator: np.random.Generator) -> tuple[NDArray[np.uint8
     """One B-mode image ``(H, W)`` and its lesion mask ``(H, W)`` of 0 and 1.
 
     Layered tissue with bright interfaces; dark, speckled lesions with irregular outlines, enhancement or shadow behind them; as
-    distractors echo-free vessels and shadows without lesion; Rayleigh speckle through a point-spread function that widens with
+    distractors echo-free cysts and shadows without lesion; Rayleigh speckle through a point-spread function that widens with
     depth, attenuation, log compression.
     """
     echo = _tissue(size, generator)
     mask = np.zeros((size, size), bool)
     lesions = 0 if generator.random() < _WITHOUT_LESION else 1 + (generator.random() < 0.15)
     for _ in range(lesions):
-        blob = _blob(generator, (0.08, 0.22))
+        blob = _blob(generator, _LESIONS)
         inside = blob.inside(size)
         mask |= inside
         echo = np.where(inside, echo * generator.uniform(0.01, 0.07), echo) * _behind(inside, generator.uniform(0.45, 1.7))
     for _ in range(generator.integers(1, 4)):
-        vessel = _blob(generator, (0.015, 0.04)).inside(size) & ~mask
-        echo = np.where(vessel, 0.005, echo)
-    if generator.random() < 0.5:
-        columns = np.exp(-0.5 * ((np.arange(size) / size - generator.random()) / generator.uniform(0.02, 0.06)) ** 2)
-        echo = echo * (1 - 0.8 * columns * np.linspace(0.2, 1, size)[:, None])
+        cyst = _blob(generator, _CYSTS).inside(size) & ~mask
+        echo = np.where(cyst, 0.001, echo) * _behind(cyst, 1.6)
+    for _ in range(generator.integers(0, 3)):
+        echo = echo * _shadow(size, generator)
     return _scan(echo, generator), mask.astype(np.uint8)
 
 
@@ -104,13 +108,21 @@ def _tissue(size: int, generator: np.random.Generator) -> Array:
     wave = gaussian_filter(generator.normal(size=size), size / 8, mode="wrap")
     wave = 0.035 * wave / max(float(np.abs(wave).max()), 1e-9)
     borders = np.sort(generator.uniform(0.04, 0.95, 4))
-    levels = generator.uniform(0.35, 1.0, 5)
+    levels = np.exp(generator.uniform(np.log(0.12), 0, 5))
     echo = np.full((size, size), levels[0])
     for border, level in zip(borders, levels[1:], strict=True):
         distance = depth - border - wave[None, :] * (1 + border)
         echo = np.where(distance > 0, level, echo) + 0.9 * np.exp(-0.5 * (distance * 90) ** 2)
     texture = gaussian_filter(generator.normal(size=(size, size)), (size / 40, size / 16))
     return np.clip(echo * (1 + 0.25 * texture / max(float(texture.std()), 1e-9)), 0.05, None)
+
+
+def _shadow(size: int, generator: np.random.Generator) -> Array:
+    """Gain below something that reflects all sound, as a rib: a dark column with soft edges from some depth downwards."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    start, centre, width = generator.uniform(0.1, 0.6), generator.uniform(0, 1), generator.uniform(0.03, 0.09)
+    column = np.exp(-0.5 * ((x - centre) / (width * (0.7 + 0.6 * y))) ** 4)
+    return 1 - generator.uniform(0.8, 0.97) * column / (1 + np.exp((start - y) * 40))
 
 
 def _behind(inside: NDArray[np.bool_], gain: float) -> Array:
@@ -129,6 +141,6 @@ def _scan(echo: Array, generator: np.random.Generator) -> NDArray[np.uint8]:
     field = (1 - depth) * fine + depth * coarse
     rows = np.linspace(0, size - 1, size) + gaussian_filter(generator.normal(size=size), size / 10) * size / 60
     envelope = map_coordinates(np.hypot(*field), np.meshgrid(rows, np.arange(size), indexing="ij"), order=1, mode="nearest")
-    envelope *= np.exp(-generator.uniform(0.2, 1.2) * depth)
+    envelope *= np.exp(-generator.uniform(0.3, 1.6) * depth)
     decibel = 20 * np.log10(envelope / np.percentile(envelope, 99.5) + 1e-6)
     return np.rint(np.clip(1 + decibel / 45, 0, 1) * 255).astype(np.uint8)
