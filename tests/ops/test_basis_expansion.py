@@ -30,7 +30,7 @@ def test_values_and_gradients_are_the_references(grid, shape, input_grad):
     torch.testing.assert_close(mine, theirs, atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", [*BASES, "leaky_relu:0.1"])
 def test_gradient_is_a_finite_difference(base):
     x = (torch.randn(2, 3, 4, dtype=torch.float64) + 0.0137).requires_grad_()
     assert torch.autograd.gradcheck(lambda t: basis_expansion(t, *GRID, base=base), x)

@@ -15,6 +15,7 @@ from allukan.ops.shared_spline import library
 
 GRID = (-3.0, 3.0)
 FAST = ("eager", "native")
+LEAKY = "leaky_relu:0.1"
 # shape, activations, blocks
 CASES = [
     ((), 1, 1),
@@ -48,7 +49,7 @@ def value_and_gradients(tensors, g, **options):
 @pytest.mark.parametrize(("shape", "a", "blocks"), CASES)
 @pytest.mark.parametrize("input_grad", ["exact", "free"])
 def test_fast_is_the_reference(impl, shape, a, blocks, input_grad):
-    for order, base in [(1, "silu"), (2, "tanh"), (3, "silu"), (3, "gelu"), (3, "relu"), (3, "identity")]:
+    for order, base in [(1, "silu"), (2, "tanh"), (3, "silu"), (3, "gelu"), (3, "relu"), (3, "identity"), (2, LEAKY)]:
         tensors = inputs(shape, a, order)
         options = {"spline_order": order, "base": base, "input_grad": input_grad, "blocks": blocks}
         g = torch.randn_like(shared_spline(*tensors, GRID, impl="reference", **options))
@@ -93,7 +94,7 @@ def test_coefficient_gradient_in_float32_is_that_of_float64(impl):
 
 
 @pytest.mark.parametrize("impl", ["reference", *FAST])
-@pytest.mark.parametrize(("base", "order"), [*((base, 3) for base in BASES), ("silu", 2)])
+@pytest.mark.parametrize(("base", "order"), [*((base, 3) for base in (*BASES, LEAKY)), ("silu", 2)])
 def test_gradients_are_finite_differences(impl, base, order):
     x, coef, weight = inputs((2, 4, 3), 2, order)
     x = (x.detach() + 0.0137).requires_grad_()  # away from knots and from the kink of relu
@@ -171,7 +172,7 @@ def test_nan_stays_where_it_is_and_the_far_outside_is_the_base(impl):
 
 
 @pytest.mark.parametrize("impl", ["reference", *FAST])
-@pytest.mark.parametrize("base", ["silu", "identity", "relu", "tanh"])
+@pytest.mark.parametrize("base", ["silu", "identity", "relu", "tanh", LEAKY])
 def test_huge_and_infinite_inputs_meet_the_base_only(impl, base):
     """Also where torch's own base says NaN (SiLU at -inf): the spline adds nothing to it."""
     x = torch.tensor([3e38, -3e38, 1e30, -1e30, -100.0, float("inf"), -float("inf")], requires_grad=True)

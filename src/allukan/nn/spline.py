@@ -22,7 +22,7 @@ class Spline:
         sharing: "layer" (one activation), a whole number A (A groups of outputs), "output" (one an output, the paper's
             formula read literally) or "edge" (the ordinary KAN).
         input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
-        base: "silu", "identity", "relu", "gelu" or "tanh".
+        base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
         basis: the family of the basis functions; "bspline".
         impl: implementation of the shared spline: "auto", "native", "eager" or "reference".
 

@@ -41,7 +41,7 @@ def shared_spline(
         base_weight: weights of the base activation ``(A,)``.
         grid_range: ``(lo, hi)``; outside it the spline runs out to zero within ``spline_order`` intervals.
         spline_order: polynomial degree, 1 or more.
-        base: "silu", "identity", "relu", "gelu" or "tanh".
+        base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
         impl: "auto" (the fastest that runs here), "native" (CPU, compiled by numba), "eager" (closed form in torch, any
