@@ -15,6 +15,10 @@ from allukan.ops.shared_spline import library
 
 GRID = (-3.0, 3.0)
 FAST = ("eager", "native")
+# arithmetic of an implementation, and how far it may be from the reference in float64 (relative RMS): float32 has 6e-8 a rounding, and
+# gradients of parameters are sums in which much cancels
+DTYPE = {"reference": torch.float64, "eager": torch.float64, "native": torch.float32}
+CLOSE = {"eager": 1e-12, "native": 2e-5}
 LEAKY = "leaky_relu:0.1"
 # shape, activations, blocks
 CASES = [
@@ -50,13 +54,16 @@ def value_and_gradients(tensors, g, **options):
 @pytest.mark.parametrize("input_grad", ["exact", "free"])
 def test_fast_is_the_reference(impl, shape, a, blocks, input_grad):
     for order, base in [(1, "silu"), (2, "tanh"), (3, "silu"), (3, "gelu"), (3, "relu"), (3, "identity"), (2, LEAKY)]:
-        tensors = inputs(shape, a, order)
+        tensors = inputs(shape, a, order, torch.float32)
         options = {"spline_order": order, "base": base, "input_grad": input_grad, "blocks": blocks}
+        wide = [t.detach().double() for t in tensors]
         g = torch.randn_like(shared_spline(*tensors, GRID, impl="reference", **options))
-        expected = value_and_gradients(tensors, g, impl="reference", **options)
-        for mine, theirs in zip(value_and_gradients(tensors, g, impl=impl, **options), expected, strict=True):
-            assert mine.shape == theirs.shape
-            assert rms(mine, theirs) < 1e-12
+        expected = value_and_gradients(wide, g, impl="reference", **options)
+        mine = value_and_gradients([t.detach().to(DTYPE[impl]) for t in tensors], g, impl=impl, **options)
+        for got, wanted in zip(mine, expected, strict=True):
+            assert got.shape == wanted.shape
+            assert rms(got, wanted) < CLOSE[impl]
+        assert rms(mine[0], expected[0]) < max(CLOSE[impl] / 50, 1e-12)
 
 
 @pytest.mark.parametrize("impl", FAST)
@@ -66,12 +73,12 @@ def test_fast_is_the_reference_for_any_shape(impl, data):
     blocks, per_block, activations = (data.draw(st.integers(1, 3)) for _ in range(3))
     shape = (data.draw(st.integers(0, 3)), blocks * per_block, *data.draw(st.lists(st.integers(1, 5), max_size=3)))
     order = data.draw(st.integers(1, 5 if impl == "eager" else 3))
-    tensors = inputs(shape, blocks * activations, order)
+    tensors = inputs(shape, blocks * activations, order, DTYPE[impl])
     options = {"spline_order": order, "blocks": blocks, "input_grad": data.draw(st.sampled_from(["exact", "free"]))}
     g = torch.randn_like(shared_spline(*tensors, GRID, impl="reference", **options))
     expected = value_and_gradients(tensors, g, impl="reference", **options)
     for mine, theirs in zip(value_and_gradients(tensors, g, impl=impl, **options), expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(mine, theirs, rtol=1e2 * CLOSE[impl], atol=1e2 * CLOSE[impl])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
@@ -80,8 +87,11 @@ def test_values_are_scipys(order):
     x = x.clamp(-2.999, 2.999)
     knots = bspline.knots(5, order, GRID).numpy()
     expected = torch.from_numpy(BSpline(knots, coef[0].numpy(), order)(x.numpy())) + weight * x * x.sigmoid()
-    for impl in ("reference", "auto", *(FAST if order <= 3 else ("eager",))):
+    for impl in ("reference", "auto", "eager"):
         torch.testing.assert_close(shared_spline(x, coef, weight, GRID, order, impl=impl), expected)
+    if order <= 3:
+        out = shared_spline(*(t.float() for t in (x, coef, weight)), GRID, order, impl="native")
+        torch.testing.assert_close(out, expected.float(), rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("impl", FAST)
@@ -93,7 +103,7 @@ def test_coefficient_gradient_in_float32_is_that_of_float64(impl):
         assert rms(mine, theirs) < 1e-5
 
 
-@pytest.mark.parametrize("impl", ["reference", *FAST])
+@pytest.mark.parametrize("impl", ["reference", "eager"])
 @pytest.mark.parametrize(("base", "order"), [*((base, 3) for base in (*BASES, LEAKY)), ("silu", 2)])
 def test_gradients_are_finite_differences(impl, base, order):
     x, coef, weight = inputs((2, 4, 3), 2, order)
@@ -107,7 +117,7 @@ def test_gradients_are_finite_differences(impl, base, order):
 
 @pytest.mark.parametrize("impl", ["reference", *FAST])
 def test_grad_free_lets_the_input_see_the_base_only(impl):
-    x, coef, weight = inputs((50,), 1)
+    x, coef, weight = inputs((50,), 1, dtype=DTYPE[impl])
     out = shared_spline(x, coef, weight, GRID, input_grad="free", impl=impl)
     (gx,) = torch.autograd.grad(out.sum(), x)
     (expected,) = torch.autograd.grad((weight * torch.nn.functional.silu(x)).sum(), x)
@@ -138,7 +148,7 @@ def test_autocast_leaves_the_arithmetic_alone(impl):
 
 @pytest.mark.parametrize("impl", FAST)
 def test_odd_layouts(impl):
-    x, coef, weight = inputs((2, 3, 5, 4), 1, requires_grad=False)
+    x, coef, weight = inputs((2, 3, 5, 4), 1, dtype=DTYPE[impl], requires_grad=False)
     expected = shared_spline(x, coef, weight, GRID, impl="reference")
     last = x.to(memory_format=torch.channels_last).requires_grad_()
     out = shared_spline(last, coef, weight, GRID, impl=impl)
@@ -155,7 +165,7 @@ def test_odd_layouts(impl):
 @pytest.mark.parametrize("impl", ["reference", *FAST])
 @pytest.mark.parametrize(("shape", "a", "blocks"), [((0, 4, 3), 4, 2), ((2, 0, 3), 1, 1), ((0,), 1, 1), ((2, 4, 0), 2, 1)])
 def test_empty_batches(impl, shape, a, blocks):
-    x, coef, weight = inputs(shape, a)
+    x, coef, weight = inputs(shape, a, dtype=DTYPE[impl])
     out = shared_spline(x, coef, weight, GRID, blocks=blocks, impl=impl)
     assert out.numel() == 0
     out.sum().backward()
@@ -178,9 +188,12 @@ def test_huge_and_infinite_inputs_meet_the_base_only(impl, base):
     x = torch.tensor([3e38, -3e38, 1e30, -1e30, -100.0, float("inf"), -float("inf")], requires_grad=True)
     coef, weight = torch.randn(1, 8), torch.ones(1)
     out, expected = shared_spline(x, coef, weight, GRID, base=base, impl=impl), base_function(base)(x)
-    torch.testing.assert_close(out, expected, equal_nan=True)
-    (mine,), (theirs,) = (torch.autograd.grad(y.sum(), x) for y in (out, expected))
-    torch.testing.assert_close(mine, theirs, equal_nan=True)
+    pairs = [(out, expected), (torch.autograd.grad(out.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])]
+    for mine, theirs in pairs:
+        if impl == "native":  # knows the limits of SiLU where torch says NaN
+            assert not mine.isnan().any()
+            mine, theirs = mine[~theirs.isnan()], theirs[~theirs.isnan()]
+        torch.testing.assert_close(mine, theirs, equal_nan=True)
 
 
 @pytest.mark.parametrize("impl", FAST)
@@ -257,6 +270,7 @@ def test_second_derivatives_exist_in_the_reference_and_are_refused_elsewhere():
     first = torch.autograd.grad(shared_spline(x, coef, weight, GRID, impl="reference").sum(), x, create_graph=True)[0]
     assert torch.autograd.grad(first.sum(), x)[0].isfinite().all()
     for impl in FAST:
+        x, coef, weight = inputs((6,), 1, dtype=DTYPE[impl])
         first = torch.autograd.grad(shared_spline(x, coef, weight, GRID, impl=impl).sum(), x, create_graph=True)[0]
         with pytest.raises(RuntimeError, match="impl='reference'"):
             first.sum().backward()
@@ -305,8 +319,8 @@ def test_wrong_arguments_get_one_sentence(change, word):
 def test_reference_and_native_agree_on_the_borders_of_the_grid():
     """At every knot the pieces meet: the same value from both sides up to rounding."""
     knots = bspline.knots(5, 3, GRID)
-    coef, weight = torch.randn(1, 8, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    coef, weight = torch.randn(1, 8), torch.zeros(1)
     for knot, impl in itertools.product(knots, ("reference", *FAST)):
-        near = torch.stack([knot - 1e-9, knot, knot + 1e-9])
-        values = shared_spline(near, coef, weight, GRID, impl=impl)
-        assert (values - values[1]).abs().max() < 1e-7
+        near = torch.stack([knot - 1e-6, knot, knot + 1e-6]).to(DTYPE[impl])
+        values = shared_spline(near, coef.to(DTYPE[impl]), weight.to(DTYPE[impl]), GRID, impl=impl)
+        assert (values - values[1]).abs().max() < 1e-5

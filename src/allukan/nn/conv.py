@@ -10,9 +10,10 @@ from torch import Tensor
 
 from allukan.nn.layer import KALayer
 from allukan.nn.spline import Spline
+from allukan.ops.autograd import remembered
+from allukan.ops.linear_maps import Convolution
 
 Size = int | Sequence[int]
-_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -64,12 +65,13 @@ class KAConv(KALayer):
                 raise ValueError(f"padding='same' needs stride 1, got {self.stride}")
         if self.padding_mode == "zeros":
             return []
-        totals = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        if self.padding == "same":
-            pairs = [(t // 2, t - t // 2) for t in totals]
-        else:
-            pairs = [(0, 0)] * len(totals) if isinstance(self.padding, str) else [(p, p) for p in self.padding]
-        return [width for pair in reversed(pairs) for width in pair]
+        return [width for pair in reversed(_padding(self.padding, self.kernel_size, self.dilation)) for width in pair]
+
+    @property
+    def linear(self) -> Convolution:  # type: ignore[override]
+        """The convolution after φ, of the options that the layer has now."""
+        padding = "valid" if self._border else self.padding
+        return _convolution(self.kernel_size, self.stride, padding, self.dilation, self.plan.conv_groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
@@ -80,10 +82,7 @@ class KAConv(KALayer):
             )
         if self._border:
             x = F.pad(x, self._border, mode=self.padding_mode)
-        padding = 0 if self._border else self.padding
-        conv = _CONVOLUTIONS[self.spatial_dims]
-        h, groups = self.activate(x), self.plan.conv_groups
-        return conv(h, self.linear_weight(), self.bias, self.stride, padding, self.dilation, groups)  # type: ignore[operator]
+        return self.combine(x)
 
     def extra_repr(self) -> str:
         """The options, as torch's own layers print theirs."""
@@ -114,6 +113,22 @@ class KAConv3d(KAConv):
     """``KAConv`` on ``(B, C, D, H, W)``; drops in for ``nn.Conv3d``."""
 
     spatial_dims = 3
+
+
+@remembered
+def _convolution(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...] | str, dilation: tuple[int, ...], groups: int
+) -> Convolution:
+    pairs = _padding(padding, kernel, dilation)
+    return Convolution(stride, tuple(right for _, right in pairs), dilation, groups, tuple(right - left for left, right in pairs))
+
+
+def _padding(padding: tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Widths before and after, a dimension."""
+    if not isinstance(padding, str):
+        return [(width, width) for width in padding]
+    totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 def _tuple(value: Size, length: int, name: str) -> tuple[int, ...]:

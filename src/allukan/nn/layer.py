@@ -1,4 +1,4 @@
-"""What KALinear and KAConv share: the parameters, their initialisation and the composed weight of the expanded form."""
+"""What KALinear and KAConv share: the parameters, their initialisation and the operation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from allukan.nn.init import unit_gain
 from allukan.nn.spline import Plan, Spline, plan
-from allukan.ops import basis_expansion, shared_spline
+from allukan.ops import basis_expansion
+from allukan.ops.ka_layer import Activation, ka_layer
+from allukan.ops.linear_maps import LinearMap
 
 
 class KALayer(nn.Module):
@@ -22,6 +24,7 @@ class KALayer(nn.Module):
     """
 
     bias: Tensor | None
+    linear: LinearMap
 
     def __init__(
         self,
@@ -38,6 +41,17 @@ class KALayer(nn.Module):
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         self.spline = spline
         self.plan: Plan = plan(spline.sharing, out_channels, groups)
+        self.activation = Activation(
+            spline.grid_size,
+            spline.spline_order,
+            spline.grid_range,
+            spline.base,
+            spline.input_grad,
+            self.plan.blocks,
+            self.plan.expanded,
+            spline.recompute,
+            spline.impl,
+        )
         shape = (out_channels, in_channels // groups, *kernel)
         activations = math.prod(shape) if spline.sharing == "edge" else self.plan.activations
         self.weight = nn.Parameter(torch.empty(shape, **factory))
@@ -56,35 +70,9 @@ class KALayer(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def activate(self, x: Tensor) -> Tensor:
-        """``(B, C, *S)`` → φ(x) ``(B, R·C, *S)``, or the expanded basis ``(B, C·(M+1), *S)``, as the plan says."""
-        s = self.spline
-        if self.plan.expanded:
-            return basis_expansion(x, s.grid_size, s.spline_order, s.grid_range, base=s.base, input_grad=s.input_grad)
-        return shared_spline(
-            x,
-            self.coef,
-            self.base_weight,
-            s.grid_range,
-            s.spline_order,
-            base=s.base,
-            input_grad=s.input_grad,
-            blocks=self.plan.blocks,
-            impl=s.impl,
-        )
-
-    def linear_weight(self) -> Tensor:
-        """Weight of the linear map that follows ``activate``: λ, or λ·c over channel-major basis channels."""
-        if not self.plan.expanded:
-            return self.weight
-        if self.spline.sharing == "edge":
-            scaled = self.coef * self.weight.reshape(-1, 1)
-            stacked = torch.cat([self.base_weight.unsqueeze(-1), scaled], dim=-1).view(*self.weight.shape, -1)
-        else:
-            shared = torch.cat([self.base_weight.unsqueeze(-1), self.coef], dim=-1)  # (A, M+1)
-            each = shared.repeat_interleave(self.weight.shape[0] // shared.shape[0], dim=0)
-            stacked = self.weight.unsqueeze(-1) * each.view(each.shape[0], *[1] * (self.weight.ndim - 1), -1)
-        return stacked.movedim(-1, 2).flatten(1, 2)
+    def combine(self, x: Tensor) -> Tensor:
+        """φ and the linear map of the layer in one operation, see ``ops.ka_layer``."""
+        return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.activation, self.linear)
 
     def activation_curves(self, points: int = 101) -> tuple[Tensor, Tensor]:
         """The learned activations on the grid: t ``(points,)`` and φ_a(t) ``(A, points)``; for "edge" one curve an edge."""

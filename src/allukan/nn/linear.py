@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from allukan.nn.layer import KALayer
 from allukan.nn.spline import Spline
+from allukan.ops.linear_maps import MatrixProduct
 
 
 class KALinear(KALayer):
@@ -26,18 +25,12 @@ class KALinear(KALayer):
     ) -> None:
         super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), **factory)
         self.in_features, self.out_features = in_features, out_features
+        self.linear = MatrixProduct(1 if self.plan.expanded else self.plan.activations)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
         if x.shape[-1] != self.in_features:
             raise ValueError(f"KALinear expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")
         if self.plan.activations == 1:
-            return F.linear(self.activate(x), self.weight, self.bias)
-        h = self.activate(x.reshape(-1, self.in_features))
-        if self.plan.expanded:
-            y = F.linear(h, self.linear_weight(), self.bias)
-        else:
-            a = self.plan.activations
-            y = torch.einsum("nac,aoc->nao", h.unflatten(1, (a, -1)), self.weight.unflatten(0, (a, -1))).flatten(1)
-            y = y if self.bias is None else y + self.bias.to(y.dtype)  # of autocast
-        return y.view(*x.shape[:-1], self.out_features)
+            return self.combine(x)
+        return self.combine(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)

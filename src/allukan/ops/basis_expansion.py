@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
 from allukan.ops import bspline
+from allukan.ops.autograd import transformable, transforms
 from allukan.ops.bases import base_derivative, base_function
-from allukan.ops.shared_spline.dispatch import INPUT_GRADS
+from allukan.ops.shared_spline.dispatch import INPUT_GRADS, choose
 from allukan.ops.shared_spline.eager import locate
+from allukan.ops.shared_spline.engines import ENGINES
+from allukan.ops.shared_spline.layout import without_autocast
+
+ONCE = "basis_expansion is differentiable once"
 
 
 def basis_expansion(
@@ -38,7 +42,7 @@ def basis_expansion(
     if x.ndim < 2 or not x.is_floating_point():
         raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
     lo, hi = grid_range
-    call = expand_op if torch.compiler.is_compiling() else _Expand.apply
+    call = transformable_expansion if transforms() else expand_op
     return call(x, lo, hi, grid_size, spline_order, base, input_grad == "exact").flatten(1, 2)
 
 
@@ -58,13 +62,26 @@ def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> 
     return out.narrow(2, k + 1, grid_size + k) + (0.0 * t).unsqueeze(2)  # 0·t carries NaN on
 
 
-def _forward(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+@without_autocast
+def expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+    """``(B, C, *S)`` → ``(B, C, M + 1, *S)``; ``exact`` concerns the gradient only."""
+    if _engine(x, grid_size, spline_order, (lo, hi), base) == "native" and x.numel():
+        flat = x.reshape(x.shape[0] * x.shape[1], -1)
+        values = ENGINES["native"].expand(flat, grid_size, (lo, hi), spline_order, base)
+        return values.view(*x.shape[:2], -1, *x.shape[2:])
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     values = _local(wide, (grid_size, spline_order, lo, hi), derivative=False)
     return torch.cat([base_function(base)(wide).unsqueeze(2), values], dim=2).to(x.dtype)
 
 
-def _backward(grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+@without_autocast
+def expand_backward(
+    grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool
+) -> Tensor:
+    """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
+    if _engine(x, grid_size, spline_order, (lo, hi), base) == "native" and x.numel():
+        flat, g = x.reshape(x.shape[0] * x.shape[1], -1), grad.reshape(x.shape[0] * x.shape[1], grad.shape[2], -1)
+        return ENGINES["native"].expand_backward(g, flat, grid_size, (lo, hi), spline_order, base, exact).view(x.shape)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     out = base_derivative(base)(wide) * grad[:, :, 0]  # x first: its memory format is that of the result
     if exact:
@@ -72,48 +89,12 @@ def _backward(grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spl
     return out.to(x.dtype)
 
 
-def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
-    ctx.options = inputs[1:]
+def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> str:
+    return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, base)
 
 
-def _refuse(ctx: Any, *grads: Tensor) -> tuple:
-    raise RuntimeError("basis_expansion is differentiable once")
-
-
-class _Expand(Function):
-    """As ``shared_spline`` has it: cheaper to call than the operator, and open to ``torch.func``."""
-
-    forward = staticmethod(_forward)
-    setup_context = staticmethod(_setup)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        return (_ExpandBackward.apply(grad, ctx.saved_tensors[0], *ctx.options), *([None] * len(ctx.options)))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, x: Tensor, *options: Any) -> tuple[Tensor, int]:
-        return _Expand.apply(_fold(x, in_dims[0], info.batch_size), *options).unflatten(0, (info.batch_size, -1)), 0
-
-
-class _ExpandBackward(Function):
-    forward = staticmethod(_backward)
-    setup_context = staticmethod(lambda ctx, inputs, output: None)
-    backward = staticmethod(_refuse)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple, grad: Tensor, x: Tensor, *options: Any) -> tuple[Tensor, int]:
-        folded = _fold(grad, in_dims[0], info.batch_size), _fold(x, in_dims[1], info.batch_size)
-        return _ExpandBackward.apply(*folded, *options).unflatten(0, (info.batch_size, -1)), 0
-
-
-def _fold(x: Tensor, dim: int | None, size: int) -> Tensor:
-    """The samples of ``vmap`` in front of the batch, ``(V·B, C, …)``."""
-    return (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
-
-
-expand_op = torch.library.custom_op("allukan::basis_expansion", _forward, mutates_args=())
-expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", _backward, mutates_args=())
+expand_op = torch.library.custom_op("allukan::basis_expansion", expand, mutates_args=())
+expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", expand_backward, mutates_args=())
 
 
 @expand_op.register_fake
@@ -126,9 +107,21 @@ def _(grad: Tensor, x: Tensor, *options: Any) -> Tensor:
     return torch.empty_like(x)
 
 
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(inputs[0])
+    ctx.options = inputs[1:]
+
+
 def _differentiate(ctx: Any, grad: Tensor) -> tuple:
     return (expand_backward_op(grad, ctx.saved_tensors[0], *ctx.options), *([None] * len(ctx.options)))
 
 
+def _refuse(ctx: Any, *grads: Tensor) -> tuple:
+    raise RuntimeError(ONCE)
+
+
 expand_op.register_autograd(_differentiate, setup_context=_setup)
 expand_backward_op.register_autograd(_refuse)
+
+
+transformable_expansion = transformable(expand, expand_backward, 1, ONCE)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from allukan.ops.autograd import remembered, sees_operators, transforms
 from allukan.ops.bases import base_function
 from allukan.ops.bspline import GridRange, check_grid
+from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
 from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
-from allukan.ops.shared_spline.function import SharedSpline
+from allukan.ops.shared_spline.function import SharedSpline, transformable_spline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 
@@ -44,8 +46,8 @@ def shared_spline(
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
-        impl: "auto" (the fastest that runs here), "native" (CPU, compiled by numba), "eager" (closed form in torch, any
-            device) or "reference" (Cox–de Boor and autograd, differentiable twice).
+        impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "eager" (closed form
+            in torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
@@ -59,27 +61,39 @@ def shared_spline(
     """
     _check(x, coef, base_weight, grid_range, spline_order, input_grad, blocks)
     base_function(base)
-    if impl == "reference":
+    engine = choose(impl, x.device.type, x.dtype, coef.shape[1] - spline_order, spline_order, tuple(grid_range), base)
+    if engine == "reference":
         return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
+    call = shared_spline_op if sees_operators() else transformable_spline if transforms() else SharedSpline.apply
+    return call(x, coef, base_weight, *grid_range, spline_order, base, input_grad == "exact", blocks, engine)
+
+
+@remembered
+def choose(impl: str, device: str, dtype: torch.dtype, grid_size: int, order: int, grid_range: GridRange, base: str) -> str:
+    """The engine for tensors of that device and type; one asked for by name is taken or refused, never replaced.
+
+    Raises ``ValueError`` with the reason when ``impl`` cannot run.
+
+    >>> choose("auto", "cpu", torch.float64, 5, 3, (-3.0, 3.0), "silu")
+    'eager'
+    """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
-    lo, hi = grid_range
-    engine = _resolve(impl, x, spline_order)
-    call = shared_spline_op if torch.compiler.is_compiling() else SharedSpline.apply
-    return call(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
-
-
-def _resolve(impl: str, x: Tensor, order: int) -> str:
-    """The engine for "auto"; one asked for by name is taken or refused, never replaced."""
+    if impl in ("eager", "reference"):
+        return impl
     obstacles = {
         "it needs the package numba: pip install numba": "native" not in ENGINES,
-        f"it runs on a CPU and x is on {x.device}": x.device.type != "cpu",
+        f"it runs on a CPU and x is on {device}": device != "cpu",
+        f"it computes in float32 and x is {dtype}": dtype == torch.float64,
         f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+        f"its table would need more than {MAX_ROWS} rows for grid_range {grid_range} with {grid_size} intervals": (
+            order <= MAX_NATIVE_ORDER and rows_needed(grid_size, order, grid_range, base) > MAX_ROWS
+        ),
     }
     reasons = [reason for reason, holds in obstacles.items() if holds]
     if impl == "native" and reasons:
         raise ValueError(f"impl='native' cannot run: {reasons[0]}")
-    return ("eager" if reasons else "native") if impl == "auto" else impl
+    return "eager" if reasons else "native"
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:

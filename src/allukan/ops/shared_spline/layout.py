@@ -41,9 +41,16 @@ def without_autocast(function: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-@without_autocast
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
     """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/J, *S)``; x's own layout when A is 1."""
+    engine = ENGINES[options[-1]]
+    if hasattr(engine, "takes") and engine.takes(x, coef, base_weight) and x.numel():
+        return engine.forward_whole(x, coef, base_weight, *options[:-1])
+    return _forward(x, coef, base_weight, *options)
+
+
+@without_autocast
+def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
     o = Options(*options)
     if x.numel() == 0:
         return output_like(x, coef, o.blocks)
@@ -55,9 +62,16 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tens
     return out.view(x.shape[0], -1, *x.shape[2:])
 
 
-@without_autocast
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``forward`` for x, coef and base_weight; recomputes everything from x."""
+    engine = ENGINES[options[-1]]
+    if hasattr(engine, "takes") and engine.takes(grad, x, coef, base_weight) and x.numel():
+        return engine.backward_whole(grad, x, coef, base_weight, *options[:-1])
+    return _backward(grad, x, coef, base_weight, *options)
+
+
+@without_autocast
+def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     o = Options(*options)
     if x.numel() == 0:
         return torch.empty_like(x), torch.zeros_like(coef), torch.zeros_like(base_weight)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from allukan.ops.shared_spline import layout
-
-ONCE = "shared_spline is differentiable once; use impl='reference' where a second derivative is needed"
+from allukan.ops.shared_spline.function import ONCE
 
 
 @torch.library.custom_op("allukan::shared_spline", mutates_args=())

@@ -1,38 +1,70 @@
 """Forward and backward for CPUs as machine code, compiled by numba at first use: no compiler has to be installed.
 
-The closed form of ``eager``, in one pass over the data each and without a temporary; orders 1 to 3 share the cubic code through a
-zero-padded table. Threads follow ``torch.get_num_threads`` and keep partial sums of their own, added up in a fixed order.
+One pass over the data each, without a temporary. Threads are those of torch, borrowed through the OpenMP runtime that it has loaded;
+where there is none to be found, threads of Python's. Each keeps sums of its own, added up in a fixed order.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.shared_spline import native_kernels as kernels
+from allukan.ops.shared_spline.curves import Curves, curves
 
-MAX_NATIVE_ORDER = 3
-_LEAST = 1 << 15  # elements that are worth a thread
-Part = tuple[int, int, int, int]  # first and last segment, first and last column
+_LEAST = 1 << 13  # elements that are worth a thread
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether ``forward_whole`` and ``backward_whole`` can read these as they lie in memory."""
+    return all(t.dtype is torch.float32 and t.is_contiguous() for t in tensors)
+
+
+def forward_whole(
+    x: Tensor, coef: Tensor, base_weight: Tensor, lo: float, hi: float, order: int, base: str, exact: bool, blocks: int
+) -> Tensor:
+    """``layout.forward`` for tensors that ``takes`` accepts: no view, no copy, one call into compiled code."""
+    activations, count = coef.shape
+    out = torch.empty_like(x) if activations == 1 else x.new_empty(x.shape[0], activations // blocks * x.shape[1], *x.shape[2:])
+    sizes = _sizes(x, activations, blocks, count)
+    _run("forward", x, x, out, (coef, base_weight), curves(count - order, order, (lo, hi), base), "table", sizes, exact)
+    return out
+
+
+def backward_whole(
+    grad: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    lo: float,
+    hi: float,
+    order: int,
+    base: str,
+    exact: bool,
+    blocks: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``layout.backward`` likewise."""
+    activations, count = coef.shape
+    out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
+    curve, sizes = curves(count - order, order, (lo, hi), base), _sizes(x, activations, blocks, count)
+    sums = _run("backward", x, grad, out, (coef, base_weight), curve, "table", sizes, exact)
+    kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
+    return out, grad_coef, grad_weight
 
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
-    """``eager.forward``: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
-    values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
-    out = values.new_empty(len(values), coef.shape[1], x.shape[2])
-    arrays = kernels.BASE_KINDS[base], values.numpy(), tables, weights, grid, out.numpy()
-    _run(lambda part: kernels.forward(part, *arrays), *values.shape)
-    return out.view(*x.shape[:2], *out.shape[1:]).to(x.dtype)
+    """``eager.forward`` for arithmetic in float32: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
+    values, c, w = (_plain(t) for t in (x, coef.flatten(0, 1), base_weight.flatten()))
+    out = forward_whole(values, c, w, *grid_range, spline_order, base, True, x.shape[1])
+    return out.to(x.dtype).view(*x.shape[:2], coef.shape[1], x.shape[2])
 
 
 def backward(
@@ -46,50 +78,84 @@ def backward(
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
-    values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
-    g, out = grad.detach().to(values.dtype).contiguous().flatten(0, 1), torch.empty_like(values)
-    arrays = kernels.BASE_KINDS[base], g.numpy(), values.numpy(), tables, weights, grid, exact, out.numpy()
-    parts = _run(lambda part: kernels.backward(part, *arrays), *values.shape)
-    sums = sum(parts[1:], start=parts[0])
-    grad_coef = torch.from_numpy(kernels.fold(sums, _pieces(spline_order), coef.shape[2]))
-    grad_weight = torch.from_numpy(sums[:, :, -1, 0])
-    return out.view(x.shape).to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype)
+    tensors = (_plain(t) for t in (grad, x, coef.flatten(0, 1), base_weight.flatten()))
+    grad_x, grad_coef, grad_weight = backward_whole(*tensors, *grid_range, spline_order, base, exact, x.shape[1])
+    return grad_x.to(x.dtype), grad_coef.view(coef.shape).to(coef.dtype), grad_weight.view(coef.shape[:2]).to(base_weight.dtype)
 
 
-def _prepare(
-    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, order: int
-) -> tuple[Tensor, Any, Any, Any]:
-    """x as ``(S, N)`` in the precision of the arithmetic, weights, the grid of ``kernels`` and the table of polynomials."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    values = x.detach().to(dtype).contiguous().flatten(0, 1)
-    weights, c = base_weight.detach().to(dtype).contiguous().numpy(), coef.detach().to(dtype).contiguous().numpy()
-    (lo, hi), size, kind = grid_range, coef.shape[2] - order, weights.dtype.type
-    scale = size / (hi - lo)
-    grid = kind(scale), kind(order + 1 - lo * scale), kind(size + 2 * order + 1.5)
-    return values, weights, grid, kernels.make_tables(c, _pieces(order))
+def expand(x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
+    """x ``(S, N)`` → b and all M basis functions, ``(S, M + 1, N)``."""
+    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, base)
+    out = torch.empty(len(x), len(curve.columns), x.shape[1])
+    _run("expand", values, values, out, (values, values), curve, "columns", (*x.shape, 1, 1, len(curve.columns) - 1))
+    return out.to(x.dtype)
+
+
+def expand_backward(
+    grad: Tensor, x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, base: str, exact: bool
+) -> Tensor:
+    """Gradient of ``expand`` for x, from grad ``(S, M + 1, N)``."""
+    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, base)
+    out = torch.empty_like(values)
+    sizes = (*x.shape, 1, 1, len(curve.columns) - 1)
+    _run("expand_backward", values, _plain(grad), out, (values, values), curve, "slopes", sizes, exact)
+    return out.to(x.dtype)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Float32, one element after the other."""
+    return tensor.detach().to(torch.float32).contiguous()
+
+
+def _sizes(x: Tensor, activations: int, blocks: int, count: int) -> tuple[int, ...]:
+    """Segments, length, J, R, M."""
+    if activations == 1:
+        return 1, x.numel(), 1, 1, count
+    segments = x.shape[0] * blocks
+    return segments, x.numel() // segments, blocks, activations // blocks, count
+
+
+def _run(
+    task: str, x: Tensor, g: Tensor, out: Tensor, theta: tuple, curve: Curves, table: str, sizes: tuple, exact: bool = True
+) -> np.ndarray:
+    """Fill ``out``; returns the sums of every thread, ``(threads, A, 1 + M)`` in float64, that only "backward" fills."""
+    threads = max(1, min(torch.get_num_threads(), out.numel() // _LEAST))
+    segments, length, groups, per_group, count = sizes
+    sums, at = np.empty((threads, groups * per_group, count + 1)), curve.addresses
+    addresses = (*(t.data_ptr() for t in (x, g, out, *theta)), at[table], at["spans"], at["grid"], sums.ctypes.data)
+    job = (ctypes.c_int64 * len(kernels.JOB))(*addresses, segments, length, groups, per_group, len(curve.spans), count, exact)
+    _team()(task, ctypes.addressof(job), threads)
+    return sums
 
 
 @cache
-def _pieces(order: int) -> np.ndarray:
-    """Polynomials of the basis, ``(k + 1, 4)``, zero for the powers above ``order``."""
-    return np.ascontiguousarray(F.pad(bspline.pieces(order, device=torch.device("cpu")), (0, MAX_NATIVE_ORDER - order)).numpy())
+def _team() -> Any:
+    """What runs a job on so many threads: ``(name, address, threads)``."""
+    try:
+        library = ctypes.CDLL("libgomp.so.1")  # the one that torch has loaded, where it is built with GNU's OpenMP
+        parallel = library.GOMP_parallel
+    except (OSError, AttributeError):
+        return _python_team
+    parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
+    entries = kernels.team_entries(library)
+
+    def run(name: str, address: int, threads: int) -> None:
+        parallel(entries[name], address, threads, 0)
+
+    return run
 
 
-def _run(task: Callable[[Part], Any], segments: int, length: int) -> list[Any]:
-    """The task on equal parts of ``(S, N)``, a thread each: cut by segments where there are enough, else by columns."""
-    threads = max(1, min(torch.get_num_threads(), segments * length // _LEAST))
-    by_segments = segments >= threads
-    total = segments if by_segments else length
-    cuts = [total * i // threads for i in range(threads + 1)]
-    parts = [(a, b, 0, length) if by_segments else (0, segments, a, b) for a, b in pairwise(cuts)]
-    others = [_pool(threads - 1).submit(task, part) for part in parts[:-1]]
-    last = task(parts[-1])
-    return [*(other.result() for other in others), last]
+def _python_team(name: str, address: int, threads: int) -> None:
+    task = partial(getattr(kernels, name), address)
+    others = [_pool(threads - 1).submit(task, i, threads) for i in range(1, threads)]
+    task(0, threads)
+    for other in others:
+        other.result()
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, threads), thread_name_prefix="shared_spline")
+    return ThreadPoolExecutor(threads, thread_name_prefix="shared_spline")
 
 
 if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child must not wait for those of its parent

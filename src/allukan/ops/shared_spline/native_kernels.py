@@ -1,187 +1,388 @@
-"""The loops of ``native``, in the part of Python that numba compiles.
+"""The loops of ``native``, in the part of Python that numba compiles; called through C pointers, with no Python on the way.
 
-Arrays: x (S, N), out of the forward pass and g (S, R, N), tables (J, R, 4, rows), weights (J, R); segment s belongs to
-group s % J. ``grid`` is (scale, shift, top): x·scale + shift, held in 0 … top, is row + position in the table.
+A job is an array of int64: addresses and sizes, in the order of ``Job``. Segment s of x ``(S, N)`` belongs to group j = s % J, whose
+activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it builds the
+table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
 """
 
 from __future__ import annotations
 
-import math
+import ctypes
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
-BASE_KINDS = {"silu": 0, "identity": 1, "relu": 2, "gelu": 3, "tanh": 4}
-_RUN = 1024  # elements located at once, and summed in the precision of x before they join the float64 sums
+from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
+
+JOB = (
+    "x",
+    "g",
+    "out",
+    "coef",
+    "weight",
+    "table",
+    "spans",
+    "grid",
+    "sums",
+    "segments",
+    "length",
+    "groups",
+    "per_group",
+    "rows",
+    "count",
+    "exact",
+)
+_X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _SPANS, _GRID, _SUMS, _S, _N, _J, _R, _ROWS, _M, _EXACT = range(len(JOB))
+_RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
+_FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
+_ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
 _jit_sums = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
 
 
-@_jit
-def make_tables(coef: Any, pieces: Any) -> Any:
-    """coef (J, R, M) and pieces (k + 1, 4) → (J, R, 4, rows), rows = M + k + 2: powers of the position, by interval."""
-    groups, per_group, count = coef.shape
-    k = pieces.shape[0] - 1
-    tables = np.zeros((groups, per_group, 4, count + k + 2), coef.dtype)
-    for j in range(groups):
-        for r in range(per_group):
-            for m in range(count):
-                for q in range(k + 1):
-                    for p in range(4):
-                        tables[j, r, p, m + k + 1 - q] += coef[j, r, m] * pieces[q, p]
-    return tables
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer that ``carray`` takes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), codegen
+
+
+_team_member = types.ExternalFunction("omp_get_thread_num", types.int32())
+_team_size = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 
 @_jit
-def fold(sums: Any, pieces: Any, count: int) -> Any:
-    """Adjoint of ``make_tables``: sums (J, R, rows + 1, 4) → gradient of coef (J, R, M), float64."""
-    k = pieces.shape[0] - 1
-    out = np.zeros((sums.shape[0], sums.shape[1], count))
-    for j in range(sums.shape[0]):
-        for r in range(sums.shape[1]):
-            for m in range(count):
-                for q in range(k + 1):
-                    for p in range(4):
-                        out[j, r, m] += sums[j, r, m + k + 1 - q, p] * pieces[q, p]
-    return out
+def _locate(x: Any, grid: Any, rows: Any, position: Any) -> bool:
+    """Row of the table and position in it of every x; NaN goes to row 0, its position carries it on.
 
-
-@_jit
-def _locate(x: Any, grid: Any, rows: Any, position: Any) -> None:
-    """Row of the table and position in it of every x; NaN goes to row 0, the base branch carries it on."""
-    scale, shift, top = grid
-    zero = top - top
+    True when a straight part of the base (``_add_line``) is needed: somewhere x lies beyond the curved part, or there is none.
+    """
+    outside = grid[4] <= grid[5]
+    scale, shift, first, last = grid[0], grid[1], grid[2], grid[3]
+    zero, one = np.float32(0), np.float32(1)
     for i in range(x.size):
         u = x[i] * scale + shift
-        u = u if u > zero else zero
-        u = u if u < top else top
-        rows[i] = np.uint32(np.int32(u))
-        position[i] = u - np.int32(u)
+        row = np.floor(u)
+        row = row if row > first else first
+        row = row if row < last else last
+        t = u - row
+        t = zero if t < zero else t
+        position[i] = one if t > one else t
+        rows[i] = np.uint32(np.int32(row - first))
+        outside |= (row == first) | (row == last)
+    return outside
 
 
 @_jit
-def _exp_float32(x: Any) -> Any:
-    """e^x for x in -87 … 88 to 2e-7 relative, without a call, so that loops over it become vector code (Cephes' expf)."""
-    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
-    r = x - n * np.float32(0.693359375)
-    r = r + n * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return (p * (r * r) + r + np.float32(1)) * power
+def _fill(table: Any, spans: Any, weight: Any, coef: Any, out: Any) -> None:
+    """φ of one activation, ``(rows, 4)``."""
+    for row in range(out.shape[0]):
+        for p in range(4):
+            out[row, p] = weight * table[row, 0, p]
+        for m in range(spans[row, 0], spans[row, 1]):
+            for p in range(4):
+                out[row, p] += coef[m] * table[row, m + 1, p]
 
 
 @_jit
-def _silu(x: Any, value: Any, slope: Any) -> None:
-    one, limit = np.float32(1), np.float32(88)
-    for i in range(x.size):
-        v = -x[i]
-        v = v if v < limit else limit
-        v = v if v > np.float32(-87) else np.float32(-87)
-        s = one / (one + _exp_float32(v)) if v < limit else np.float32(0)  # else x·s grows again for a huge negative x
-        value[i] = x[i] * s
-        slope[i] = s * (one + x[i] * (one - s))
+def _fill_slopes(table: Any, spans: Any, scale: Any, weight: Any, coef: Any, exact: bool, out: Any) -> None:
+    """φ' of one activation; without ``exact`` that of its base branch."""
+    for row in range(out.shape[0]):
+        for p in range(1, 4):
+            out[row, p - 1] = weight * table[row, 0, p]
+        for m in range(spans[row, 0], spans[row, 1] if exact else spans[row, 0]):
+            for p in range(1, 4):
+                out[row, p - 1] += coef[m] * table[row, m + 1, p]
+        for p in range(1, 4):
+            out[row, p - 1] *= np.float32(p) * scale
 
 
 @_jit
-def _silu_float64(x: Any, value: Any, slope: Any) -> None:
-    for i in range(x.size):
-        s = 1 / (1 + math.exp(-x[i]))
-        value[i] = x[i] * s
-        slope[i] = s * (1 + x[i] * (1 - s))
+def _fold(moments: Any, table: Any, spans: Any, sums: Any) -> None:
+    """Adjoint of ``_fill``: adds to sums ``(1 + M,)``, the gradients of weight and coefficients, and clears the moments."""
+    for row in range(moments.shape[0]):
+        if moments[row, 0] != 0 or moments[row, 1] != 0 or moments[row, 2] != 0 or moments[row, 3] != 0:
+            for p in range(4):
+                sums[0] += np.float64(moments[row, p]) * table[row, 0, p]
+            for m in range(spans[row, 0], spans[row, 1]):
+                for p in range(4):
+                    sums[m + 1] += np.float64(moments[row, p]) * table[row, m + 1, p]
+            moments[row, :] = 0
 
 
 @_jit
-def _base(kind: int, x: Any, value: Any, slope: Any) -> None:
-    """Base activation and its derivative; the kinds are those of ``BASE_KINDS``."""
-    if kind == 0 and x.itemsize == 4:
-        _silu(x, value, slope)
-    elif kind == 0:
-        _silu_float64(x, value, slope)
-    elif kind == 1:
-        for i in range(x.size):
-            value[i], slope[i] = x[i], 1
-    elif kind == 2:
-        for i in range(x.size):
-            value[i], slope[i] = (0, 0) if x[i] <= 0 else (x[i], 1 if x[i] > 0 else x[i])  # NaN stays NaN
-    elif kind == 3:
-        for i in range(x.size):
-            cumulative = 0.5 * (1 + math.erf(x[i] * 0.7071067811865476))
-            value[i] = x[i] * cumulative
-            slope[i] = cumulative + x[i] * math.exp(-0.5 * x[i] * x[i]) * 0.3989422804014327
-    else:
-        for i in range(x.size):
-            t = math.tanh(x[i])
-            value[i], slope[i] = t, 1 - t * t
+def _look_up(table: Any, rows: Any, position: Any, out: Any) -> None:
+    """φ of every element."""
+    whole = out.size - out.size % LANES
+    for i in range(0, whole, LANES):
+        cubic(table, rows, position, out, i)
+    for i in range(whole, out.size):
+        row, t = rows[i], position[i]
+        out[i] = ((table[row, 3] * t + table[row, 2]) * t + table[row, 1]) * t + table[row, 0]
 
 
 @_jit
-def forward(part: Any, kind: int, x: Any, tables: Any, weights: Any, grid: Any, out: Any) -> None:
-    """φ of the part (first and last segment, first and last column) of x."""
-    first, last, left, right = part
-    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, x.dtype)
-    base, slope = np.empty(_RUN, x.dtype), np.empty(_RUN, x.dtype)
-    for s in range(first, last):
-        j = s % weights.shape[0]
-        for start in range(left, right, _RUN):
-            end = min(start + _RUN, right)
-            xs = x[s, start:end]
-            _locate(xs, grid, rows, position)
-            _base(kind, xs, base, slope)
-            for r in range(weights.shape[1]):
-                c0, c1, c2, c3, w = tables[j, r, 0], tables[j, r, 1], tables[j, r, 2], tables[j, r, 3], weights[j, r]
-                ys = out[s, r, start:end]
-                for i in range(xs.size):
-                    n, t = rows[i], position[i]
-                    ys[i] = ((c3[n] * t + c2[n]) * t + c1[n]) * t + c0[n] + w * base[i]
+def _add_slopes(table: Any, rows: Any, position: Any, g: Any, out: Any) -> None:
+    """Adds g φ'."""
+    whole = out.size - out.size % LANES
+    for i in range(0, whole, LANES):
+        add_slope(table, rows, position, g, out, i)
+    for i in range(whole, out.size):
+        row, t = rows[i], position[i]
+        out[i] += g[i] * ((table[row, 2] * t + table[row, 1]) * t + table[row, 0])
 
 
-@_jit_sums
-def backward(part: Any, kind: int, g: Any, x: Any, tables: Any, weights: Any, grid: Any, exact: bool, out: Any) -> Any:
-    """Gradient of the part of x into ``out``.
-
-    Returns sums (J, R, rows + 1, 4) in float64: the moments Σ g t^p of every interval, and in the last row Σ g b.
-    """
-    first, last, left, right = part
-    zero, scale, end_row = grid[2] - grid[2], grid[0], tables.shape[3]
-    sums = np.zeros((*weights.shape, end_row + 1, 4))
-    local = np.zeros((end_row + 1, 4), x.dtype)
-    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, x.dtype)
-    base, slope = np.empty(_RUN, x.dtype), np.empty(_RUN, x.dtype)
-    for s in range(first, last):
-        j = s % weights.shape[0]
-        for start in range(left, right, _RUN):
-            end = min(start + _RUN, right)
-            xs, ys = x[s, start:end], out[s, start:end]
-            _locate(xs, grid, rows, position)
-            _base(kind, xs, base, slope)
-            ys[:] = zero
-            for r in range(weights.shape[1]):
-                c1, c2, c3, w = tables[j, r, 1], tables[j, r, 2] * 2, tables[j, r, 3] * 3, weights[j, r]
-                gs, total = g[s, r, start:end], zero
-                for i in range(xs.size):
-                    n, t = rows[i], position[i]
-                    spline = scale * ((c3[n] * t + c2[n]) * t + c1[n]) if exact else zero
-                    ys[i] += gs[i] * (w * slope[i] + spline)
-                    total += gs[i] * base[i]
-                local[:] = zero
-                local[end_row, 0] = total
-                _moments(rows, position, gs, local)
-                sums[j, r] += local
-    return sums
-
-
-@_jit_sums
-def _moments(rows: Any, position: Any, g: Any, sums: Any) -> None:
+@_jit
+def _add_moments(rows: Any, position: Any, g: Any, moments: Any) -> None:
     """Adds g, g t, g t² and g t³ to the row of every element."""
-    for i in range(g.size):
-        a, value, t = sums[rows[i]], g[i], position[i]
-        a[0] += value
-        a[1] += value * t
-        a[2] += value * (t * t)
-        a[3] += value * (t * t * t)
+    whole = g.size - g.size % LANES
+    for i in range(0, whole, LANES):
+        add_moments(moments, rows, position, g, i)
+    for i in range(whole, g.size):
+        row, t, value = rows[i], position[i], g[i]
+        for p in range(4):
+            moments[row, p] += value
+            value *= t
+
+
+@_jit
+def _add_line(x: Any, border: Any, slope: Any, right: bool, out: Any) -> None:
+    """The straight part of the base right (or left) of a border."""
+    zero = np.float32(0)
+    for i in range(x.size):
+        d = x[i] - border
+        outside = zero if (d < zero if right else d > zero) else d  # NaN stays
+        out[i] += slope * outside
+
+
+@_jit_sums
+def _add_line_slope(x: Any, g: Any, border: Any, slope: Any, weight: Any, right: bool, out: Any) -> Any:
+    """The same for the gradient; returns Σ g b of this part."""
+    total, zero = np.float32(0), np.float32(0)
+    for i in range(x.size):
+        d = x[i] - border
+        outside = (d > zero) if right else (d <= zero)
+        out[i] += g[i] * weight * slope if outside else zero
+        total += g[i] * slope * d if outside else zero
+    return total
+
+
+@_jit
+def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
+    """First and last of the elements (all segments in a row) that a thread takes, cut at multiples of ``_RUN``."""
+    total = job[_S] * job[_N]
+    step = ((total + threads - 1) // threads + _RUN - 1) // _RUN * _RUN
+    return min(total, thread * step), min(total, (thread + 1) * step)
+
+
+@_jit
+def _array(job: Any, name: int, shape: Any) -> Any:
+    return numba.carray(_pointer(job[name]), shape, np.float32)
+
+
+@_jit
+def _evaluate_directly(table: Any, spans: Any, weight: Any, coef: Any, rows: Any, position: Any, out: Any) -> None:
+    """φ without a table of its own, for activations that meet too few elements to make one."""
+    for i in range(out.size):
+        row, t = rows[i], position[i]
+        c = table[row, 0]
+        value = weight * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+        for m in range(spans[row, 0], spans[row, 1]):
+            c = table[row, m + 1]
+            value += coef[m] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+        out[i] = value
+
+
+@_jit
+def _differentiate_directly(
+    table: Any, spans: Any, scale: Any, weight: Any, coef: Any, exact: bool, rows: Any, position: Any, g: Any, sums: Any, out: Any
+) -> None:
+    two, three = np.float32(2), np.float32(3)
+    for i in range(out.size):
+        row, t = rows[i], position[i]
+        c = table[row, 0]
+        slope = weight * ((three * c[3] * t + two * c[2]) * t + c[1])
+        sums[0] += g[i] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+        for m in range(spans[row, 0], spans[row, 1]):
+            c = table[row, m + 1]
+            sums[m + 1] += g[i] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+            if exact:
+                slope += coef[m] * ((three * c[3] * t + two * c[2]) * t + c[1])
+        out[i] += g[i] * scale * slope
+
+
+@_jit
+def forward(address: int, thread: int, threads: int) -> None:
+    """φ of this thread's share of x into out."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, per_group, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
+    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_group, n))
+    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    table, grid = _array(job, _TABLE, (n_rows, count + 1, 4)), _array(job, _GRID, 8)
+    spans = numba.carray(_pointer(job[_SPANS]), (n_rows, 2), np.int32)
+    own, made = np.empty((n_rows, 4), np.float32), -1
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    tabled = 2 * n > n_rows or job[_J] * per_group == 1
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first)
+        j, first = s % job[_J], first + right - left
+        for r in range(per_group):
+            if tabled and made != j * per_group + r:
+                _fill(table, spans, weight[j, r], coef[j, r], own)
+                made = j * per_group + r
+            for start in range(left, right, _RUN):
+                xs, ys = x[s, start : min(start + _RUN, right)], out[s, r, start : min(start + _RUN, right)]
+                outside = _locate(xs, grid, rows, position)
+                if tabled:
+                    _look_up(own, rows, position, ys)
+                else:
+                    _evaluate_directly(table, spans, weight[j, r], coef[j, r], rows, position, ys)
+                if outside and grid[6] != 0:
+                    _add_line(xs, grid[4], weight[j, r] * grid[6], True, ys)
+                if outside and grid[7] != 0:
+                    _add_line(xs, grid[5], weight[j, r] * grid[7], False, ys)
+
+
+@_jit
+def backward(address: int, thread: int, threads: int) -> None:
+    """Gradient of this thread's share of x into out (which may be g where R is 1), those of its parameters into sums."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, per_group, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
+    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_group, n)), _array(job, _OUT, (job[_S], n))
+    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    table, grid = _array(job, _TABLE, (n_rows, count + 1, 4)), _array(job, _GRID, 8)
+    spans = numba.carray(_pointer(job[_SPANS]), (n_rows, 2), np.int32)
+    sums = numba.carray(_pointer(job[_SUMS]), (threads, job[_J], per_group, count + 1), np.float64)[thread]
+    sums[:] = 0
+    own, moments, waiting, made = np.empty((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
+    rows, position, kept = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+    tabled = 2 * n > n_rows or job[_J] * per_group == 1
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first)
+        j, first = s % job[_J], first + right - left
+        for r in range(per_group):
+            w, c, total = weight[j, r], coef[j, r], sums[j, r]
+            if tabled and made != j * per_group + r:
+                _fill_slopes(table, spans, grid[0], w, c, exact, own)
+                made = j * per_group + r
+            for start in range(left, right, _RUN):
+                end = min(start + _RUN, right)
+                xs, ys, gs = x[s, start:end], out[s, start:end], kept[: end - start]
+                gs[:] = g[s, r, start:end]
+                if r == 0:
+                    ys[:] = 0
+                outside = _locate(xs, grid, rows, position)
+                if outside and grid[6] != 0:
+                    total[0] += _add_line_slope(xs, gs, grid[4], grid[6], w, True, ys)
+                if outside and grid[7] != 0:
+                    total[0] += _add_line_slope(xs, gs, grid[5], grid[7], w, False, ys)
+                if tabled:
+                    _add_slopes(own, rows, position, gs, ys)
+                    _add_moments(rows, position, gs, moments)
+                else:
+                    _differentiate_directly(table, spans, grid[0], w, c, exact, rows, position, gs, total, ys)
+                waiting += end - start
+                if tabled and (waiting >= _FLUSH or end == right):
+                    _fold(moments, table, spans, total)
+                    waiting = 0
+
+
+@_jit
+def finish(sums: Any, coef: int, weight: int) -> None:
+    """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
+    threads, activations, columns = sums.shape
+    grad_coef = numba.carray(_pointer(coef), (activations, columns - 1), np.float32)
+    grad_weight = numba.carray(_pointer(weight), activations, np.float32)
+    for a in range(activations):
+        for column in range(columns):
+            total = 0.0
+            for thread in range(threads):
+                total += sums[thread, a, column]
+            if column:
+                grad_coef[a, column - 1] = total
+            else:
+                grad_weight[a] = total
+
+
+@_jit
+def expand(address: int, thread: int, threads: int) -> None:
+    """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
+    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], count, n))
+    columns, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first, left + _RUN)
+        first += right - left
+        outside = _locate(x[s, left:right], grid, rows, position)
+        for m in range(count):
+            _look_up(columns[m], rows, position, out[s, m, left:right])
+        if outside and grid[6] != 0:
+            _add_line(x[s, left:right], grid[4], grid[6], True, out[s, 0, left:right])
+        if outside and grid[7] != 0:
+            _add_line(x[s, left:right], grid[5], grid[7], False, out[s, 0, left:right])
+
+
+@_jit
+def expand_backward(address: int, thread: int, threads: int) -> None:
+    """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
+    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], count, n)), _array(job, _OUT, (job[_S], n))
+    slopes, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
+    rows, position, one = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.float32(1)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first, left + _RUN)
+        first += right - left
+        xs, ys, base = x[s, left:right], out[s, left:right], g[s, 0, left:right]
+        ys[:] = 0
+        outside = _locate(xs, grid, rows, position)
+        for m in range(count if job[_EXACT] != 0 else 1):
+            _add_slopes(slopes[m], rows, position, g[s, m, left:right], ys)
+        if outside and grid[6] != 0:
+            _add_line_slope(xs, base, grid[4], grid[6], one, True, ys)
+        if outside and grid[7] != 0:
+            _add_line_slope(xs, base, grid[5], grid[7], one, False, ys)
+
+
+def _forward_team(address: Any) -> None:
+    forward(address, _team_member(), _team_size())
+
+
+def _backward_team(address: Any) -> None:
+    backward(address, _team_member(), _team_size())
+
+
+def _expand_team(address: Any) -> None:
+    expand(address, _team_member(), _team_size())
+
+
+def _expand_backward_team(address: Any) -> None:
+    expand_backward(address, _team_member(), _team_size())
+
+
+def team_entries(openmp: ctypes.CDLL) -> dict[str, int]:
+    """Addresses of the functions above, by name, in a form that every thread of an OpenMP team calls with the job."""
+    for name in ("omp_get_thread_num", "omp_get_num_threads"):
+        llvmlite.binding.add_symbol(name, ctypes.cast(getattr(openmp, name), ctypes.c_void_p).value)
+    compile_ = numba.cfunc(types.void(types.int64), nopython=True, cache=True)
+    for task in (_forward_team, _backward_team, _expand_team, _expand_backward_team):
+        _ENTRIES[task.__name__.removeprefix("_").removesuffix("_team")] = compile_(task)
+    return {name: entry.address for name, entry in _ENTRIES.items()}

@@ -1,0 +1,206 @@
+"""A whole KA layer, φ and the linear map after it, as one differentiable operation that saves its input only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function
+
+from allukan.ops.autograd import differentiable_once, sees_operators, transforms
+from allukan.ops.basis_expansion import basis_expansion, expand, expand_backward
+from allukan.ops.bspline import GridRange
+from allukan.ops.linear_maps import LinearMap
+from allukan.ops.shared_spline import layout
+from allukan.ops.shared_spline.dispatch import choose, shared_spline
+
+ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
+_CHUNK = 1 << 25  # elements of the expanded basis that exist at once
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Which φ, and in which form it is computed; see ``shared_spline`` for the options.
+
+    Attributes:
+        expanded: the linear map sees the M + 1 basis channels of every channel (``basis_expansion``), its weights are composed.
+        recompute: φ(x) is computed again in the backward pass instead of being saved for it.
+    """
+
+    grid_size: int
+    spline_order: int
+    grid_range: GridRange
+    base: str
+    input_grad: str
+    blocks: int = 1
+    expanded: bool = False
+    recompute: bool = False
+    impl: str = "auto"
+
+    @cached_property
+    def grid(self) -> tuple[float, float, int, int, str, bool]:
+        """Arguments of ``expand``."""
+        return *self.grid_range, self.grid_size, self.spline_order, self.base, self.input_grad == "exact"
+
+    def engine(self, x: Tensor) -> str:
+        """The implementation that runs for x."""
+        return choose(self.impl, x.device.type, x.dtype, self.grid_size, self.spline_order, self.grid_range, self.base)
+
+
+def ka_layer(
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: Activation,
+    linear: LinearMap,
+) -> Tensor:
+    """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
+
+    What is saved for the backward pass is x, and φ(x) unless ``activation.recompute``; the expanded basis never is. Under
+    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"``, the same is composed of separate operations.
+
+    Source: KA layer and KAonv layer of arXiv 2602.03156.
+    """
+    engine, composite = activation.engine(x), sees_operators() or transforms()
+    a, lo_hi = activation, activation.grid_range
+    if a.expanded:
+        if composite:
+            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, base=a.base, input_grad=a.input_grad)
+            return linear.forward(h, compose(coef, base_weight, weight), bias)
+        return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
+    if engine == "reference" or composite:
+        options: Any = {"base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
+        return linear.forward(shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options), weight, bias)
+    options = (*lo_hi, a.spline_order, a.base, a.input_grad == "exact", a.blocks, engine)
+    return _Shared.apply(x, coef, base_weight, weight, bias, options, linear, a.recompute)
+
+
+def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
+    """Weights ``(C', C·(M + 1), *kernel)`` of the linear map behind ``basis_expansion``.
+
+    An activation an edge (coef ``(weight.numel(), M)``): w_qp for the base and λ_qp c_qpm for the spline. Shared ones ``(A, M)``:
+    λ_qp w_a(q) and λ_qp c_a(q)m.
+    """
+    if len(coef) == weight.numel():
+        stacked = torch.cat([base_weight.unsqueeze(-1), coef * weight.reshape(-1, 1)], dim=-1).view(*weight.shape, -1)
+    else:
+        shared = torch.cat([base_weight.unsqueeze(-1), coef], dim=-1)
+        each = shared.repeat_interleave(weight.shape[0] // shared.shape[0], dim=0)
+        stacked = weight.unsqueeze(-1) * each.view(each.shape[0], *[1] * (weight.ndim - 1), -1)
+    return stacked.movedim(-1, 2).flatten(1, 2)
+
+
+def _to_autocast(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+    """What autocast would make of the arguments of a convolution on the device of x."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(x.device.type)
+    return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+
+
+def _in(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
+    return [t if t is None or t.dtype is dtype else t.to(dtype) for t in tensors]
+
+
+class _Shared(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        coef: Tensor,
+        base_weight: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        options: tuple,
+        linear: LinearMap,
+        recompute: bool,
+    ) -> Tensor:
+        h, w, b = _to_autocast(x, layout.forward(x, coef, base_weight, *options), weight, bias)
+        ctx.save_for_backward(x, coef, base_weight, weight, *(() if recompute else (h,)))
+        ctx.options, ctx.linear, ctx.biased = options, linear, bias is not None and ctx.needs_input_grad[4]
+        return linear.forward(h, w, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        wanted = ctx.needs_input_grad[3], ctx.biased
+        grads = differentiable_once(ONCE, _shared_backward, grad, ctx.options, ctx.linear, wanted, *ctx.saved_tensors)
+        return (*grads, None, None, None)
+
+
+def _shared_backward(
+    grad: Tensor,
+    options: tuple,
+    linear: LinearMap,
+    wanted: tuple[bool, bool],
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    weight: Tensor,
+    h: Tensor | None = None,
+) -> tuple:
+    h = layout.forward(x, coef, base_weight, *options) if h is None else h
+    activated, factors = _in(grad.dtype, h, weight)
+    assert activated is not None
+    assert factors is not None
+    grad_h, grad_weight, grad_bias = linear.backward(grad, activated, factors, (True, *wanted))
+    assert grad_h is not None
+    grads = layout.backward(grad_h, x, coef, base_weight, *options)
+    return (*grads, *_in(weight.dtype, grad_weight, grad_bias))
+
+
+class _Expanded(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        coef: Tensor,
+        base_weight: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        activation: Activation,
+        linear: LinearMap,
+    ) -> Tensor:
+        w, b = _to_autocast(x, compose(coef, base_weight, weight), bias)
+        assert w is not None
+        ctx.save_for_backward(x, coef, base_weight, weight)
+        ctx.activation, ctx.linear, ctx.biased = activation, linear, bias is not None and ctx.needs_input_grad[4]
+        return torch.cat(
+            [linear.forward(expand(part, *activation.grid).flatten(1, 2).to(w.dtype), w, b) for part in _parts(x, activation)]
+        )
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        grads = differentiable_once(ONCE, _expanded_backward, grad, ctx.activation, ctx.linear, ctx.biased, *ctx.saved_tensors)
+        return (*grads, None, None)
+
+
+def _expanded_backward(
+    grad: Tensor, activation: Activation, linear: LinearMap, biased: bool, x: Tensor, *parameters: Tensor
+) -> tuple:
+    leaves = [p.detach().requires_grad_() for p in parameters]
+    with torch.enable_grad():
+        composed = compose(*leaves)
+    parts = _parts(x, activation)
+    wide, grad_x, grad_bias = torch.zeros_like(composed), [], None
+    w = composed.detach().to(grad.dtype)
+    for part, g in zip(parts, grad.split([len(part) for part in parts]), strict=True):
+        grad_h, grad_weight, bias = linear.backward(
+            g, expand(part, *activation.grid).flatten(1, 2).to(g.dtype), w, (True, True, biased)
+        )
+        assert grad_h is not None
+        assert grad_weight is not None
+        grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, *activation.grid))
+        wide += grad_weight
+        grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
+    return torch.cat(grad_x), *torch.autograd.grad(composed, leaves, wide), *_in(parameters[2].dtype, grad_bias)
+
+
+def _parts(x: Tensor, activation: Activation) -> tuple[Tensor, ...]:
+    """Samples that are expanded together."""
+    per_sample = max(1, x[:1].numel()) * (activation.grid_size + activation.spline_order + 1)
+    return x.split(max(1, _CHUNK // per_sample))

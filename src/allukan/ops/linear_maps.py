@@ -1,0 +1,83 @@
+"""The linear half of a KA layer: a convolution or a matrix product, with its backward pass written out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_convolution_backward = torch.ops.aten.convolution_backward.default
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+Wanted = tuple[bool, bool, bool]
+
+
+class LinearMap(Protocol):
+    """What combines the activated channels h."""
+
+    def forward(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The output."""
+
+    def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
+        """Gradients of h, weight and bias, where wanted."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """``(B, G·C, *S)`` and weight ``(C', C, *kernel)`` → ``(B, C', *S')``; padding is a number a side, as in ``F.conv2d``.
+
+    ``surplus``, 0 or 1 a dimension, is what the padding before is less than that after (an even kernel with padding="same"): the
+    first outputs are dropped.
+    """
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    surplus: tuple[int, ...] = ()
+
+    def forward(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution."""
+        none = (0,) * len(self.stride)
+        y = torch.convolution(h, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups)
+        return y[(..., *(slice(s, None) for s in self.surplus))] if any(self.surplus) else y
+
+    def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
+        """Its gradients."""
+        if any(self.surplus):
+            grad = F.pad(grad, [width for s in reversed(self.surplus) for width in (s, 0)])
+        none, sizes = (0,) * len(self.stride), [weight.shape[0]] if wanted[2] else None
+        return _convolution_backward(
+            grad, h, weight, sizes, self.stride, self.padding, self.dilation, False, none, self.groups, wanted
+        )
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """``(N, A·C)`` and weight ``(C', C)`` → ``(N, C')``, in A groups of inputs and outputs; any leading dimensions when A is 1."""
+
+    groups: int = 1
+
+    def forward(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The product."""
+        if self.groups == 1:
+            return F.linear(h, weight, bias)
+        y = torch.einsum("nac,aoc->nao", self._split(h), weight.unflatten(0, (self.groups, -1))).flatten(1)
+        return y if bias is None else y + bias
+
+    def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
+        """Its gradients."""
+        grad_bias = grad.flatten(0, -2).sum(0) if wanted[2] else None
+        if self.groups == 1:
+            grad_h = grad @ weight if wanted[0] else None
+            grad_weight = grad.flatten(0, -2).mT @ h.flatten(0, -2) if wanted[1] else None
+            return grad_h, grad_weight, grad_bias
+        g, w = self._split(grad), weight.unflatten(0, (self.groups, -1))
+        grad_h = torch.einsum("nao,aoc->nac", g, w).flatten(1) if wanted[0] else None
+        grad_weight = torch.einsum("nao,nac->aoc", g, self._split(h)).flatten(0, 1) if wanted[1] else None
+        return grad_h, grad_weight, grad_bias
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1))

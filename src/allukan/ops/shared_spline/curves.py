@@ -1,0 +1,107 @@
+"""φ as piecewise cubics on a fine grid: the tables that the CPU kernels look up, base activation included.
+
+Every curve of one activation (column 0 the base b, column 1 + m the basis function B_m) is a cubic in t ∈ [0, 1] on every row of a
+uniform grid whose step divides the interval of the spline and is at most ``STEP``. For B-splines up to order 3 that is exact; a
+smooth base is interpolated in Chebyshev's nodes, off by 4e-9 in value and 4e-7 in slope, below the rounding of float32. So φ = w b + Σ c_m B_m is
+one look-up and Horner's rule, no exponential. Beyond the first and the last row a base follows its asymptotes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from allukan.ops import bspline
+from allukan.ops.bases import base_function, split_base
+
+STEP = 1 / 32
+MAX_ROWS = 1 << 15
+# half-width of the range in which a base is curved, and its slopes beyond it (right, left); the others are two lines that meet in 0
+_ASYMPTOTES = {"silu": (18.0, 1.0, 0.0), "gelu": (7.0, 1.0, 0.0), "tanh": (9.5, 0.0, 0.0)}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a kernel knows of one kind of activation.
+
+    Attributes:
+        table: ``(rows, M + 1, 4)`` float32, powers of t.
+        columns: the same, ``(M + 1, rows, 4)``.
+        slopes: derivatives by x, ``(M + 1, rows, 4)``, the last power 0.
+        spans: ``(rows, 2)`` int32, first and one past the last basis function that lives on a row.
+        grid: float32 (scale, shift, first, last, right, left, right slope, left slope); u = x·scale + shift, row = ⌊u⌋ - first.
+    """
+
+    table: np.ndarray
+    columns: np.ndarray
+    slopes: np.ndarray
+    spans: np.ndarray
+    grid: np.ndarray
+
+    @cached_property
+    def addresses(self) -> dict[str, int]:
+        """Of the arrays, which stay alive with this object."""
+        return {name: getattr(self, name).ctypes.data for name in ("table", "columns", "slopes", "spans", "grid")}
+
+
+def rows_needed(grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> int:
+    """Rows of the table."""
+    first, last, _ = _extent(grid_size, spline_order, grid_range, base)
+    return last - first + 1
+
+
+@cache
+def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> Curves:
+    """The tables of one kind of activation, made once."""
+    lo, hi = grid_range
+    first, last, scale = _extent(grid_size, spline_order, grid_range, base)
+    shift = math.ceil(lo * scale) - lo * scale  # knots fall on row borders, and u is as exact around 0 as x is
+    nodes = (1 - torch.cos((2 * torch.arange(4, dtype=torch.float64) + 1) * (math.pi / 8))) / 2
+    edges = torch.arange(first, last + 1, dtype=torch.float64)
+    x = (edges.unsqueeze(1) + nodes - shift) / scale
+    values = torch.cat([_curved(base, x).unsqueeze(-1), bspline.basis(x, grid_size, spline_order, grid_range)], dim=-1)
+    table = torch.linalg.solve(torch.vander(nodes, increasing=True), values)  # (rows, 4 powers, M + 1)
+    table = torch.where(table.abs() < 1e-13, 0.0, table)
+    for end, t in ((0, 1.0), (-1, 0.0)):  # the outermost rows hold the asymptote, from the border on
+        value = table[end].T @ torch.tensor([t**p for p in range(4)], dtype=torch.float64)
+        table[end] = 0.0
+        table[end, 0] = value
+    alive = table[:, :, 1:].abs().amax(1) > 0
+    count = alive.shape[1]
+    begin = torch.where(alive.any(1), alive.int().argmax(1), 0)
+    stop = torch.where(alive.any(1), count - alive.flip(1).int().argmax(1), 0)
+    reach, right, left = _asymptotes(base)
+    ends = ((last - shift) / scale, (first + 1 - shift) / scale) if reach else (0.0, 0.0)
+    grid = np.array([scale, shift, first, last, *ends, right, left], np.float32)
+    spans = torch.stack([begin, stop], 1).to(torch.int32).numpy()
+    slopes = torch.zeros_like(table)
+    slopes[:, :3] = table[:, 1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64) * scale
+    table, columns, slopes = (t.float().contiguous() for t in (table.mT, table.permute(2, 0, 1), slopes.permute(2, 0, 1)))
+    return Curves(table.numpy(), columns.numpy(), slopes.numpy(), np.ascontiguousarray(spans), grid)
+
+
+def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, base: str) -> tuple[int, int, float]:
+    """Numbers of the first and the last row, and rows a unit of x; the outermost rows lie beyond everything that is curved."""
+    lo, hi = grid_range
+    h = (hi - lo) / grid_size
+    scale = math.ceil(h / STEP) / h
+    reach = _asymptotes(base)[0]
+    left, right = min(lo - order * h, -reach), max(hi + order * h, reach)
+    return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
+
+
+def _asymptotes(base: str) -> tuple[float, float, float]:
+    """Half-width of the curved range, 0 for two straight lines, and the slopes to the right and to the left of it."""
+    if base in _ASYMPTOTES:
+        return _ASYMPTOTES[base]
+    return 0.0, 1.0, 1.0 if base == "identity" else split_base(base)[1]
+
+
+def _curved(base: str, x: Tensor) -> Tensor:
+    """The base where it is curved; straight lines are not in the table."""
+    return base_function(base)(x) if base in _ASYMPTOTES else torch.zeros_like(x)
