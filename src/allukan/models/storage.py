@@ -16,7 +16,6 @@ from torch import nn
 from allukan._version import __version__
 from allukan.errors import UserError
 from allukan.models.factory import MODELS, build_model
-from allukan.nn import Spline
 
 TARGETS = ("binary", "multiclass", "multilabel")
 
@@ -58,15 +57,12 @@ class ModelCard:
 
     def build(self) -> nn.Module:
         """The untrained model."""
-        options = dict(self.options)
-        if "spline" in options:
-            options["spline"] = Spline(**options["spline"])
         return build_model(
             self.model,
             in_channels=self.in_channels,
             out_channels=self.out_channels,
             spatial_dims=self.spatial_dims,
-            **options,
+            **self.options,
         )
 
 
