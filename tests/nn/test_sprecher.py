@@ -99,12 +99,14 @@ def test_parameters_number_the_widths_not_their_product():
 
 
 def test_the_values_of_every_pair_are_not_kept():
-    n, p, q = 64, 48, 80
+    n, p, q = 32, 160, 120
     layer, x = SprecherLinear(p, q), torch.randn(n, p, requires_grad=True)
     assert saved_bytes(lambda: layer(x), layer) < 4 * n * (2 * p + 4 * q) < 4 * n * p * q / 10
 
 
-@pytest.mark.parametrize("options", [{"alpha": 0.5}, {"lateral": False}, {"residual": False}, {"spline": {"grid_range": (-1, 1)}}])
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.5}, {"lateral": False}, {"residual": False}, {"spline": {"grid_range": (-1, 1)}}]
+)
 def test_every_option_changes_the_output(options):
     if "spline" in options:
         options = {"spline": SPRECHER.updated(options["spline"])}

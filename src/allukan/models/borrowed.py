@@ -115,7 +115,7 @@ def plainconv(in_channels: int, out_channels: int, spatial_dims: int = 2, channe
 
 
 def resenc(in_channels: int, out_channels: int, spatial_dims: int = 2, channels: Sequence[int] | None = None) -> nn.Module:
-    """nnU-Net's ``ResidualEncoderUNet`` (arXiv 2404.09556), as ResEnc M is planned for 256² or 128³; otherwise as ``plainconv``."""
+    """nnU-Net's ``ResidualEncoderUNet`` (arXiv 2404.09556), ResEnc M for 256² or 128³; the rest as ``plainconv``."""
     stages = _stages(channels, spatial_dims)
     blocks = [*_RESIDUAL_BLOCKS, *[6] * len(stages)][: len(stages)]
     options = {"n_blocks_per_stage": blocks, "n_conv_per_stage_decoder": 1}

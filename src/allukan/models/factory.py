@@ -41,7 +41,7 @@ _COMMON = ("in_channels", "out_channels", "spatial_dims")
 def build_model(name: str, *, in_channels: int, out_channels: int, spatial_dims: int = 2, **options: Any) -> nn.Module:
     """A new model with logits ``(B, out_channels, *S)``; ``options`` are those of ``model_options``.
 
-    Raises ``UserError`` for a name that is not in ``MODELS``, an option that the model does not have and a package that is missing.
+    Raises ``UserError`` for a name that is not in ``MODELS``, an option that the model does not have and a missing package.
 
     >>> type(build_model("convtwin-tiny", in_channels=1, out_channels=2)).__name__
     'AllUKAN'

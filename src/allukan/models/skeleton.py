@@ -74,6 +74,4 @@ class UShape(nn.Module):
 def check_input(x: Tensor, in_channels: int, spatial_dims: int) -> None:
     """Raise ``ValueError`` unless x is ``(B, in_channels, *S)``."""
     if x.ndim != spatial_dims + 2 or x.shape[1] != in_channels:
-        raise ValueError(
-            f"the model expects (B, {in_channels}, *S) with {spatial_dims} spatial dimensions, got {tuple(x.shape)}"
-        )
+        raise ValueError(f"the model expects (B, {in_channels}, *S) with {spatial_dims} spatial dimensions, got {tuple(x.shape)}")

@@ -56,14 +56,14 @@ class ModelCard:
         return len(self.classes) + (self.target == "multiclass")
 
     def build(self) -> nn.Module:
-        """The untrained model."""
-        return build_model(
-            self.model,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            spatial_dims=self.spatial_dims,
-            **self.options,
-        )
+        """The untrained model. Raises ``UserError`` when the options do not fit it."""
+        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
+        try:
+            return build_model(self.model, **shape, **self.options)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"options {self.options} do not fit {self.model!r}: {error}.") from None
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:

@@ -58,7 +58,9 @@ class UKAN(UShape):
             raise ValueError("layer='linear' has no splines: leave the option spline out")
         options = TOKEN_LAYERS[layer].updated(spline)
         if layer in ("kan", "sakan") and (layer == "kan") != (options.sharing == "edge"):
-            raise ValueError(f"sharing={options.sharing!r} is not layer={layer!r}: sharing='edge' belongs to 'kan', the rest to 'sakan'")
+            raise ValueError(
+                f"sharing={options.sharing!r} is not layer={layer!r}: sharing='edge' belongs to 'kan', the rest to 'sakan'"
+            )
         super().__init__(in_channels, out_channels, size, UKANLayers(spatial_dims, "conv", options, "batch", layer))
         for part in (self.embeddings, self.decoder_tokens):
             part.apply(_initialise)

@@ -26,11 +26,11 @@ class SprecherLinear(nn.Module):
         s'_q = s_q + τ ω_q s_{q+1}              lateral mixing, cyclic; s' = s without it
         y_q = Φ(s'_q) + r_q                     Φ(s) = w b(s) + Σ_m c_m B_m(s)
 
-    All outputs share φ, Φ, the shift η and the ONE vector λ, so the parameters number ``in_features`` and the splines' instead of
-    ``in_features · out_features``. φ rises from 0 to 1 on the grid, by positive increments of its coefficients, and stays constant
-    beyond it (the paper moves the grid after the data instead). Φ starts as its base, on a grid that covers s at the
-    start, ``(-3, 3 + α (out - 1))``. The residual r is ``w x``, for unequal widths ``w_i x_i`` gathered (or spread) cyclically.
-    A normalisation should follow, as in the paper: outputs differ by α from one to the next.
+    All outputs share φ, Φ, the shift η and the ONE vector λ: in + out parameters and two splines instead of a matrix of in · out.
+    φ rises from 0 to 1 on the grid, by positive increments of its coefficients, and is constant beyond it (the paper moves the
+    grid after the data). Φ starts as its base, on ``(-3, 3 + α (out - 1))``, a grid that covers s at the start. The residual r
+    is ``w x``, for unequal widths ``w_i x_i`` summed or spread cyclically. A normalisation should follow, as in the paper:
+    outputs differ by about α from one to the next.
 
     The values φ(x_p + η q), N × in × out of them, are computed in chunks of outputs and again in the backward pass, never kept.
     Computed in float32 at least, returned in the wider of x's and the parameters' dtypes.
@@ -38,8 +38,8 @@ class SprecherLinear(nn.Module):
     Args:
         in_features: inputs.
         out_features: outputs.
-        spline: grid of φ in units of x + ηq, number of intervals and order of both splines, base of Φ; ``None`` is 100 intervals on
-            (-3, 4), cubic, base "identity". ``sharing`` must be "layer" and ``input_grad`` "exact", as φ has no base.
+        spline: the grid of φ in units of x + ηq, intervals and order of both splines, the base of Φ; ``None`` is ``SPRECHER``,
+            100 intervals on (-3, 4), cubic, base "identity". ``sharing`` must be "layer" and ``input_grad`` "exact".
         alpha: distance of neighbouring outputs, not learned.
         lateral: with lateral mixing.
         residual: with the residual.
@@ -134,7 +134,9 @@ class SprecherLinear(nn.Module):
         lo, hi = s.grid_range
         shifted = (x.unsqueeze(1) + shifts.view(-1, 1)).clamp(lo, hi)  # (N, Q, in)
         no_base = weight.new_zeros(1)
-        return shared_spline(shifted, coef.view(1, -1), no_base, s.grid_range, s.spline_order, base="identity", impl=s.impl) @ weight
+        return (
+            shared_spline(shifted, coef.view(1, -1), no_base, s.grid_range, s.spline_order, base="identity", impl=s.impl) @ weight
+        )
 
     def _skip(self, x: Tensor, weight: Tensor) -> Tensor:
         if len(weight) == 1:
