@@ -13,7 +13,7 @@ from allukan.errors import UserError
 Option = typer.Option
 _MODELS = (
     "allukan-, convtwin- or edgekan-tiny, -small, -base; ukan, ukan-linear, -sakan, -sprecher; "
-    "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net)  [allukan-base]"
+    "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); default allukan-base"
 )
 
 
