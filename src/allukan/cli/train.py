@@ -11,13 +11,17 @@ from allukan.cli.console import console, show_log
 from allukan.errors import UserError
 
 Option = typer.Option
+_MODELS = (
+    "allukan-, convtwin- or edgekan-tiny, -small, -base; ukan, ukan-linear, -sakan, -sprecher; "
+    "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); default allukan-base"
+)
 
 
 def train(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --resume.", show_default=False)] = None,
     out: Annotated[Path | None, Option(help="Run folder to make.", show_default=False)] = None,
     config: Annotated[Path | None, Option(help="YAML file of options; those on the command line win.")] = None,
-    model: Annotated[str | None, Option(help="allukan-, convtwin- or edgekan-tiny, -small, -base  [allukan-base]")] = None,
+    model: Annotated[str | None, Option(help=_MODELS)] = None,
     size: Annotated[str | None, Option(help="Pixels, 256 or 192x256 (height x width)  [256]")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the training images  [400]")] = None,
     batch_size: Annotated[int | None, Option(help="Images a step and device  [8]")] = None,

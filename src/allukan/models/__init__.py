@@ -1,13 +1,16 @@
 """Segmentation networks, how to build, save and load them, and how to read their output."""
 
-from allukan.models.allukan import SIZES, AllUKAN, ka_layers
-from allukan.models.factory import MODELS, build_model
+from allukan.models.allukan import AllUKAN, ka_layers
+from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.outputs import decide, probabilities
+from allukan.models.skeleton import SIZES
 from allukan.models.storage import ModelCard, load_card, load_model, save_model
+from allukan.models.ukan import UKAN
 
 __all__ = [
     "MODELS",
     "SIZES",
+    "UKAN",
     "AllUKAN",
     "ModelCard",
     "build_model",
@@ -15,6 +18,7 @@ __all__ = [
     "ka_layers",
     "load_card",
     "load_model",
+    "model_options",
     "probabilities",
     "save_model",
 ]

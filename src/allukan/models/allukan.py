@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from allukan.models.layers import Layers, TokenBlock, resize
+from allukan.models.layers import Layers
+from allukan.models.skeleton import UShape
 from allukan.nn import KALayer, Spline
 
-SIZES: dict[str, tuple[int, int, int, int, int]] = {
-    "tiny": (8, 16, 64, 80, 128),
-    "small": (12, 24, 96, 120, 192),
-    "base": (16, 32, 128, 160, 256),  # U-KAN's widths
-}
 
-
-class AllUKAN(nn.Module):
+class AllUKAN(UShape):
     """The U-KAN skeleton with a KA layer in the place of every Linear, Conv, depthwise Conv, patch embedding and head.
 
-    Three double convolutions with max pooling, two strided patch embeddings with a tokenised block each, and the way back up by
-    linear resizing and ADDED skips. Works for any input size; the deepest maps are 1/32 of it. The paper (arXiv 2602.03156)
-    publishes no layer table, so the exact layout is our reading of it: see ``docs/model.md``.
+    The paper (arXiv 2602.03156) publishes no layer table, so the exact layout is our reading of it: see ``docs/model.md``.
 
     Args:
         in_channels: channels of the image.
@@ -30,7 +23,8 @@ class AllUKAN(nn.Module):
         spatial_dims: 2 or 3.
         size: "tiny", "small" or "base"; base has U-KAN's widths.
         layer: "ka"; "conv" for the convolutional twin (its activation is ``spline.base``); "edge" for directly stacked KAN.
-        spline: options of every KA layer; the first, which sees the image, has the identity as base.
+        spline: options of every KA layer, or a mapping of those that are not the default; the first layer, which sees the
+            image, has the identity as base.
         norm: "batch", "instance" or "group".
 
     >>> import torch
@@ -45,56 +39,10 @@ class AllUKAN(nn.Module):
         spatial_dims: int = 2,
         size: str = "base",
         layer: str = "ka",
-        spline: Spline | None = None,
+        spline: Spline | Mapping[str, Any] | None = None,
         norm: str = "batch",
     ) -> None:
-        super().__init__()
-        if size not in SIZES:
-            raise ValueError(f"unknown size {size!r}; choose one of {', '.join(SIZES)}")
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
-        make = Layers(spatial_dims, layer, spline or Spline(), norm)
-        widths = SIZES[size]
-        self.in_channels, self.out_channels, self.spatial_dims = in_channels, out_channels, spatial_dims
-        inputs = (in_channels, *widths[:2])
-        self.encoder = nn.ModuleList(
-            nn.Sequential(make.unit(a, b, image=i == 0), make.unit(b, b))
-            for i, (a, b) in enumerate(zip(inputs, widths[:3], strict=True))
-        )
-        self.embeddings = nn.ModuleList(
-            nn.Sequential(make.unit(a, b, stride=2), TokenBlock(make, b)) for a, b in pairwise(widths[2:])
-        )
-        downward = widths[::-1]  # 256, 160, 128, 32, 16
-        self.decoder = nn.ModuleList(
-            nn.Sequential(make.unit(a, a), make.unit(a, b)) for a, b in zip(downward, (*downward[1:], widths[0]), strict=True)
-        )
-        self.decoder_tokens = nn.ModuleList(TokenBlock(make, c) for c in downward[1:3])
-        self.head = make.conv(widths[0], out_channels, 1, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, in_channels, *S)`` → logits ``(B, out_channels, *S)``; ``ValueError`` for another number of channels."""
-        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"the model expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, got {tuple(x.shape)}"
-            )
-        sizes, skips = [tuple(x.shape[2:])], []
-        for stage in self.encoder:
-            x = self._pool(stage(x))
-            skips.append(x)
-        for embed in self.embeddings:
-            x = embed(x)
-            skips.append(x)
-        skips.pop()  # the bottleneck itself
-        for i, stage in enumerate(self.decoder):
-            skip = skips.pop() if skips else None
-            x = resize(stage(x), sizes[0] if skip is None else skip.shape[2:])
-            x = x if skip is None else x + skip
-            x = self.decoder_tokens[i](x) if i < len(self.decoder_tokens) else x
-        return self.head(x)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        pool = F.max_pool2d if self.spatial_dims == 2 else F.max_pool3d
-        return pool(x, 2, ceil_mode=True)
+        super().__init__(in_channels, out_channels, size, Layers(spatial_dims, layer, Spline().updated(spline), norm))
 
 
 def ka_layers(model: nn.Module) -> dict[str, KALayer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from torch import nn
 
 from allukan.errors import UserError
+from allukan.models import borrowed
 from allukan.models.allukan import AllUKAN
+from allukan.models.ukan import UKAN
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "allukan-tiny": partial(AllUKAN, size="tiny", layer="ka"),
@@ -22,19 +25,44 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "edgekan-tiny": partial(AllUKAN, size="tiny", layer="edge"),
     "edgekan-small": partial(AllUKAN, size="small", layer="edge"),
     "edgekan-base": partial(AllUKAN, size="base", layer="edge"),
+    "ukan": partial(UKAN, layer="kan"),
+    "ukan-linear": partial(UKAN, layer="linear", spline=None),
+    "ukan-sakan": partial(UKAN, layer="sakan"),
+    "ukan-sprecher": partial(UKAN, layer="sprecher"),
+    "unet": borrowed.unet,
+    "unetpp": borrowed.unetpp,
+    "attention-unet": borrowed.attention_unet,
+    "plainconv": borrowed.plainconv,
+    "resenc": borrowed.resenc,
 }
+_COMMON = ("in_channels", "out_channels", "spatial_dims")
 
 
 def build_model(name: str, *, in_channels: int, out_channels: int, spatial_dims: int = 2, **options: Any) -> nn.Module:
-    """A new model with logits ``(B, out_channels, *S)``; ``options`` go to its class (``spline``, ``norm`` …).
+    """A new model with logits ``(B, out_channels, *S)``; ``options`` are those of ``model_options``.
 
-    Raises ``UserError`` for a name that is not in ``MODELS``.
+    Raises ``UserError`` for a name that is not in ``MODELS``, an option that the model does not have and a missing package.
 
     >>> type(build_model("convtwin-tiny", in_channels=1, out_channels=2)).__name__
     'AllUKAN'
+    """
+    known = model_options(name)
+    for option in options:
+        if option not in known:
+            raise UserError(f"the model {name!r} has no option {option!r}; it has {', '.join(known)}.")
+    return MODELS[name](in_channels=in_channels, out_channels=out_channels, spatial_dims=spatial_dims, **options)
+
+
+def model_options(name: str) -> tuple[str, ...]:
+    """The further options of a model; ``UserError`` for a name that is not in ``MODELS``.
+
+    >>> model_options("convtwin-tiny")
+    ('spline', 'norm')
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"unknown model {name!r}: {hint}choose one of {', '.join(MODELS)}.")
-    return MODELS[name](in_channels=in_channels, out_channels=out_channels, spatial_dims=spatial_dims, **options)
+    make = MODELS[name]
+    fixed = (*_COMMON, *make.keywords) if isinstance(make, partial) else _COMMON  # what the name says is no option
+    return tuple(option for option in inspect.signature(make).parameters if option not in fixed)

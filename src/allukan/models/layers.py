@@ -102,6 +102,14 @@ class Layers:
         """Layer, norm and, for the convolutional twin, activation."""
         return nn.Sequential(self.conv(in_channels, out_channels, kernel_size, **options), *self.after(out_channels))  # type: ignore[arg-type]
 
+    def mixer(self, channels: int) -> nn.Sequential:
+        """What follows a linear layer of a token block: norm, depthwise 3×3, norm."""
+        return nn.Sequential(*self.after(channels), *self.unit(channels, channels, groups=channels))
+
+    def embedding(self, in_channels: int, out_channels: int) -> nn.Sequential:
+        """A patch embedding: 3×3 with stride 2."""
+        return self.unit(in_channels, out_channels, stride=2)
+
 
 class TokenBlock(nn.Module):
     """x + 3 × [linear → norm → depthwise 3×3 → norm](LN x), then LN: U-KAN's tokenised block (arXiv 2406.02918, eq. 7)."""
@@ -110,9 +118,7 @@ class TokenBlock(nn.Module):
         super().__init__()
         self.norm_in, self.norm_out = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.linears = nn.ModuleList(layers.linear(channels, channels) for _ in range(repeats))
-        self.mixers = nn.ModuleList(
-            nn.Sequential(*layers.after(channels), *layers.unit(channels, channels, groups=channels)) for _ in range(repeats)
-        )
+        self.mixers = nn.ModuleList(layers.mixer(channels) for _ in range(repeats))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C, *S)``."""

@@ -16,7 +16,6 @@ from torch import nn
 from allukan._version import __version__
 from allukan.errors import UserError
 from allukan.models.factory import MODELS, build_model
-from allukan.nn import Spline
 
 TARGETS = ("binary", "multiclass", "multilabel")
 
@@ -57,17 +56,14 @@ class ModelCard:
         return len(self.classes) + (self.target == "multiclass")
 
     def build(self) -> nn.Module:
-        """The untrained model."""
-        options = dict(self.options)
-        if "spline" in options:
-            options["spline"] = Spline(**options["spline"])
-        return build_model(
-            self.model,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-            spatial_dims=self.spatial_dims,
-            **options,
-        )
+        """The untrained model. Raises ``UserError`` when the options do not fit it."""
+        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
+        try:
+            return build_model(self.model, **shape, **self.options)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"options {self.options} do not fit {self.model!r}: {error}.") from None
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:

@@ -5,5 +5,17 @@ from allukan.nn.conv import KAConv, KAConv1d, KAConv2d, KAConv3d
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
+from allukan.nn.sprecher import SPRECHER, SprecherLinear
 
-__all__ = ["KAConv", "KAConv1d", "KAConv2d", "KAConv3d", "KALayer", "KALinear", "Spline", "SplineActivation"]
+__all__ = [
+    "SPRECHER",
+    "KAConv",
+    "KAConv1d",
+    "KAConv2d",
+    "KAConv3d",
+    "KALayer",
+    "KALinear",
+    "Spline",
+    "SplineActivation",
+    "SprecherLinear",
+]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from allukan.ops.bases import base_function
 from allukan.ops.bspline import check_grid
@@ -55,6 +57,16 @@ class Spline:
     def coefficients(self) -> int:
         """Number of basis functions, ``M = G + k``."""
         return self.grid_size + self.spline_order
+
+    def updated(self, given: Spline | Mapping[str, Any] | None) -> Spline:
+        """What a model with this default uses: ``given`` as it is, this with the fields of a mapping changed, or this.
+
+        Raises ``TypeError`` for a field that does not exist.
+
+        >>> Spline(grid_range=(-1, 1)).updated({"grid_size": 8}).grid_range
+        (-1.0, 1.0)
+        """
+        return given if isinstance(given, Spline) else replace(self, **(given or {}))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def _train(config: TrainConfig, resume: bool) -> Path:
     channels = count_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
-    network = _build(card)
+    network = card.build()
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
     card = _normalised(card, train_set)
@@ -141,15 +141,6 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
     mean = share @ levels
     std = (share @ levels.square() - mean.square()).clamp(min=1e-6).sqrt()
     return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
-
-
-def _build(card: ModelCard) -> torch.nn.Module:
-    try:
-        return card.build()
-    except (ValueError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"options {card.options} do not fit {card.model!r}: {error}.") from None
 
 
 def _fit(
