@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allukan.ops import bspline
+from allukan.ops.bases import split_base
 from allukan.ops.shared_spline import native_kernels as kernels
 
 MAX_NATIVE_ORDER = 3
@@ -30,7 +31,7 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.Gr
     """``eager.forward``: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
     values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
     out = values.new_empty(len(values), coef.shape[1], x.shape[2])
-    arrays = kernels.BASE_KINDS[base], values.numpy(), tables, weights, grid, out.numpy()
+    arrays = *_base(base, weights), values.numpy(), tables, weights, grid, out.numpy()
     _run(lambda part: kernels.forward(part, *arrays), *values.shape)
     return out.view(*x.shape[:2], *out.shape[1:]).to(x.dtype)
 
@@ -48,7 +49,7 @@ def backward(
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
     values, weights, grid, tables = _prepare(x, coef, base_weight, grid_range, spline_order)
     g, out = grad.detach().to(values.dtype).contiguous().flatten(0, 1), torch.empty_like(values)
-    arrays = kernels.BASE_KINDS[base], g.numpy(), values.numpy(), tables, weights, grid, exact, out.numpy()
+    arrays = *_base(base, weights), g.numpy(), values.numpy(), tables, weights, grid, exact, out.numpy()
     parts = _run(lambda part: kernels.backward(part, *arrays), *values.shape)
     sums = sum(parts[1:], start=parts[0])
     grad_coef = torch.from_numpy(kernels.fold(sums, _pieces(spline_order), coef.shape[2]))
@@ -67,6 +68,12 @@ def _prepare(
     scale = size / (hi - lo)
     grid = kind(scale), kind(order + 1 - lo * scale), kind(size + 2 * order + 1.5)
     return values, weights, grid, kernels.make_tables(c, _pieces(order))
+
+
+def _base(name: str, weights: np.ndarray) -> tuple[int, Any]:
+    """Kind and parameter of the base activation, in the precision of the arithmetic."""
+    kind, parameter = split_base(name)
+    return kernels.BASE_KINDS[kind], weights.dtype.type(parameter)
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-BASE_KINDS = {"silu": 0, "identity": 1, "relu": 2, "gelu": 3, "tanh": 4}
+BASE_KINDS = {"silu": 0, "identity": 1, "relu": 2, "gelu": 3, "tanh": 4, "leaky_relu": 5}
 _RUN = 1024  # elements located at once, and summed in the precision of x before they join the float64 sums
 _jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
 _jit_sums = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
@@ -97,8 +97,20 @@ def _silu_float64(x: Any, value: Any, slope: Any) -> None:
 
 
 @_jit
-def _base(kind: int, x: Any, value: Any, slope: Any) -> None:
-    """Base activation and its derivative; the kinds are those of ``BASE_KINDS``."""
+def _relu(x: Any, value: Any, slope: Any) -> None:
+    for i in range(x.size):
+        value[i], slope[i] = (0, 0) if x[i] <= 0 else (x[i], 1 if x[i] > 0 else x[i])  # NaN stays NaN
+
+
+@_jit
+def _leaky_relu(parameter: Any, x: Any, value: Any, slope: Any) -> None:
+    for i in range(x.size):
+        value[i], slope[i] = (parameter * x[i], parameter) if x[i] <= 0 else (x[i], 1 if x[i] > 0 else x[i])
+
+
+@_jit
+def _base(kind: int, parameter: Any, x: Any, value: Any, slope: Any) -> None:
+    """Base activation and its derivative; the kinds are those of ``BASE_KINDS``, the parameter that of "leaky_relu"."""
     if kind == 0 and x.itemsize == 4:
         _silu(x, value, slope)
     elif kind == 0:
@@ -107,13 +119,14 @@ def _base(kind: int, x: Any, value: Any, slope: Any) -> None:
         for i in range(x.size):
             value[i], slope[i] = x[i], 1
     elif kind == 2:
-        for i in range(x.size):
-            value[i], slope[i] = (0, 0) if x[i] <= 0 else (x[i], 1 if x[i] > 0 else x[i])  # NaN stays NaN
+        _relu(x, value, slope)
     elif kind == 3:
         for i in range(x.size):
             cumulative = 0.5 * (1 + math.erf(x[i] * 0.7071067811865476))
             value[i] = x[i] * cumulative
             slope[i] = cumulative + x[i] * math.exp(-0.5 * x[i] * x[i]) * 0.3989422804014327
+    elif kind == 5:
+        _leaky_relu(parameter, x, value, slope)
     else:
         for i in range(x.size):
             t = math.tanh(x[i])
@@ -121,7 +134,7 @@ def _base(kind: int, x: Any, value: Any, slope: Any) -> None:
 
 
 @_jit
-def forward(part: Any, kind: int, x: Any, tables: Any, weights: Any, grid: Any, out: Any) -> None:
+def forward(part: Any, kind: int, parameter: Any, x: Any, tables: Any, weights: Any, grid: Any, out: Any) -> None:
     """φ of the part (first and last segment, first and last column) of x."""
     first, last, left, right = part
     rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, x.dtype)
@@ -132,7 +145,7 @@ def forward(part: Any, kind: int, x: Any, tables: Any, weights: Any, grid: Any, 
             end = min(start + _RUN, right)
             xs = x[s, start:end]
             _locate(xs, grid, rows, position)
-            _base(kind, xs, base, slope)
+            _base(kind, parameter, xs, base, slope)
             for r in range(weights.shape[1]):
                 c0, c1, c2, c3, w = tables[j, r, 0], tables[j, r, 1], tables[j, r, 2], tables[j, r, 3], weights[j, r]
                 ys = out[s, r, start:end]
@@ -142,7 +155,9 @@ def forward(part: Any, kind: int, x: Any, tables: Any, weights: Any, grid: Any, 
 
 
 @_jit_sums
-def backward(part: Any, kind: int, g: Any, x: Any, tables: Any, weights: Any, grid: Any, exact: bool, out: Any) -> Any:
+def backward(
+    part: Any, kind: int, parameter: Any, g: Any, x: Any, tables: Any, weights: Any, grid: Any, exact: bool, out: Any
+) -> Any:
     """Gradient of the part of x into ``out``.
 
     Returns sums (J, R, rows + 1, 4) in float64: the moments Σ g t^p of every interval, and in the last row Σ g b.
@@ -159,7 +174,7 @@ def backward(part: Any, kind: int, g: Any, x: Any, tables: Any, weights: Any, gr
             end = min(start + _RUN, right)
             xs, ys = x[s, start:end], out[s, start:end]
             _locate(xs, grid, rows, position)
-            _base(kind, xs, base, slope)
+            _base(kind, parameter, xs, base, slope)
             ys[:] = zero
             for r in range(weights.shape[1]):
                 c1, c2, c3, w = tables[j, r, 1], tables[j, r, 2] * 2, tables[j, r, 3] * 3, weights[j, r]
