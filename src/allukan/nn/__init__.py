@@ -2,8 +2,20 @@
 
 from allukan.nn.activation import SplineActivation
 from allukan.nn.conv import KAConv, KAConv1d, KAConv2d, KAConv3d
+from allukan.nn.conversion import Conversion, convert
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
 
-__all__ = ["KAConv", "KAConv1d", "KAConv2d", "KAConv3d", "KALayer", "KALinear", "Spline", "SplineActivation"]
+__all__ = [
+    "Conversion",
+    "KAConv",
+    "KAConv1d",
+    "KAConv2d",
+    "KAConv3d",
+    "KALayer",
+    "KALinear",
+    "Spline",
+    "SplineActivation",
+    "convert",
+]

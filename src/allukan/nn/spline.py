@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from allukan.ops.bases import base_function
 from allukan.ops.bspline import check_grid
@@ -53,6 +53,16 @@ class Spline:
     def coefficients(self) -> int:
         """Number of basis functions, ``M = G + k``."""
         return self.grid_size + self.spline_order
+
+    def fitting(self, outputs: int) -> Spline:
+        """The same for a layer with so many outputs: a number of activations shrinks to the largest that divides them.
+
+        >>> Spline(sharing=4).fitting(6).sharing
+        3
+        """
+        if not isinstance(self.sharing, int):
+            return self
+        return replace(self, sharing=max(d for d in range(1, self.sharing + 1) if outputs % d == 0))
 
 
 @dataclass(frozen=True)
