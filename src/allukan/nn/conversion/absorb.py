@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from allukan.nn.conversion.watch import Call
@@ -30,7 +31,7 @@ def absorb(calls: list[Call], bases: dict[str, str]) -> tuple[dict[str, str], di
     >>> absorb([act, Call("layer", "conv", [act])], {"act": "relu"})
     ({'conv': 'relu'}, {})
     >>> absorb([act, Call("layer", "conv", [act]), Call("other", "the skip", [act])], {"act": "relu"})
-    ({'conv': 'identity'}, {'act': 'its output also goes to the skip'})
+    ({'conv': 'identity'}, {'act': 'its output goes to the skip'})
     """
     stay: dict[str, str] = {}
     while True:
@@ -53,14 +54,14 @@ def _move(bases: dict[str, str], calls: list[Call]) -> tuple[dict[str, str], dic
         elif call.kind in ("move", "pool") and _passes(call, values):
             pending[call] = _Pending(waiting[0].base, frozenset().union(*(value.activations for value in waiting)))
         elif waiting:
-            refused |= _refuse(waiting, _reason(call))
+            _refuse(refused, waiting, _reason(call))
         if call.kind == "activation" and call.name in bases:
             pending[call] = _Pending(bases[call.name], frozenset({call.name}))
             if call.changed:
-                refused[call.name] = "its input is changed in place later"
+                _refuse(refused, [pending[call]], "its input is changed in place later")
     for name, values_read in read_by.items():
         if len({value.base if value else None for value in values_read}) > 1:
-            refused |= _refuse(values_read, f"the layer {name!r} also reads other inputs")
+            _refuse(refused, values_read, f"the layer {name!r} also reads other inputs")
     moved = {name for values_read in read_by.values() for value in values_read if value for name in value.activations}
     refused |= {name: "no convertible layer reads it" for name in bases if name not in moved and name not in refused}
     first = {name: next(iter(values_read)) for name, values_read in read_by.items()}
@@ -68,15 +69,20 @@ def _move(bases: dict[str, str], calls: list[Call]) -> tuple[dict[str, str], dic
 
 
 def _passes(call: Call, values: list[_Pending | None]) -> bool:
-    alike = bool(values) and all(value is not None and value.base == (values[0] and values[0].base) for value in values)
-    return alike and (call.kind == "move" or str(values[0] and values[0].base).partition(":")[0] in _MONOTONE)
+    bases = {value.base if value else "" for value in values}
+    if len(bases) != 1 or "" in bases:
+        return False
+    return call.kind == "move" or bases.pop().partition(":")[0] in _MONOTONE
 
 
 def _reason(call: Call) -> str:
     if call.kind == "move" and len(call.inputs) > 1:
         return f"its output is joined with other values by {call.name}"
-    return f"its output also goes to {call.name}"
+    return f"its output goes to {call.name}"
 
 
-def _refuse(values: list[_Pending] | set[_Pending | None], reason: str) -> dict[str, str]:
-    return {name: reason for value in values if value for name in value.activations}
+def _refuse(refused: dict[str, str], values: Iterable[_Pending | None], reason: str) -> None:
+    """Adds the reason for every activation of the values that has none: the first is the plainest."""
+    for value in values:
+        for name in value.activations if value else ():
+            refused.setdefault(name, reason)

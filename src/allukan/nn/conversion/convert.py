@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -19,10 +19,13 @@ from allukan.nn.spline import Spline
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+KEPT = "it is to be kept"
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
-def convert(network: nn.Module, example: Example, spline: Spline | None = None) -> tuple[nn.Module, Conversion]:
+def convert(
+    network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = ()
+) -> tuple[nn.Module, Conversion]:
     """A copy of the network whose convolutions and linear layers are KA layers, and the same function until it is trained.
 
     y = W act(x) + β is a KA layer with base ``act``, base weight 1 and a zero spline. So every layer takes over its weights
@@ -35,12 +38,14 @@ def convert(network: nn.Module, example: Example, spline: Spline | None = None) 
             in evaluation and in training mode, to see who reads whose output.
         spline: grid, sharing and the rest; a number of activations shrinks to the largest that divides a layer's outputs. Its
             base must be left alone, as each layer has that of the network.
+        keep: names of modules that stay as they are, with all that is in them.
 
     Returns:
         The KA network in the mode of the original, and what became of every layer and activation.
 
     Raises:
-        ValueError: nothing can be converted, ``spline`` chooses a base, or the copy does not do what the network does.
+        ValueError: nothing can be converted, ``spline`` chooses a base, a name in ``keep`` is unknown, or the copy does not do
+            what the network does.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
     >>> ka, conversion = convert(network, torch.zeros(1, 1, 16, 16))
@@ -55,8 +60,9 @@ def convert(network: nn.Module, example: Example, spline: Spline | None = None) 
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     arguments = _arguments(example)
     calls, reached, expected, notes = _observe(network, arguments)
-    obstacles = _obstacles(network, calls)
-    bases, kept = _bases(network)
+    wanted = _wanted(network, keep)
+    obstacles = _obstacles(network, calls, wanted)
+    bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
     if not layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in obstacles.items()) or "it has none"
@@ -71,7 +77,7 @@ def convert(network: nn.Module, example: Example, spline: Spline | None = None) 
         behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
-        deviation=check(converted, network, arguments, expected, reached & set(layers)),
+        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed}),
     )
 
 
@@ -97,13 +103,25 @@ def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> tuple[list[Ca
     return calls, reached, output, notes
 
 
-def _obstacles(network: nn.Module, calls: list[Call]) -> dict[str, str]:
+def _wanted(network: nn.Module, keep: Collection[str]) -> set[str]:
+    """Names of the modules that are not to be kept."""
+    names, kept = {name for name, _ in network.named_modules()}, [keep] if isinstance(keep, str) else list(keep)
+    for name in kept:
+        if name not in names:
+            raise ValueError(f"keep names {name!r}, which is no module of {type(network).__name__}")
+    return {name for name in names if not any(name == other or name.startswith(f"{other}.") for other in kept)}
+
+
+def _obstacles(network: nn.Module, calls: list[Call], wanted: set[str]) -> dict[str, str]:
     """Layers that stay, with the reason; their calls become ordinary readers."""
-    obstacles, called = layers_of(network), {call.name for call in calls if call.kind == "layer"}
+    obstacles = {name: why if name in wanted else KEPT for name, why in layers_of(network).items()}
+    called = {call.name for call in calls if call.kind == "layer"}
     for call in calls:
         if call.kind == "layer" and not obstacles[call.name]:
             layer = network.get_submodule(call.name)
-            if isinstance(layer, _CONVOLUTIONS) and call.dims != len(layer.kernel_size) + 2:
+            if not call.dims:
+                obstacles[call.name] = "its input is not its first argument"
+            elif isinstance(layer, _CONVOLUTIONS) and call.dims != len(layer.kernel_size) + 2:
                 obstacles[call.name] = "it is called without a batch dimension"
     for call in calls:
         if call.kind == "layer" and obstacles[call.name]:
@@ -111,9 +129,10 @@ def _obstacles(network: nn.Module, calls: list[Call]) -> dict[str, str]:
     return {name: why or "the example does not reach it" for name, why in obstacles.items() if why or name not in called}
 
 
-def _bases(network: nn.Module) -> tuple[dict[str, str], dict[str, str]]:
+def _bases(network: nn.Module, wanted: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Activation modules with a base, and those without one, with the reason."""
-    found = {name: base_of(module) for name, module in network.named_modules() if role(module) == "activation"}
+    activations = {name: module for name, module in network.named_modules() if role(module) == "activation"}
+    found = {name: base_of(module) if name in wanted else ("", KEPT) for name, module in activations.items()}
     return {n: base for n, (base, _) in found.items() if base}, {n: why for n, (base, why) in found.items() if not base}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _METADATA = frozenset({"size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_contiguous"})
-_METADATA |= {"is_complex", "get_device", "__len__", "type", "element_size", "storage_offset", "data_ptr"}
+_METADATA |= {"is_complex", "get_device", "__len__", "type", "element_size", "storage_offset"}
 _MOVES = frozenset({"cat", "concat", "concatenate", "flatten", "unflatten", "reshape", "view", "permute", "transpose"})
 _MOVES |= {"movedim", "swapaxes", "squeeze", "unsqueeze", "contiguous"}
 _ACTIVATIONS = frozenset({"relu", "leaky_relu", "prelu", "rrelu", "gelu", "silu", "tanh", "elu", "selu", "celu", "relu6", "mish"})
@@ -31,7 +31,7 @@ class Call:
         kind: "activation", "layer", "move" (carries values elsewhere and changes none), "pool" (a maximum) or "other".
         name: of the module, or what else it is.
         inputs: for every tensor it reads the activation, move or pool that made it, None for any other origin.
-        dims: dimensions of the first tensor.
+        dims: dimensions of the first argument, 0 where that is no tensor or goes by keyword.
         changed: whether somebody wrote into that tensor after the call.
     """
 
@@ -95,7 +95,7 @@ class _Watcher(TorchFunctionMode):
         if kind:
             name = self.names[module]
             call = Call(kind, f"{type(module).__name__} {name!r}" if kind == "other" else name, self.makers_of((args, kwargs)))
-            call.dims = next((t.ndim for t in tensors_in((args, kwargs))), 0)
+            call.dims = args[0].ndim if args and isinstance(args[0], Tensor) else 0
             self.calls.append(call)
         self.open.append(call)
         self.path.append(self.names[module])
