@@ -12,8 +12,10 @@ from allukan.ops import bspline
 from allukan.ops.bases import base_derivative, base_function
 from allukan.ops.shared_spline.dispatch import INPUT_GRADS
 from allukan.ops.shared_spline.eager import locate
+from allukan.ops.subclasses import through_subclasses
 
 
+@through_subclasses
 def basis_expansion(
     x: Tensor,
     grid_size: int,

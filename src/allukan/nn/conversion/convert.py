@@ -65,7 +65,7 @@ def convert(
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
     if not layers:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in obstacles.items()) or "it has none"
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
         raise ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
     absorbed = {name: base for name, base in bases.items() if name not in stay}
     converted = swap(copy.deepcopy(network), layers, absorbed, spline)

@@ -11,11 +11,13 @@ from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
 from allukan.ops.shared_spline.function import SharedSpline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
+from allukan.ops.subclasses import through_subclasses
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
 INPUT_GRADS = ("exact", "free")
 
 
+@through_subclasses
 def shared_spline(
     x: Tensor,
     coef: Tensor,
