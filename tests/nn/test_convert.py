@@ -12,7 +12,8 @@ from torch import nn
 
 import allukan
 from allukan.nn import KAConv1d, KAConv2d, KALayer, KALinear, Spline, convert
-from allukan.nn.conversion.watch import tensors_in
+from allukan.nn.conversion.roles import role
+from allukan.nn.conversion.watch import tensors_in, watch
 from allukan.ops.bases import base_function
 
 TOLERANCE = 1e-5  # of the largest output, float32
@@ -420,6 +421,25 @@ def test_modes_buffers_ties_and_frozen_weights_survive():
     assert [m.training for m in converted] == [m.training for m in network] == [True, True, False, True]
     assert torch.equal(converted[3].running_mean, torch.zeros(4))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in converted.modules())
+
+
+def test_the_runs_leave_no_trace():
+    def wire(net, x):
+        net.runs += 1
+        return net.second(F.dropout(net.act(net.first(x)), training=net.training))
+
+    network, random = Wired(wire), torch.get_rng_state()
+    network.register_buffer("runs", torch.zeros(1))
+    converted, conversion = convert(network, torch.ones(1, 2, 8, 8))
+    assert conversion.kept == {"act": "its output goes to the function dropout in the network"}
+    assert converted.runs == network.runs == 0
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_a_view_of_the_bits_is_no_move():
+    network = Wired(lambda net, x: (net.act(x).view(torch.int32), net.act(x).view(-1)))
+    calls, _ = watch(network, ((torch.randn(1, 2, 8, 8),), {}), role)
+    assert [call.kind for call in calls] == ["activation", "other", "activation", "move", "other"]
 
 
 def test_a_single_layer_and_other_forms_of_the_example():
