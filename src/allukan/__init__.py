@@ -13,7 +13,7 @@ from allukan._version import __version__
 if TYPE_CHECKING:
     from allukan.inference import Predictor
     from allukan.models import AllUKAN, build_model, load_model
-    from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, SplineActivation
+    from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, SplineActivation, convert
 
 _HOMES = {
     "AllUKAN": "models",
@@ -26,6 +26,7 @@ _HOMES = {
     "KAConv3d": "nn",
     "Spline": "nn",
     "SplineActivation": "nn",
+    "convert": "nn",
 }
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "SplineActivation",
     "__version__",
     "build_model",
+    "convert",
     "load_model",
 ]
 

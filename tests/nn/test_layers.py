@@ -258,6 +258,22 @@ def test_activation_curves_are_the_activations():
     torch.testing.assert_close(curves.T, layer(t.view(-1, 1)).detach())
 
 
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_a_metatensor_of_monai_keeps_its_metadata_and_its_gradient(sharing):
+    from monai.data import MetaTensor
+
+    layer, plain = randomise(KAConv2d(2, 4, 3, spline=Spline(sharing=sharing))), torch.randn(2, 2, 6, 6, requires_grad=True)
+    affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0], dtype=torch.float64))
+    x = MetaTensor(plain.detach(), affine=affine).requires_grad_()
+    out = layer(x)
+    assert isinstance(out, MetaTensor)
+    assert torch.equal(out.affine, affine)
+    assert torch.equal(out.as_tensor(), layer(plain))
+    for tensor in (x, plain):
+        layer(tensor).sum().backward()
+    assert torch.equal(x.grad.as_subclass(torch.Tensor), plain.grad)
+
+
 @pytest.mark.parametrize(
     ("make", "word"),
     [

@@ -15,8 +15,8 @@ from allukan.ops.shared_spline import library
 
 GRID = (-3.0, 3.0)
 FAST = ("eager", "native")
-# arithmetic of an implementation, and how far it may be from the reference in float64 (relative RMS): float32 has 6e-8 a rounding, and
-# gradients of parameters are sums in which much cancels
+# the arithmetic of an implementation, and how far it may be from the reference in float64 (relative RMS): float32 has 6e-8 a
+# rounding, and gradients of parameters are sums in which much cancels
 DTYPE = {"reference": torch.float64, "eager": torch.float64, "native": torch.float32}
 CLOSE = {"eager": 1e-12, "native": 2e-5}
 LEAKY = "leaky_relu:0.1"

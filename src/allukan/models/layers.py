@@ -54,13 +54,6 @@ class Layers:
         if self.layer == "edge":
             object.__setattr__(self, "spline", replace(self.spline, sharing="edge"))
 
-    def spline_for(self, out_channels: int) -> Spline:
-        """The spline of a layer with so many outputs: a number of activations shrinks to the largest that divides them."""
-        a = self.spline.sharing
-        if not isinstance(a, int):
-            return self.spline
-        return replace(self.spline, sharing=max(d for d in range(1, a + 1) if out_channels % d == 0))
-
     def conv(
         self,
         in_channels: int,
@@ -76,7 +69,7 @@ class Layers:
         options = {"stride": stride, "padding": kernel_size // 2, "groups": groups, "bias": bias}
         if self.layer == "conv":
             return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
-        spline = self.spline_for(out_channels)
+        spline = self.spline.fitting(out_channels)
         spline = replace(spline, base="identity") if image else spline
         return _KA_CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
 
@@ -84,7 +77,7 @@ class Layers:
         """A linear layer on the last dimension, without bias: a norm follows."""
         if self.layer == "conv":
             return nn.Linear(in_features, out_features, bias=False)
-        return KALinear(in_features, out_features, bias=False, spline=self.spline_for(out_features))
+        return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
 
     def after(self, channels: int) -> list[nn.Module]:
         """What follows a layer: the norm, and for the convolutional twin the activation."""

@@ -86,7 +86,7 @@ class UKANLayers(Layers):
             return nn.Linear(in_features, out_features)
         if self.token_layer == "sprecher":
             return nn.Sequential(SprecherLinear(in_features, out_features, spline=self.spline), TokenNorm(out_features))
-        return KALinear(in_features, out_features, bias=False, spline=self.spline_for(out_features))
+        return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
 
     def mixer(self, channels: int) -> nn.Sequential:
         """Depthwise 3×3, norm, ReLU."""

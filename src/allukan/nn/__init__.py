@@ -2,6 +2,7 @@
 
 from allukan.nn.activation import SplineActivation
 from allukan.nn.conv import KAConv, KAConv1d, KAConv2d, KAConv3d
+from allukan.nn.conversion import Conversion, convert
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
@@ -9,6 +10,7 @@ from allukan.nn.sprecher import SPRECHER, SprecherLinear
 
 __all__ = [
     "SPRECHER",
+    "Conversion",
     "KAConv",
     "KAConv1d",
     "KAConv2d",
@@ -18,4 +20,5 @@ __all__ = [
     "Spline",
     "SplineActivation",
     "SprecherLinear",
+    "convert",
 ]

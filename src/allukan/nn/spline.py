@@ -68,6 +68,16 @@ class Spline:
         """
         return given if isinstance(given, Spline) else replace(self, **(given or {}))
 
+    def fitting(self, outputs: int) -> Spline:
+        """The same for a layer with so many outputs: a number of activations shrinks to the largest that divides them.
+
+        >>> Spline(sharing=4).fitting(6).sharing
+        3
+        """
+        if not isinstance(self.sharing, int):
+            return self
+        return replace(self, sharing=max(d for d in range(1, self.sharing + 1) if outputs % d == 0))
+
 
 @dataclass(frozen=True)
 class Plan:

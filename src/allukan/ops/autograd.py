@@ -19,7 +19,7 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        return function(*args, **kwargs) if torch.compiler.is_compiling() else cached(*args, **kwargs)
+        return function(*args, **kwargs) if torch.compiler.is_compiling() else cached(*args, **kwargs)  # type: ignore[arg-type]
 
     return call
 
@@ -51,9 +51,9 @@ class _Once(Function):
 
 
 def transformable(forward: Callable[..., Any], backward: Callable[..., Any], tensors: int, message: str) -> Callable[..., Any]:
-    """``forward(*tensors, *options)`` with gradients from ``backward(grad, *tensors, *options)`` for ``torch.func``; saves the tensors.
+    """``forward(*tensors, *options)`` with gradients from ``backward(grad, *tensors, *options)``, for ``torch.func``.
 
-    ``vmap`` takes the samples one by one. Ten times the cost of a plain ``autograd.Function`` a call, so only there.
+    Saves the tensors. ``vmap`` takes the samples one by one. Ten times the cost of a plain ``autograd.Function``, so only there.
     """
 
     class Backward(Function):

@@ -14,10 +14,12 @@ from allukan.ops.shared_spline.dispatch import INPUT_GRADS, choose
 from allukan.ops.shared_spline.eager import locate
 from allukan.ops.shared_spline.engines import ENGINES
 from allukan.ops.shared_spline.layout import without_autocast
+from allukan.ops.subclasses import through_subclasses
 
 ONCE = "basis_expansion is differentiable once"
 
 
+@through_subclasses
 def basis_expansion(
     x: Tensor,
     grid_size: int,

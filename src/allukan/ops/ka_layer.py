@@ -16,6 +16,7 @@ from allukan.ops.bspline import GridRange
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.shared_spline import layout
 from allukan.ops.shared_spline.dispatch import choose, shared_spline
+from allukan.ops.subclasses import through_subclasses
 
 ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
@@ -50,6 +51,7 @@ class Activation:
         return choose(self.impl, x.device.type, x.dtype, self.grid_size, self.spline_order, self.grid_range, self.base)
 
 
+@through_subclasses
 def ka_layer(
     x: Tensor,
     coef: Tensor,
@@ -62,7 +64,7 @@ def ka_layer(
     """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
 
     What is saved for the backward pass is x, and φ(x) unless ``activation.recompute``; the expanded basis never is. Under
-    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"``, the same is composed of separate operations.
+    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
@@ -121,6 +123,8 @@ class _Shared(Function):
         recompute: bool,
     ) -> Tensor:
         h, w, b = _to_autocast(x, layout.forward(x, coef, base_weight, *options), weight, bias)
+        assert h is not None
+        assert w is not None
         ctx.save_for_backward(x, coef, base_weight, weight, *(() if recompute else (h,)))
         ctx.options, ctx.linear, ctx.biased = options, linear, bias is not None and ctx.needs_input_grad[4]
         return linear.forward(h, w, b)
@@ -169,9 +173,7 @@ class _Expanded(Function):
         assert w is not None
         ctx.save_for_backward(x, coef, base_weight, weight)
         ctx.activation, ctx.linear, ctx.biased = activation, linear, bias is not None and ctx.needs_input_grad[4]
-        return torch.cat(
-            [linear.forward(expand(part, *activation.grid).flatten(1, 2).to(w.dtype), w, b) for part in _parts(x, activation)]
-        )
+        return torch.cat([linear.forward(_expand(part, activation, w.dtype), w, b) for part in _parts(x, activation)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
@@ -189,15 +191,17 @@ def _expanded_backward(
     wide, grad_x, grad_bias = torch.zeros_like(composed), [], None
     w = composed.detach().to(grad.dtype)
     for part, g in zip(parts, grad.split([len(part) for part in parts]), strict=True):
-        grad_h, grad_weight, bias = linear.backward(
-            g, expand(part, *activation.grid).flatten(1, 2).to(g.dtype), w, (True, True, biased)
-        )
+        grad_h, grad_weight, bias = linear.backward(g, _expand(part, activation, g.dtype), w, (True, True, biased))
         assert grad_h is not None
         assert grad_weight is not None
         grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, *activation.grid))
         wide += grad_weight
         grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
     return torch.cat(grad_x), *torch.autograd.grad(composed, leaves, wide), *_in(parameters[2].dtype, grad_bias)
+
+
+def _expand(x: Tensor, activation: Activation, dtype: torch.dtype) -> Tensor:
+    return expand(x, *activation.grid).flatten(1, 2).to(dtype)
 
 
 def _parts(x: Tensor, activation: Activation) -> tuple[Tensor, ...]:

@@ -42,7 +42,9 @@ class Convolution:
         """The convolution."""
         none = (0,) * len(self.stride)
         y = torch.convolution(h, weight, bias, self.stride, self.padding, self.dilation, False, none, self.groups)
-        return y[(..., *(slice(s, None) for s in self.surplus))] if any(self.surplus) else y
+        for dim, surplus in enumerate(self.surplus, 2):
+            y = y.narrow(dim, surplus, y.shape[dim] - surplus) if surplus else y
+        return y
 
     def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
         """Its gradients."""
@@ -56,7 +58,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class MatrixProduct:
-    """``(N, A·C)`` and weight ``(C', C)`` → ``(N, C')``, in A groups of inputs and outputs; any leading dimensions when A is 1."""
+    """``(N, A·C)`` and weight ``(C', C)`` → ``(N, C')``, in A groups of inputs and outputs; for A = 1 any leading dimensions."""
 
     groups: int = 1
 

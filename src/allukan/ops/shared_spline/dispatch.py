@@ -13,11 +13,13 @@ from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
 from allukan.ops.shared_spline.function import SharedSpline, transformable_spline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
+from allukan.ops.subclasses import through_subclasses
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
 INPUT_GRADS = ("exact", "free")
 
 
+@through_subclasses
 def shared_spline(
     x: Tensor,
     coef: Tensor,
@@ -61,7 +63,9 @@ def shared_spline(
     """
     _check(x, coef, base_weight, grid_range, spline_order, input_grad, blocks)
     base_function(base)
-    engine = choose(impl, x.device.type, x.dtype, coef.shape[1] - spline_order, spline_order, tuple(grid_range), base)
+    engine = choose(
+        impl, x.device.type, x.dtype, coef.shape[1] - spline_order, spline_order, (grid_range[0], grid_range[1]), base
+    )
     if engine == "reference":
         return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
     call = shared_spline_op if sees_operators() else transformable_spline if transforms() else SharedSpline.apply

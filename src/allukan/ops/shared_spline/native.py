@@ -1,7 +1,7 @@
 """Forward and backward for CPUs as machine code, compiled by numba at first use: no compiler has to be installed.
 
-One pass over the data each, without a temporary. Threads are those of torch, borrowed through the OpenMP runtime that it has loaded;
-where there is none to be found, threads of Python's. Each keeps sums of its own, added up in a fixed order.
+One pass over the data each, without a temporary. Threads are those of torch, borrowed through the OpenMP runtime that it has
+loaded; where there is none to be found, threads of Python's. Each keeps sums of its own, added up in a fixed order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def backward_whole(
 
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
-    """``eager.forward`` for arithmetic in float32: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
+    """``eager.forward`` in float32: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
     values, c, w = (_plain(t) for t in (x, coef.flatten(0, 1), base_weight.flatten()))
     out = forward_whole(values, c, w, *grid_range, spline_order, base, True, x.shape[1])
     return out.to(x.dtype).view(*x.shape[:2], coef.shape[1], x.shape[2])
@@ -78,8 +78,8 @@ def backward(
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
-    tensors = (_plain(t) for t in (grad, x, coef.flatten(0, 1), base_weight.flatten()))
-    grad_x, grad_coef, grad_weight = backward_whole(*tensors, *grid_range, spline_order, base, exact, x.shape[1])
+    g, values, c, w = (_plain(t) for t in (grad, x, coef.flatten(0, 1), base_weight.flatten()))
+    grad_x, grad_coef, grad_weight = backward_whole(g, values, c, w, *grid_range, spline_order, base, exact, x.shape[1])
     return grad_x.to(x.dtype), grad_coef.view(coef.shape).to(coef.dtype), grad_weight.view(coef.shape[:2]).to(base_weight.dtype)
 
 

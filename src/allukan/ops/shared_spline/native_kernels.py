@@ -1,8 +1,8 @@
 """The loops of ``native``, in the part of Python that numba compiles; called through C pointers, with no Python on the way.
 
-A job is an array of int64: addresses and sizes, in the order of ``Job``. Segment s of x ``(S, N)`` belongs to group j = s % J, whose
-activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it builds the
-table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
+A job is an array of int64: addresses and sizes, in the order of ``JOB``. Segment s of x ``(S, N)`` belongs to group j = s % J,
+whose activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it
+builds the table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
 """
 
 from __future__ import annotations
@@ -20,22 +20,8 @@ from numba.extending import intrinsic
 from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
 
 JOB = (
-    "x",
-    "g",
-    "out",
-    "coef",
-    "weight",
-    "table",
-    "spans",
-    "grid",
-    "sums",
-    "segments",
-    "length",
-    "groups",
-    "per_group",
-    "rows",
-    "count",
-    "exact",
+    *("x", "g", "out", "coef", "weight", "table", "spans", "grid", "sums"),
+    *("segments", "length", "groups", "per_group", "rows", "count", "exact"),
 )
 _X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _SPANS, _GRID, _SUMS, _S, _N, _J, _R, _ROWS, _M, _EXACT = range(len(JOB))
 _RUN = 512  # elements located at once; their rows and positions stay in the L1 cache

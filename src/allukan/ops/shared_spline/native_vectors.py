@@ -1,7 +1,7 @@
 """Four elements at once: the look-ups of ``native_kernels`` as vector instructions, which the compiler does not find by itself.
 
-The four coefficients of a row lie side by side, so a row is one load of 128 bits, and four rows are transposed in registers instead of
-being gathered number by number: half the time of the plain loop. Written in LLVM's portable vectors; any processor has them.
+The four coefficients of a row lie side by side, so a row is one load of 128 bits, and four rows are transposed in registers
+instead of being gathered number by number: half the time of the plain loop. Written in LLVM's portable vectors for any processor.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ def _operation(emit: Callable[..., None]) -> Any:
     """Hands the memory of every array, and the index, to ``emit``."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        data = [
-            context.make_array(kind)(context, builder, value).data for kind, value in zip(signature.args[:-1], args, strict=False)
-        ]
+        arrays = zip(signature.args[:-1], args[:-1], strict=True)
+        data = [context.make_array(kind)(context, builder, value).data for kind, value in arrays]
         emit(builder, *data, args[-1])
         return context.get_dummy_value()
 

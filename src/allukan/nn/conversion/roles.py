@@ -1,0 +1,82 @@
+"""What a module of torch is to the conversion: a layer, an activation with or without a base, or something else."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from allukan.nn.conv import KAConv1d, KAConv2d, KAConv3d
+from allukan.nn.linear import KALinear
+
+LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv1d: KAConv1d,
+    nn.Conv2d: KAConv2d,
+    nn.Conv3d: KAConv3d,
+    nn.Linear: KALinear,
+}
+_BASES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
+_MOVES = (nn.Identity, nn.Flatten, nn.Unflatten)
+_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+_CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)  # they read their layers' weights, past the layers' forward
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def role(module: nn.Module) -> str:
+    """The kind of ``watch.Call`` that a call of the module is; "" for one that only calls others.
+
+    >>> role(nn.Conv2d(1, 1, 3)), role(nn.ELU()), role(nn.Dropout(0.0)), role(nn.Dropout(0.5)), role(nn.Sequential())
+    ('layer', 'activation', 'move', 'other', '')
+    """
+    if type(module) in LAYERS:
+        return "layer"
+    if type(module) in _POOLS:
+        return "other" if module.return_indices else "pool"
+    if type(module) in _MOVES or (isinstance(module, _DROPOUTS) and module.p == 0):
+        return "move"
+    if isinstance(module, _CLOSED):
+        return "other"
+    if type(module).__module__ == nn.ReLU.__module__:
+        return "activation"
+    is_container = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict) or any(True for _ in module.children())
+    return "" if is_container else "other"
+
+
+def layers_of(network: nn.Module) -> dict[str, str]:
+    """Every convolution and linear layer by name, with the obstacle to its conversion, "" for none."""
+    closed = {inner: outer for outer in network.modules() if isinstance(outer, _CLOSED) for inner in outer.modules()}
+    found = {}
+    for name, module in network.named_modules():
+        if type(module) in LAYERS:
+            found[name] = ""
+            if module in closed:
+                found[name] = f"{type(closed[module]).__name__} reads its weight and does not call it"
+            elif has_hooks(module):
+                found[name] = "it carries hooks, of a weight or spectral norm perhaps, which a new layer would lose"
+            elif not module.weight.is_floating_point():  # type: ignore[union-attr,operator]
+                found[name] = f"its weight is {module.weight.dtype}"
+    return found
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody has hung hooks on the module."""
+    return any(getattr(module, name) for name in _HOOKS)
+
+
+def base_of(activation: nn.Module) -> tuple[str, str]:
+    """The base of an activation module and "", or "" and why it has none.
+
+    >>> base_of(nn.LeakyReLU(0.2)), base_of(nn.ELU())
+    (('leaky_relu:0.2', ''), ('', 'ELU is none of the base activations'))
+    """
+    name = type(activation).__name__
+    if has_hooks(activation):
+        return "", "it carries hooks"
+    if isinstance(activation, nn.GELU) and activation.approximate != "none":
+        return "", f"{name} is approximated by {activation.approximate}"
+    if isinstance(activation, nn.PReLU) and activation.num_parameters > 1:
+        return "", f"{name} has {activation.num_parameters} slopes and a layer one activation"
+    if type(activation) not in (nn.LeakyReLU, nn.PReLU):
+        base = _BASES.get(type(activation), "")
+        return base, "" if base else f"{name} is none of the base activations"
+    slope = activation.weight.item() if isinstance(activation, nn.PReLU) else float(activation.negative_slope)  # type: ignore[arg-type]
+    return (f"leaky_relu:{slope!r}", "") if 0 <= slope < 1 else ("", f"its slope {slope} is not from 0 to below 1")

@@ -1,0 +1,42 @@
+"""New modules in the places of the old ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from allukan.nn.conversion.roles import LAYERS
+from allukan.nn.layer import KALayer
+from allukan.nn.spline import Spline
+
+
+def swap(network: nn.Module, layers: dict[str, str], absorbed: dict[str, str], spline: Spline) -> nn.Module:
+    """The network with new modules in every place where the old ones were registered."""
+    new: dict[nn.Module, nn.Module] = {}
+    for name, base in layers.items():
+        old = network.get_submodule(name)
+        new[old] = _ka_layer(old, base, spline)
+    new |= {network.get_submodule(name): nn.Identity() for name in absorbed}
+    for parent in list(network.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in new:
+                setattr(parent, name, new[child].train(child.training))
+    return new.get(network, network)
+
+
+def _ka_layer(old: Any, base: str, spline: Spline) -> KALayer:
+    """The KA layer that is ``old`` behind an activation, with the very parameters of ``old``."""
+    outputs, has_bias = old.weight.shape[0], old.bias is not None
+    options: dict[str, Any] = {"spline": replace(spline.fitting(outputs), base=base), "device": "meta"}
+    if isinstance(old, nn.Linear):
+        new: Any = LAYERS[nn.Linear](old.in_features, outputs, has_bias, **options)
+    else:
+        shape = old.kernel_size, old.stride, old.padding, old.dilation
+        new = LAYERS[type(old)](old.in_channels, outputs, *shape, old.groups, has_bias, old.padding_mode, **options)
+    new.weight, new.bias, weight = old.weight, old.bias, old.weight.detach()
+    edges = spline.sharing == "edge"  # an edge's base weight is the weight itself
+    new.base_weight = nn.Parameter(weight.flatten().clone() if edges else weight.new_ones(new.base_weight.shape))
+    new.coef = nn.Parameter(weight.new_zeros(new.coef.shape))
+    return new  # type: ignore[no-any-return]
