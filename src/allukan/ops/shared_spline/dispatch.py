@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -12,8 +15,9 @@ from allukan.ops.shared_spline.function import SharedSpline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 
-IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
+IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton")
 INPUT_GRADS = ("exact", "free")
+_FASTEST = {"cpu": "native", "cuda": "triton"}
 
 
 def shared_spline(
@@ -44,8 +48,8 @@ def shared_spline(
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
-        impl: "auto" (the fastest that runs here), "native" (CPU, compiled by numba), "eager" (closed form in torch, any
-            device) or "reference" (Cox–de Boor and autograd, differentiable twice).
+        impl: "auto" (the fastest that runs here), "native" (CPU, compiled by numba), "triton" (CUDA), "eager" (closed form in
+            torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
@@ -64,22 +68,50 @@ def shared_spline(
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     lo, hi = grid_range
-    engine = _resolve(impl, x, spline_order)
+    engine = _resolve(impl, x, spline_order, base)
     call = shared_spline_op if torch.compiler.is_compiling() else SharedSpline.apply
     return call(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
 
 
-def _resolve(impl: str, x: Tensor, order: int) -> str:
+def _resolve(impl: str, x: Tensor, order: int, base: str) -> str:
     """The engine for "auto"; one asked for by name is taken or refused, never replaced."""
+    engine = _FASTEST.get(x.device.type, "eager") if impl == "auto" else impl
+    reasons = _reasons_against(engine, x, order, base)
+    if not reasons:
+        return engine
+    if impl != "auto":
+        raise ValueError(f"impl={impl!r} cannot run: {reasons[0]}")
+    if x.is_cuda and not torch.compiler.is_compiling():
+        _log_once(f"shared_spline runs as impl='eager', impl='triton' is faster but cannot run: {reasons[0]}")
+    return "eager"
+
+
+def _reasons_against(engine: str, x: Tensor, order: int, base: str) -> list[str]:
+    """Why the engine cannot compute this; empty when it can."""
+    device = x.device.type
+    interpreted = "triton" in ENGINES and ENGINES["triton"].INTERPRETED
     obstacles = {
-        "it needs the package numba: pip install numba": "native" not in ENGINES,
-        f"it runs on a CPU and x is on {x.device}": x.device.type != "cpu",
-        f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+        "eager": {},
+        "native": {
+            "it needs the package numba: pip install numba": "native" not in ENGINES,
+            f"it runs on a CPU and x is on {x.device}": device != "cpu",
+            f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+        },
+        "triton": {
+            "it needs the package triton: pip install triton": "triton" not in ENGINES,
+            f"TRITON_INTERPRET is set, which is for tensors on a CPU, and x is on {x.device}": interpreted and device != "cpu",
+            f"it runs on CUDA and x is on {x.device} (TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly)": (
+                not interpreted and device != "cuda"
+            ),
+            f"it has no base activation {base!r}": "triton" in ENGINES and base not in ENGINES["triton"].BASE_KINDS,
+        },
     }
-    reasons = [reason for reason, holds in obstacles.items() if holds]
-    if impl == "native" and reasons:
-        raise ValueError(f"impl='native' cannot run: {reasons[0]}")
-    return ("eager" if reasons else "native") if impl == "auto" else impl
+    return [reason for reason, holds in obstacles[engine].items() if holds]
+
+
+@cache
+def _log_once(message: str) -> None:
+    logging.getLogger("allukan").warning(message)
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:

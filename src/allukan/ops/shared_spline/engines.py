@@ -13,3 +13,7 @@ if find_spec("numba"):
     from allukan.ops.shared_spline import native
 
     ENGINES["native"] = native
+if find_spec("triton"):
+    from allukan.ops.shared_spline import triton_engine
+
+    ENGINES["triton"] = triton_engine
