@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from allukan.ops.bases import base_function
+from allukan.ops.bases import base_function, split_base
 from allukan.ops.bspline import GridRange, check_grid
 from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
 from allukan.ops.shared_spline.function import SharedSpline
@@ -103,7 +103,7 @@ def _reasons_against(engine: str, x: Tensor, order: int, base: str) -> list[str]
             f"it runs on CUDA and x is on {x.device} (TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly)": (
                 not interpreted and device != "cuda"
             ),
-            f"it has no base activation {base!r}": "triton" in ENGINES and base not in ENGINES["triton"].BASE_KINDS,
+            f"it has no base activation {base!r}": "triton" in ENGINES and split_base(base)[0] not in ENGINES["triton"].BASE_KINDS,
         },
     }
     return [reason for reason, holds in obstacles[engine].items() if holds]

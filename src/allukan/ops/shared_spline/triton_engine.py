@@ -15,10 +15,11 @@ import triton
 from torch import Tensor
 
 from allukan.ops import bspline
+from allukan.ops.bases import split_base
 from allukan.ops.shared_spline import triton_kernels as kernels
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1 was set: the kernels run in numpy, on the CPU
-BASE_KINDS = ("silu", "identity", "relu", "gelu", "tanh")
+BASE_KINDS = ("silu", "identity", "relu", "leaky_relu", "gelu", "tanh")
 WIDE_FROM = 1 << 31  # elements from which 32-bit offsets do not reach
 _FORWARD_TILE = 1024  # elements of a tile: 8 a thread, 16-byte loads in half precision
 _REGISTERS = 64  # for sums, a thread
@@ -99,9 +100,10 @@ def _grid(coef: Tensor, grid_range: bspline.GridRange, order: int, base: str) ->
     (lo, hi), (_, each, count) = grid_range, coef.shape
     size = count - order
     scale = size / (hi - lo)
-    rows = triton.next_power_of_2(count + order + 2)
-    top = size + 2 * order + 1.5
-    return {"R": each, "M": count, "K": order, "ROWS": rows, "SCALE": scale, "SHIFT": order + 1 - lo * scale, "TOP": top, "BASE": base}
+    kind, leak = split_base(base)
+    spline = {"R": each, "M": count, "K": order, "ROWS": triton.next_power_of_2(count + order + 2)}
+    position = {"SCALE": scale, "SHIFT": order + 1 - lo * scale, "TOP": size + 2 * order + 1.5}
+    return {**spline, **position, "BASE": kind, "LEAK": leak}
 
 
 def _shape(x: Tensor, coef: Tensor, tile: int) -> dict[str, Any]:

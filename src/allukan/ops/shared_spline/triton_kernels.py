@@ -24,7 +24,7 @@ def _reciprocal(x):
 
 
 @triton.jit
-def _base(x, BASE: tl.constexpr):
+def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
     """Base activation and its derivative; what a kernel does not use costs nothing."""
     if BASE == "silu":
         s = _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634))
@@ -34,6 +34,10 @@ def _base(x, BASE: tl.constexpr):
     elif BASE == "relu":
         value = tl.where(x <= 0.0, 0.0, x)  # NaN stays NaN
         slope = tl.where(x != x, x, tl.where(x > 0.0, 1.0, 0.0))
+    elif BASE == "leaky_relu":
+        value = tl.where(x > 0.0, x, x * LEAK)
+        one = tl.full(x.shape, 1.0, x.dtype)
+        slope = tl.where(x != x, x, tl.where(x > 0.0, one, one * LEAK))
     elif BASE == "gelu":
         cumulative = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
         value, slope = x * cumulative, cumulative + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
@@ -94,7 +98,7 @@ def _tile(tile, outer, length, TILE_ROWS: tl.constexpr, COLS: tl.constexpr, FLAT
     """Outer index and position in the run of every element of a tile, and which of them exist; FLAT says that outer is 1."""
     lane = tl.arange(0, TILE_ROWS * COLS)
     if WIDE:
-        lane, tile = lane.to(tl.int64), tile.to(tl.int64)
+        lane = lane.to(tl.int64)
     if FLAT:
         row, column = tile * 0, tile * COLS + lane
         mask = column < length
@@ -123,6 +127,7 @@ def forward_kernel(
     SHIFT: tl.constexpr,
     TOP: tl.constexpr,
     BASE: tl.constexpr,
+    LEAK: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     COLS: tl.constexpr,
     FLAT: tl.constexpr,
@@ -133,12 +138,12 @@ def forward_kernel(
     tables += (worker * runs + j) * (R * (K + 1) * ROWS)
     _write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
-    for tile in range(worker, tiles, tl.num_programs(1)):
+    for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
         segment = row * runs + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(tables.dtype.element_ty)
         piece, t = _locate(values, SCALE, SHIFT, TOP)
-        activated, _ = _base(values, BASE)
+        activated, _ = _base(values, BASE, LEAK)
         for r in range(R):
             w = tl.load(weight + j * R + r).to(values.dtype)
             out = _look_up(tables + r * ((K + 1) * ROWS), piece, t, K + 1, ROWS) + w * activated
@@ -195,6 +200,7 @@ def backward_kernel(
     SHIFT: tl.constexpr,
     TOP: tl.constexpr,
     BASE: tl.constexpr,
+    LEAK: tl.constexpr,
     TILE_ROWS: tl.constexpr,
     COLS: tl.constexpr,
     FLAT: tl.constexpr,
@@ -217,12 +223,12 @@ def backward_kernel(
     zero = tl.zeros([TILE_ROWS * COLS], partials.dtype.element_ty)
     sums = (zero,) * (R_SPAN * (SPAN + 1))
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
-    for tile in range(worker, tiles, tl.num_programs(1)):
+    for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
         segment = row * runs + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(zero.dtype)
         piece, t = _locate(values, SCALE, SHIFT, TOP)
-        activated, slope = _base(values, BASE)
+        activated, slope = _base(values, BASE, LEAK)
         total = zero
         new = ()
         for r in tl.static_range(R_SPAN):
