@@ -1,6 +1,7 @@
 """The Triton kernels against the reference in float64: on a GPU where there is one, else through Triton's interpreter."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,10 +107,10 @@ def test_more_activations_than_fit_in_registers():
 
 
 def test_a_program_walks_over_many_tiles():
-    """Sums in float32 over 20 tiles and several programs; the reference sums in float64."""
-    workers = triton_engine._workers(torch.empty(1, 1, 10001, device=DEVICE), {"TILE_ROWS": 1, "COLS": 512}, 8)
-    assert DEVICE == "cuda" or 1 < workers < 20
-    assert_is_the_reference(inputs((10001,), 1, dtype=torch.float32))
+    """Sums in float32 over 12 tiles and several programs; the reference sums in float64."""
+    workers = triton_engine._workers(torch.empty(1, 1, 6001, device=DEVICE), {"TILE_ROWS": 1, "COLS": 512}, 8)
+    assert DEVICE == "cuda" or 1 < workers < 12
+    assert_is_the_reference(inputs((6001,), 1, dtype=torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_no_output_is_left_unwritten(monkeypatch):
     monkeypatch.setattr(torch, "empty", lambda *a, **k: poison(real_empty(*a, **k)))
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poison(real_like(*a, **k)))
     monkeypatch.setattr(torch.Tensor, "new_empty", lambda *a, **k: poison(real_new(*a, **k)))
-    for shape, a, blocks, size in [((1025,), 1, 1, 5), ((3, 4, 5), 4, 2, 5), ((2, 2, 9), 1, 1, 40), ((2, 2, 3), 10, 2, 5)]:
+    for shape, a, blocks, size in [((1025,), 1, 1, 5), ((3, 2, 5), 4, 2, 5), ((9,), 1, 1, 40), ((2, 1, 3), 5, 1, 5)]:
         tensors = inputs(shape, a, dtype=torch.float32, size=size)
         out = shared_spline(*tensors, GRID, blocks=blocks, impl="triton")
         gradients = torch.autograd.grad(out.sum(), tensors)
@@ -188,7 +189,7 @@ def test_empty_batches(shape, a, blocks):
 
 
 def test_repetition_does_not_change_a_bit():
-    tensors, g = inputs((5003,), 1, dtype=torch.float32), torch.randn(5003, device=DEVICE)
+    tensors, g = inputs((2003,), 1, dtype=torch.float32), torch.randn(2003, device=DEVICE)
     runs = [value_and_gradients(tensors, g, impl="triton") for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
@@ -204,18 +205,16 @@ def test_64_bit_offsets_change_nothing(shape, a, blocks, monkeypatch):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("base", ["silu", "tanh"])
-def test_gradients_are_finite_differences(base):
+def test_gradients_are_finite_differences():
     x, coef, weight = inputs((2, 2, 2), 2)
 
     def function(*tensors):
-        return shared_spline(*tensors, GRID, base=base, blocks=2, impl="triton")
+        return shared_spline(*tensors, GRID, blocks=2, impl="triton")
 
     assert torch.autograd.gradcheck(function, (x, coef, weight), fast_mode=True)
 
 
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize(("a", "blocks"), [(1, 1), (4, 2)])
+@pytest.mark.parametrize(("a", "blocks", "last"), [(1, 1, True), (2, 2, False), (4, 2, True)])
 def test_opcheck(a, blocks, last):
     """The operators of torch.library describe their outputs to the letter, strides included."""
     x, coef, weight = inputs((2, 16, 3, 2), a, dtype=torch.float32)
@@ -283,12 +282,15 @@ def test_auto_is_native_on_a_cpu_and_triton_or_a_logged_eager_on_cuda(monkeypatc
 
 
 @pytest.mark.slow
-def test_kernels_compile_for_a_gpu_that_is_not_here():
-    """The interpreter accepts what the compiler does not; compiling for sm_90 needs no GPU."""
+def test_kernels_compile_for_a_gpu_that_is_not_here(tmp_path):
+    """The interpreter accepts what the compiler does not; compiling for sm_90 needs no GPU. No warning either: they are errors."""
     script = Path(__file__).with_name("compile_kernels.py")
-    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, check=False, env={"PATH": ""})
+    paths = os.pathsep.join(filter(None, sys.path))
+    env = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    env |= {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
-    assert "compiled" in done.stdout
+    assert done.stdout == "compiled\n"
 
 
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs a GPU")
