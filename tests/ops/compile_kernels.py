@@ -23,7 +23,9 @@ class Compiler:
     def compile(self, *args, **options):
         bound = dict(zip(self.kernel.arg_names, args, strict=False)) | options
         fixed = {p.name for p in self.kernel.params if p.is_constexpr}
-        types = {n: "constexpr" if n in fixed else NAMES.get(getattr(bound[n], "dtype", None), "i32") for n in self.kernel.arg_names}
+        types = {
+            n: "constexpr" if n in fixed else NAMES.get(getattr(bound[n], "dtype", None), "i32") for n in self.kernel.arg_names
+        }
         source = triton.compiler.ASTSource(self.kernel, types, {n: bound[n] for n in fixed})
         rest = {n: v for n, v in options.items() if n not in types}
         triton.compile(source, target=GPUTarget("cuda", 90, 32), options=rest)

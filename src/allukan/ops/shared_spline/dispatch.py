@@ -73,6 +73,16 @@ def shared_spline(
     return call(x, coef, base_weight, lo, hi, spline_order, base, input_grad == "exact", blocks, engine)
 
 
+def available(x: Tensor, spline_order: int = 3, base: str = "silu") -> list[str]:
+    """The engines that run on x at full speed; Triton's interpreter is none.
+
+    >>> available(torch.zeros(1))
+    ['eager', 'native']
+    """
+    able = [engine for engine in ENGINES if not _reasons_against(engine, x, spline_order, base)]
+    return [engine for engine in able if x.is_cuda or engine != "triton"]
+
+
 def _resolve(impl: str, x: Tensor, order: int, base: str) -> str:
     """The engine for "auto"; one asked for by name is taken or refused, never replaced."""
     engine = _FASTEST.get(x.device.type, "eager") if impl == "auto" else impl
@@ -88,8 +98,9 @@ def _resolve(impl: str, x: Tensor, order: int, base: str) -> str:
 
 def _reasons_against(engine: str, x: Tensor, order: int, base: str) -> list[str]:
     """Why the engine cannot compute this; empty when it can."""
-    device = x.device.type
-    interpreted = "triton" in ENGINES and ENGINES["triton"].INTERPRETED
+    device, installed = x.device.type, "triton" in ENGINES
+    interpreted = installed and ENGINES["triton"].INTERPRETED
+    hint = "TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly"
     obstacles = {
         "eager": {},
         "native": {
@@ -98,12 +109,10 @@ def _reasons_against(engine: str, x: Tensor, order: int, base: str) -> list[str]
             f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
         },
         "triton": {
-            "it needs the package triton: pip install triton": "triton" not in ENGINES,
+            "it needs the package triton: pip install triton": not installed,
             f"TRITON_INTERPRET is set, which is for tensors on a CPU, and x is on {x.device}": interpreted and device != "cpu",
-            f"it runs on CUDA and x is on {x.device} (TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly)": (
-                not interpreted and device != "cuda"
-            ),
-            f"it has no base activation {base!r}": "triton" in ENGINES and split_base(base)[0] not in ENGINES["triton"].BASE_KINDS,
+            f"it runs on CUDA and x is on {x.device}; {hint}": not interpreted and device != "cuda",
+            f"it has no base activation {base!r}": installed and split_base(base)[0] not in ENGINES["triton"].BASE_KINDS,
         },
     }
     return [reason for reason, holds in obstacles[engine].items() if holds]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from allukan.ops.shared_spline.engines import ENGINES
+from allukan.ops.shared_spline.engines import CHANNELS_LAST, ENGINES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,12 +47,12 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tens
     """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/J, *S)``; x's own layout when A is 1."""
     o = Options(*options)
     if x.numel() == 0:
-        return output_like(x, coef, o.blocks)
+        return output_like(x, coef, o.blocks, o.engine)
     c, w = coef.unflatten(0, (o.blocks, -1)), base_weight.unflatten(0, (o.blocks, -1))
     run = ENGINES[o.engine].forward
     if len(coef) == 1:
         return _restore(run(_elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base), x)
-    last = _channels_last(x, o.blocks)
+    last = _channels_last(x, o.blocks, o.engine)
     return _join(run(_runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base), x, last)
 
 
@@ -61,7 +61,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *option
     """Gradients of ``forward`` for x, coef and base_weight; recomputes everything from x."""
     o = Options(*options)
     if x.numel() == 0:
-        return torch.empty_like(x), torch.zeros_like(coef), torch.zeros_like(base_weight)
+        return gradient_like(x, coef, o.blocks, o.engine), torch.zeros_like(coef), torch.zeros_like(base_weight)
     c, w = coef.unflatten(0, (o.blocks, -1)), base_weight.unflatten(0, (o.blocks, -1))
     run = ENGINES[o.engine].backward
     if len(coef) == 1:
@@ -70,39 +70,39 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *option
         flat, *others = run(g, _elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
         grad_x = _restore(flat, x)
     else:
-        last = _channels_last(x, o.blocks)
+        last = _channels_last(x, o.blocks, o.engine)
         g = _runs(grad, last, o.blocks, c.shape[1])
         runs, *others = run(g, _runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
         grad_x = _join(runs, x, last)
     return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1)
 
 
-def output_like(x: Tensor, coef: Tensor, blocks: int) -> Tensor:
+def output_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
     """An uninitialised output of ``forward``."""
-    return _empty(x, coef, blocks, len(coef) // blocks)
+    return _empty(x, coef, blocks, engine, len(coef) // blocks)
 
 
-def gradient_like(x: Tensor, coef: Tensor, blocks: int) -> Tensor:
+def gradient_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
     """An uninitialised gradient of x, as ``backward`` returns it."""
-    return _empty(x, coef, blocks, 1)
+    return _empty(x, coef, blocks, engine, 1)
 
 
-def _empty(x: Tensor, coef: Tensor, blocks: int, times: int) -> Tensor:
+def _empty(x: Tensor, coef: Tensor, blocks: int, engine: str, times: int) -> Tensor:
     if len(coef) == 1:
         return torch.empty_like(x)
-    if _channels_last(x, blocks):
+    if _channels_last(x, blocks, engine):
         return x.new_empty(x.shape[0], *x.shape[2:], times * x.shape[1]).movedim(-1, 1)
     return x.new_empty(x.shape[0], times * x.shape[1], *x.shape[2:])
 
 
-def _channels_last(x: Tensor, blocks: int) -> bool:
-    """Whether x lies channels-last, with runs of channels that fill the 32 bytes that memory is read by."""
-    long = blocks == 1 or x.shape[1] * x.itemsize >= 32 * blocks
-    return long and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+def _channels_last(x: Tensor, blocks: int, engine: str) -> bool:
+    """Whether x lies channels-last and is computed so: where its runs of channels fill the 32 bytes that a GPU reads at once."""
+    able = engine in CHANNELS_LAST and (blocks == 1 or x.shape[1] * x.itemsize >= 32 * blocks)
+    return able and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
 
 
 def _runs(t: Tensor, last: bool, *split: int) -> Tensor:
-    """``(B, C, *S)`` as ``(B, *split, N)``; channels-last memory, a pixel after the other, is ``(B·S, *split, N)``. A view of both."""
+    """``(B, C, *S)`` as ``(B, *split, N)``; channels-last memory is ``(B·S, *split, N)``, a pixel after the other."""
     return t.movedim(1, -1).reshape(-1, *split, t.shape[1] // math.prod(split)) if last else t.reshape(t.shape[0], *split, -1)
 
 

@@ -94,6 +94,16 @@ def _look_up(table, row, t, POWERS: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
+def _derivative(table, base_slope, row, t, EXACT: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr):
+    """What the input is told of φ'(x): all of it, or w b'(x) alone."""
+    if EXACT:
+        out = base_slope + _look_up(table, row, t, K, ROWS)
+    else:
+        out = base_slope
+    return out
+
+
+@triton.jit
 def _tile(tile, outer, length, TILE_ROWS: tl.constexpr, COLS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr):
     """Outer index and position in the run of every element of a tile, and which of them exist; FLAT says that outer is 1."""
     lane = tl.arange(0, TILE_ROWS * COLS)
@@ -180,6 +190,14 @@ def _add_products(sums, g, activated, row, t, first, SPAN: tl.constexpr, K: tl.c
 
 
 @triton.jit
+def _store_sums(to, sums, part, M: tl.constexpr, SPAN: tl.constexpr):
+    """The sums over a program's elements to their places among ``(M + 1,)``; g·b(x) by the first part alone."""
+    for m in tl.static_range(SPAN):
+        tl.store(to + part * SPAN + m, tl.sum(sums[m]), part * SPAN + m < M)
+    tl.store(to + M, tl.sum(sums[SPAN]), part == 0)
+
+
+@triton.jit
 def backward_kernel(
     g,
     x,
@@ -234,10 +252,8 @@ def backward_kernel(
         for r in tl.static_range(R_SPAN):
             gr = tl.load(g + (segment * R + r_first + r) * length + column, mask, 0.0).to(zero.dtype)
             if INPUT:
-                derivative = tl.load(weight + j * R + r_first + r).to(zero.dtype) * slope
-                if EXACT:
-                    derivative += _look_up(tables + (r_first + r) * (K * ROWS), piece, t, K, ROWS)
-                total += gr * derivative
+                w, table = tl.load(weight + j * R + r_first + r).to(zero.dtype), tables + (r_first + r) * (K * ROWS)
+                total += gr * _derivative(table, w * slope, piece, t, EXACT, K, ROWS)
             if SPAN > 0:
                 mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
                 new = new + _add_products(mine, gr, activated, piece, t, part * (SPAN // 2), SPAN, K, PIECES)
@@ -245,11 +261,10 @@ def backward_kernel(
             sums = new
         if INPUT:
             tl.store(dx + segment * length + column, total, mask)
-    for r in tl.static_range(R_SPAN if SPAN else 0):
-        to = partials + ((worker * runs + j) * R + r_first + r) * (M + 1)
-        for m in tl.static_range(SPAN):
-            tl.store(to + part * SPAN + m, tl.sum(sums[r * (SPAN + 1) + m]), part * SPAN + m < M)
-        tl.store(to + M, tl.sum(sums[r * (SPAN + 1) + SPAN]), part == 0)
+    if SPAN > 0:
+        for r in tl.static_range(R_SPAN):
+            mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
+            _store_sums(partials + ((worker * runs + j) * R + r_first + r) * (M + 1), mine, part, M, SPAN)
 
 
 @triton.jit
