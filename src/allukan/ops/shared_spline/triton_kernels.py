@@ -96,11 +96,7 @@ def _look_up(table, row, t, POWERS: tl.constexpr, ROWS: tl.constexpr):
 @triton.jit
 def _derivative(table, base_slope, row, t, EXACT: tl.constexpr, K: tl.constexpr, ROWS: tl.constexpr):
     """What the input is told of φ'(x): all of it, or w b'(x) alone."""
-    if EXACT:
-        out = base_slope + _look_up(table, row, t, K, ROWS)
-    else:
-        out = base_slope
-    return out
+    return base_slope + _look_up(table, row, t, K, ROWS) if EXACT else base_slope
 
 
 @triton.jit
