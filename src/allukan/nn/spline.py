@@ -24,7 +24,7 @@ class Spline:
         input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
         basis: the family of the basis functions; "bspline".
-        impl: implementation of the shared spline: "auto", "native", "eager" or "reference".
+        impl: implementation of the shared spline: "auto", "native", "triton", "eager" or "reference".
 
     >>> Spline(sharing=4).coefficients
     8

@@ -52,7 +52,8 @@ def shared_spline(
             torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
 
     Returns:
-        ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
+        ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1`` ("triton" keeps
+        channels-last for any A).
 
     Raises:
         ValueError: an option or a shape is not usable; the sentence says which.
