@@ -21,7 +21,8 @@ BELOW = {
     "training": {"models", "data", "analysis", "nn", "ops"},
     "inference": {"models", "data", "analysis", "nn", "ops"},
     "integrations": {"models", "data", "analysis", "nn", "ops"},
-    "cli": {"training", "inference", "integrations", "models", "data", "analysis", "nn", "ops"},
+    "bench": {"training", "models", "data", "analysis", "nn", "ops"},
+    "cli": {"bench", "training", "inference", "integrations", "models", "data", "analysis", "nn", "ops"},
 }
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
 IMAGE_IO = {"PIL", "tifffile", "nibabel", "pydicom", "imageio", "cv2"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from allukan.ops.autograd import remembered, sees_operators, transforms
-from allukan.ops.bases import base_function
+from allukan.ops.bases import base_function, split_base
 from allukan.ops.bspline import GridRange, check_grid
 from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
 from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
@@ -15,8 +18,9 @@ from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 from allukan.ops.subclasses import through_subclasses
 
-IMPLEMENTATIONS = ("auto", "reference", "eager", "native")
+IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton")
 INPUT_GRADS = ("exact", "free")
+_FASTEST = {"cpu": "native", "cuda": "triton"}
 
 
 @through_subclasses
@@ -48,11 +52,12 @@ def shared_spline(
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
-        impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "eager" (closed form
-            in torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
+        impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "triton" (CUDA),
+            "eager" (closed form in torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
 
     Returns:
-        ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1``.
+        ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1`` ("triton" keeps
+        channels-last for any A).
 
     Raises:
         ValueError: an option or a shape is not usable; the sentence says which.
@@ -83,21 +88,56 @@ def choose(impl: str, device: str, dtype: torch.dtype, grid_size: int, order: in
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
-    if impl in ("eager", "reference"):
-        return impl
+    grid = (grid_size, order, grid_range)
+    engine = _FASTEST.get(device, "eager") if impl == "auto" else impl
+    reasons = _reasons_against(engine, device, dtype, grid, base)
+    if not reasons:
+        return engine
+    if impl != "auto":
+        raise ValueError(f"impl={impl!r} cannot run: {reasons[0]}")
+    if device == "cuda" and not torch.compiler.is_compiling():
+        _log_once(f"shared_spline runs as impl='eager', impl='triton' is faster but cannot run: {reasons[0]}")
+    return "eager"
+
+
+def available(x: Tensor, grid_size: int, spline_order: int, grid_range: GridRange, base: str) -> list[str]:
+    """The engines that run on x at full speed; Triton's interpreter is none.
+
+    >>> available(torch.zeros(1), 5, 3, (-3.0, 3.0), "silu")
+    ['eager', 'native']
+    """
+    grid = (grid_size, spline_order, grid_range)
+    able = [engine for engine in ENGINES if not _reasons_against(engine, x.device.type, x.dtype, grid, base)]
+    return [engine for engine in able if x.is_cuda or engine != "triton"]
+
+
+def _reasons_against(engine: str, device: str, dtype: torch.dtype, grid: tuple[int, int, GridRange], base: str) -> list[str]:
+    """Why the engine cannot compute this; empty when it can."""
+    (size, order, ends), installed = grid, "triton" in ENGINES
+    interpreted = installed and ENGINES["triton"].INTERPRETED
+    hint = "TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly"
+    too_wide = order <= MAX_NATIVE_ORDER and rows_needed(size, order, ends, base) > MAX_ROWS
     obstacles = {
-        "it needs the package numba: pip install numba": "native" not in ENGINES,
-        f"it runs on a CPU and x is on {device}": device != "cpu",
-        f"it computes in float32 and x is {dtype}": dtype == torch.float64,
-        f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
-        f"its table would need more than {MAX_ROWS} rows for grid_range {grid_range} with {grid_size} intervals": (
-            order <= MAX_NATIVE_ORDER and rows_needed(grid_size, order, grid_range, base) > MAX_ROWS
-        ),
+        "native": {
+            "it needs the package numba: pip install numba": "native" not in ENGINES,
+            f"it runs on a CPU and x is on {device}": device != "cpu",
+            f"it computes in float32 and x is {dtype}": dtype == torch.float64,
+            f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+            f"grid_range {ends} with {size} intervals would need a table of more than {MAX_ROWS} rows": too_wide,
+        },
+        "triton": {
+            "it needs the package triton: pip install triton": not installed,
+            f"TRITON_INTERPRET is set, which is for tensors on a CPU, and x is on {device}": interpreted and device != "cpu",
+            f"it runs on CUDA and x is on {device}; {hint}": not interpreted and device != "cuda",
+            f"it has no base activation {base!r}": installed and split_base(base)[0] not in ENGINES["triton"].BASE_KINDS,
+        },
     }
-    reasons = [reason for reason, holds in obstacles.items() if holds]
-    if impl == "native" and reasons:
-        raise ValueError(f"impl='native' cannot run: {reasons[0]}")
-    return "eager" if reasons else "native"
+    return [reason for reason, holds in obstacles.get(engine, {}).items() if holds]
+
+
+@cache
+def _log_once(message: str) -> None:
+    logging.getLogger("allukan").warning(message)
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from allukan.ops.shared_spline.engines import ENGINES
+from allukan.ops.shared_spline.engines import CHANNELS_LAST, ENGINES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,13 +54,13 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tens
 def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
     o = Options(*options)
     if x.numel() == 0:
-        return output_like(x, coef, o.blocks)
+        return output_like(x, coef, o.blocks, o.engine)
     c, w = coef.unflatten(0, (o.blocks, -1)), base_weight.unflatten(0, (o.blocks, -1))
     run = ENGINES[o.engine].forward
     if len(coef) == 1:
         return _restore(run(_elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base), x)
-    out = run(x.reshape(x.shape[0], o.blocks, -1), c, w, (o.lo, o.hi), o.spline_order, o.base)
-    return out.view(x.shape[0], -1, *x.shape[2:])
+    last = _channels_last(x, o.blocks, o.engine)
+    return _join(run(_runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base), x, last)
 
 
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,7 +75,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *option
 def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     o = Options(*options)
     if x.numel() == 0:
-        return torch.empty_like(x), torch.zeros_like(coef), torch.zeros_like(base_weight)
+        return gradient_like(x, coef, o.blocks, o.engine), torch.zeros_like(coef), torch.zeros_like(base_weight)
     c, w = coef.unflatten(0, (o.blocks, -1)), base_weight.unflatten(0, (o.blocks, -1))
     run = ENGINES[o.engine].backward
     if len(coef) == 1:
@@ -83,18 +84,46 @@ def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *optio
         flat, *others = run(g, _elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
         grad_x = _restore(flat, x)
     else:
-        g = grad.reshape(x.shape[0], o.blocks, c.shape[1], -1)
-        rows = x.reshape(x.shape[0], o.blocks, -1)
-        grad_x, *others = run(g, rows, c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
-        grad_x = grad_x.view(x.shape)
+        last = _channels_last(x, o.blocks, o.engine)
+        g = _runs(grad, last, o.blocks, c.shape[1])
+        runs, *others = run(g, _runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
+        grad_x = _join(runs, x, last)
     return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1)
 
 
-def output_like(x: Tensor, coef: Tensor, blocks: int) -> Tensor:
+def output_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
     """An uninitialised output of ``forward``."""
+    return _empty(x, coef, blocks, engine, len(coef) // blocks)
+
+
+def gradient_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
+    """An uninitialised gradient of x, as ``backward`` returns it."""
+    return _empty(x, coef, blocks, engine, 1)
+
+
+def _empty(x: Tensor, coef: Tensor, blocks: int, engine: str, times: int) -> Tensor:
     if len(coef) == 1:
         return torch.empty_like(x)
-    return x.new_empty(x.shape[0], len(coef) // blocks * x.shape[1], *x.shape[2:])
+    if _channels_last(x, blocks, engine):
+        return x.new_empty(x.shape[0], *x.shape[2:], times * x.shape[1]).movedim(-1, 1)
+    return x.new_empty(x.shape[0], times * x.shape[1], *x.shape[2:])
+
+
+def _channels_last(x: Tensor, blocks: int, engine: str) -> bool:
+    """Whether x lies channels-last and is computed so: where its runs of channels fill the 32 bytes that a GPU reads at once."""
+    able = engine in CHANNELS_LAST and (blocks == 1 or x.shape[1] * x.itemsize >= 32 * blocks)
+    return able and not x.is_contiguous() and x.movedim(1, -1).is_contiguous()
+
+
+def _runs(t: Tensor, last: bool, *split: int) -> Tensor:
+    """``(B, C, *S)`` as ``(B, *split, N)``; channels-last memory is ``(B·S, *split, N)``, a pixel after the other."""
+    return t.movedim(1, -1).reshape(-1, *split, t.shape[1] // math.prod(split)) if last else t.reshape(t.shape[0], *split, -1)
+
+
+def _join(runs: Tensor, like: Tensor, last: bool) -> Tensor:
+    """The inverse of ``_runs``: ``(B, C, *S)`` with as many channels as there are."""
+    batch, *space = like.shape[0], *like.shape[2:]
+    return runs.view(batch, *space, -1).movedim(-1, 1) if last else runs.view(batch, -1, *space)
 
 
 def _memory_order(x: Tensor) -> list[int] | None:

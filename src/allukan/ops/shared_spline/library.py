@@ -30,7 +30,8 @@ def shared_spline_op(
 
 @shared_spline_op.register_fake
 def _(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
-    return layout.output_like(x, coef, layout.Options(*options).blocks)
+    o = layout.Options(*options)
+    return layout.output_like(x, coef, o.blocks, o.engine)
 
 
 @torch.library.custom_op("allukan::shared_spline_backward", mutates_args=())
@@ -53,8 +54,8 @@ def shared_spline_backward_op(
 
 @shared_spline_backward_op.register_fake
 def _(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    grad_x = torch.empty_like(x) if len(coef) == 1 else x.new_empty(x.shape)
-    return grad_x, torch.empty_like(coef), torch.empty_like(base_weight)
+    o = layout.Options(*options)
+    return layout.gradient_like(x, coef, o.blocks, o.engine), torch.empty_like(coef), torch.empty_like(base_weight)
 
 
 def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:

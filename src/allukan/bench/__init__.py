@@ -1,0 +1,1 @@
+"""Measurements that ship with the package: speed and memory, always as ratios within one run."""
