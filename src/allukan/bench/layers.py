@@ -10,6 +10,7 @@ from torch import nn
 from allukan.bench.contenders import REFERENCE, VARIANTS, Convolution, Kit, choose, spline_for
 from allukan.bench.measure import Row, layer_contender, rows
 from allukan.bench.settings import Settings, at_least
+from allukan.errors import UserError
 from allukan.models.layers import Activation, Layers
 
 
@@ -35,6 +36,8 @@ def bench_layers(
     sizes = {"channels": channels, "px": px, "batch": batch, "kernel_size": kernel_size, "features": features, "samples": samples}
     for option, value in sizes.items():
         at_least(option, value, 1)
+    if spatial_dims not in (1, 2, 3):
+        raise UserError(f"option spatial_dims must be 1, 2 or 3, got {spatial_dims}.")
     conv = Convolution(spatial_dims, channels, channels, kernel_size, padding=kernel_size // 2)
     shape = (batch, channels, *[px] * spatial_dims)
     title = f"Conv {'×'.join([str(kernel_size)] * spatial_dims)} {channels}→{channels} on {'×'.join(map(str, shape))}"

@@ -68,6 +68,8 @@ def bench_train(
     to a temporary folder. The first model is the reference of the ratio. Raises ``UserError`` for what cannot be trained.
     """
     names = list(models)
+    if not names:
+        raise UserError("no models are given: name some, as convtwin-small,allukan-small.")
     for name in names:
         if name not in MODELS:
             raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}.")
@@ -76,7 +78,7 @@ def bench_train(
     with settings.running(), tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "data", count=count, size=px)
         rows = [_row(name, _clock(name, Path(folder), settings, px, batch, epochs)) for name in names]
-    first = rows[0]["epoch_seconds"] if rows else 0.0
+    first = rows[0]["epoch_seconds"]
     return [{"name": row["name"], "epoch_ratio": row["epoch_seconds"] / first, **row} for row in rows]
 
 

@@ -84,6 +84,7 @@ def models(
         network, why = bench.find_ukan(peers)
         notes += why
         others |= {"U-KAN (its own code)": network} if network else {}
+    notes += [f"{kit.name}: left out, it has no convolution; see allukan bench layers" for kit in kits if kit.conv is None]
     rows = bench.bench_models(settings, task, variants=_split(variants), kits=kits, others=others)
     _show("models", rows, notes, settings, out)
 
