@@ -23,9 +23,23 @@ def test_layers_print_a_table_and_write_it(shell, tmp_path):
 
 
 def test_models(shell):
-    done = shell("bench", "models", "--variants", "ka", "--size", "tiny", "--px", "32", "--in-channels", "1", *QUICK)
+    done = shell(
+        "bench",
+        "models",
+        "--variants",
+        "ka",
+        "--size",
+        "tiny",
+        "--px",
+        "32",
+        "--in-channels",
+        "1",
+        *QUICK,
+        "--others",
+        "convtwin-tiny",
+    )
     assert done.code == 0, done
-    assert [line.split()[1] for line in done.out.splitlines()[2:4]] == ["conv", "ka"]
+    assert [line.split()[1] for line in done.out.splitlines()[2:5]] == ["conv", "ka", "convtwin-tiny"]
 
 
 @pytest.mark.slow
@@ -51,6 +65,7 @@ def test_train(shell):
         (["layers", "--device", "abacus"], "device 'abacus'"),
         (["layers", "--spatial-dims", "4"], "spatial_dims"),
         (["models", "--size", "huge"], "size 'huge'"),
+        (["models", "--others", "unett"], "did you mean 'unet'"),
         (["models", "--precision", "fp4"], "precision 'fp4'"),
         (["models", "--px", "8"], "px"),
         (["gradients", "--repeats", "0"], "repeats"),

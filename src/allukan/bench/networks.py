@@ -16,7 +16,7 @@ from allukan.bench.measure import Contender, Row, generator, rows
 from allukan.bench.settings import Settings, at_least
 from allukan.bench.timing import available_bytes
 from allukan.errors import UserError
-from allukan.models import MODELS, SIZES, AllUKAN, build_model
+from allukan.models import SIZES, AllUKAN, build_model, model_options
 from allukan.training import SegmentationLoss
 
 Network = Callable[[], nn.Module]
@@ -91,10 +91,12 @@ def networks_of(task: Task, variants: Iterable[str], kits: Sequence[Kit]) -> dic
     return networks
 
 
-def factory_networks(task: Task) -> dict[str, Network]:
-    """Networks of the factory that are no ALL U-KAN, as "ukan"."""
-    names = [name for name in MODELS if not name.endswith(tuple(SIZES))]
+def factory_networks(task: Task, names: Iterable[str]) -> dict[str, Network]:
+    """Networks of the factory by name, in the sizes they have; ``UserError`` for an unknown name."""
     options: dict[str, Any] = {"in_channels": task.in_channels, "out_channels": 1, "spatial_dims": task.spatial_dims}
+    names = list(names)
+    for name in names:
+        model_options(name)  # refuses a name that does not exist, before anything is measured
     return {name: lambda name=name: build_model(name, **options) for name in names}  # type: ignore[misc]
 
 

@@ -59,6 +59,7 @@ def layers(
 def models(
     variants: Variants = None,
     peers: Peers = None,
+    others: Annotated[str, Option(help="Further models of allukan train, separated by commas.")] = "ukan",
     size: Annotated[str, Option(help="tiny, small or base")] = "small",
     px: Annotated[int, Option(help="Sides of the images.")] = 128,
     batch: Annotated[int, Option(help="Images a step.")] = 2,
@@ -79,13 +80,13 @@ def models(
     settings = bench.Settings(device, precision, compile, threads, repeats, seconds)
     task = bench.Task(size, batch, in_channels, px, spatial_dims)
     kits, notes = bench.find_peers(peers)
-    others = bench.factory_networks(task)
+    further = bench.factory_networks(task, _split(others) or [])
     if (in_channels, spatial_dims) == (3, 2):
         network, why = bench.find_ukan(peers)
         notes += why
-        others |= {"U-KAN (its own code)": network} if network else {}
+        further |= {"U-KAN (its own code)": network} if network else {}
     notes += [f"{kit.name}: left out, it has no convolution; see allukan bench layers" for kit in kits if kit.conv is None]
-    rows = bench.bench_models(settings, task, variants=_split(variants), kits=kits, others=others)
+    rows = bench.bench_models(settings, task, variants=_split(variants), kits=kits, others=further)
     _show("models", rows, notes, settings, out)
 
 
