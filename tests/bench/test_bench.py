@@ -140,7 +140,7 @@ def test_training_is_timed_by_the_epoch(quick):
         (lambda: Task(spatial_dims=4), "spatial_dims"),
         (lambda: bench_layers(Settings("cpu"), variants=["kan"]), "variant 'kan'"),
         (lambda: bench_layers(Settings("cpu"), channels=0), "channels"),
-        (lambda: bench_train(Settings("cpu"), ["unet"]), "model 'unet'"),
+        (lambda: bench_train(Settings("cpu"), ["unett"]), "model 'unett'"),
         (lambda: bench_train(Settings("cpu"), count=2), "count"),
         (lambda: bench_gradients(Settings("cpu"), ways=["ka"]), "way 'ka'"),
     ],

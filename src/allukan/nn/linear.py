@@ -16,6 +16,7 @@ class KALinear(KALayer):
 
     The signature starts like ``torch.nn.Linear``. Source: KA layer of arXiv 2602.03156.
 
+    >>> import torch
     >>> KALinear(4, 3, spline=Spline(sharing="output"))(torch.zeros(2, 5, 4)).shape
     torch.Size([2, 5, 3])
     """
