@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from statistics import mean
 
-from environment import environment
+from allukan.bench import environment
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders go")
     parser.add_argument("--out", type=Path, required=True)
     arguments, further = parser.parse_known_args()
-    result = {"command": " ".join(sys.argv), **environment(), "data": arguments.data.name, "runs": []}
+    result = {**environment(), "data": arguments.data.name, "runs": []}
     for model in arguments.models:
         for seed in arguments.seeds:
             result["runs"].append(one(arguments, model, seed, further))

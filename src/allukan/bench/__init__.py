@@ -1,1 +1,29 @@
-"""Measurements that ship with the package: speed and memory, always as ratios within one run."""
+"""Benchmarks that a user can repeat: layers, networks, trainings and ways to differentiate, each in one call."""
+
+from allukan.bench.contenders import VARIANTS
+from allukan.bench.environment import environment
+from allukan.bench.gradients import WAYS, bench_gradients
+from allukan.bench.layers import bench_layers
+from allukan.bench.networks import Task, bench_models, factory_networks
+from allukan.bench.peers import find_peers, find_ukan
+from allukan.bench.report import check_out, markdown, write_json
+from allukan.bench.settings import Settings
+from allukan.bench.training import bench_train
+
+__all__ = [
+    "VARIANTS",
+    "WAYS",
+    "Settings",
+    "Task",
+    "bench_gradients",
+    "bench_layers",
+    "bench_models",
+    "bench_train",
+    "check_out",
+    "environment",
+    "factory_networks",
+    "find_peers",
+    "find_ukan",
+    "markdown",
+    "write_json",
+]

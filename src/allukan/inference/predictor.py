@@ -13,7 +13,7 @@ from torch import Tensor
 
 from allukan.data import fit_channels, read_image, resize_image
 from allukan.errors import UserError
-from allukan.models import decide, load_model, probabilities
+from allukan.models import decide, load_model, pick_device, probabilities
 from allukan.models.layers import resize
 
 MODES = ("resize", "sliding")
@@ -76,18 +76,3 @@ class Predictor:
         logits = sliding_window_inference(x, self.card.size, 4, self.model, overlap=0.5, mode="gaussian")
         assert isinstance(logits, Tensor)
         return probabilities(logits, self.card.target)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU if there is one. Raises ``UserError`` when it is not there.
-
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"device {name!r} is not usable on this machine ({first}): try --device cpu.") from None

@@ -1,6 +1,7 @@
 """Segmentation networks, how to build, save and load them, and how to read their output."""
 
 from allukan.models.allukan import AllUKAN, ka_layers
+from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.outputs import decide, probabilities
 from allukan.models.skeleton import SIZES
@@ -19,6 +20,7 @@ __all__ = [
     "load_card",
     "load_model",
     "model_options",
+    "pick_device",
     "probabilities",
     "save_model",
 ]

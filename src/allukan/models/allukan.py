@@ -1,4 +1,4 @@
-"""ALL U-KAN: the U-shaped network in which every layer is Kolmogorov–Arnold, with its two twins."""
+"""ALL U-KAN: the U-shaped network in which every layer is Kolmogorov–Arnold, with its twins."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class AllUKAN(UShape):
         out_channels: logits, one a class.
         spatial_dims: 2 or 3.
         size: "tiny", "small" or "base"; base has U-KAN's widths.
-        layer: "ka"; "conv" for the convolutional twin (its activation is ``spline.base``); "edge" for directly stacked KAN.
+        layer: "ka"; "conv" for the convolutional twin (its activation is ``spline.base``); "edge" for one spline an edge,
+            and "stacked" for the same computed the ordinary way, the directly stacked KAN.
         spline: options of every KA layer, or a mapping of those that are not the default; the first layer, which sees the
             image, has the identity as base.
         norm: "batch", "instance" or "group".

@@ -7,14 +7,25 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline
+from allukan.nn import (
+    KAConv1d,
+    KAConv2d,
+    KAConv3d,
+    KALinear,
+    Spline,
+    StackedKANConv1d,
+    StackedKANConv2d,
+    StackedKANConv3d,
+    StackedKANLinear,
+)
 from allukan.ops.bases import base_function
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _KA_CONVOLUTIONS = {1: KAConv1d, 2: KAConv2d, 3: KAConv3d}
+_STACKED_CONVOLUTIONS = {1: StackedKANConv1d, 2: StackedKANConv2d, 3: StackedKANConv3d}
 _BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORMS: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-LAYERS = ("ka", "conv", "edge")
+LAYERS = ("ka", "conv", "edge", "stacked")
 NORMS = ("batch", "instance", "group")
 
 
@@ -38,8 +49,9 @@ class Activation(nn.Module):
 class Layers:
     """Makes the layers of one network.
 
-    ``layer="ka"`` and ``"edge"`` give [KA layer, norm]: the activation φ sits inside the next KA layer, right after the norm.
-    ``layer="conv"`` gives [conv, norm, activation]. So all three have the same layers in the same places.
+    ``layer="ka"``, ``"edge"`` and ``"stacked"`` give [KA layer, norm]: the activation φ sits inside the next KA layer, right
+    after the norm. ``layer="conv"`` gives [conv, norm, activation]. So all have the same layers in the same places. "edge" and
+    "stacked" are the same function, one spline an edge: computed as KAConv does, and the ordinary way.
     """
 
     spatial_dims: int
@@ -51,7 +63,7 @@ class Layers:
         for name, allowed in (("layer", LAYERS), ("norm", NORMS), ("spatial_dims", (1, 2, 3))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
-        if self.layer == "edge":
+        if self.layer in ("edge", "stacked"):
             object.__setattr__(self, "spline", replace(self.spline, sharing="edge"))
 
     def conv(
@@ -71,13 +83,15 @@ class Layers:
             return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
         spline = self.spline.fitting(out_channels)
         spline = replace(spline, base="identity") if image else spline
-        return _KA_CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
+        convolutions = _STACKED_CONVOLUTIONS if self.layer == "stacked" else _KA_CONVOLUTIONS
+        return convolutions[self.spatial_dims](in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
 
     def linear(self, in_features: int, out_features: int) -> nn.Module:
         """A linear layer on the last dimension, without bias: a norm follows."""
         if self.layer == "conv":
             return nn.Linear(in_features, out_features, bias=False)
-        return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
+        linear = StackedKANLinear if self.layer == "stacked" else KALinear
+        return linear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
 
     def after(self, channels: int) -> list[nn.Module]:
         """What follows a layer: the norm, and for the convolutional twin the activation."""

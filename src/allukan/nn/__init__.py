@@ -7,6 +7,7 @@ from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
 from allukan.nn.sprecher import SPRECHER, SprecherLinear
+from allukan.nn.stacked import StackedKANConv, StackedKANConv1d, StackedKANConv2d, StackedKANConv3d, StackedKANLinear
 
 __all__ = [
     "SPRECHER",
@@ -20,5 +21,10 @@ __all__ = [
     "Spline",
     "SplineActivation",
     "SprecherLinear",
+    "StackedKANConv",
+    "StackedKANConv1d",
+    "StackedKANConv2d",
+    "StackedKANConv3d",
+    "StackedKANLinear",
     "convert",
 ]

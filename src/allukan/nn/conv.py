@@ -52,10 +52,10 @@ class KAConv(KALayer):
         self.stride = _tuple(stride, spatial_dims, "stride")
         self.dilation = _tuple(dilation, spatial_dims, "dilation")
         self.padding = padding if isinstance(padding, str) else _tuple(padding, spatial_dims, "padding")
-        self._border = self._border_widths()
+        self._check_padding()
+        self._border = [] if padding_mode == "zeros" else self.padding_widths()
 
-    def _border_widths(self) -> list[int]:
-        """Widths for ``F.pad`` (last dimension first) of the modes that repeat inputs; empty for zero padding."""
+    def _check_padding(self) -> None:
         if self.padding_mode not in _PADDING_MODES:
             raise ValueError(f"unknown padding_mode {self.padding_mode!r}; choose one of {', '.join(_PADDING_MODES)}")
         if isinstance(self.padding, str):
@@ -63,8 +63,9 @@ class KAConv(KALayer):
                 raise ValueError(f"unknown padding {self.padding!r}; choose 'same', 'valid' or whole numbers")
             if self.padding == "same" and any(s != 1 for s in self.stride):
                 raise ValueError(f"padding='same' needs stride 1, got {self.stride}")
-        if self.padding_mode == "zeros":
-            return []
+
+    def padding_widths(self) -> list[int]:
+        """What the padding adds at both ends of each dimension, as ``F.pad`` wants it: the last dimension first."""
         return [width for pair in reversed(_padding(self.padding, self.kernel_size, self.dilation)) for width in pair]
 
     @property
@@ -75,14 +76,18 @@ class KAConv(KALayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
-        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"KAConv{self.spatial_dims}d expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, "
-                f"got {tuple(x.shape)}"
-            )
+        self.check_input(x)
         if self._border:
             x = F.pad(x, self._border, mode=self.padding_mode)
         return self.combine(x)
+
+    def check_input(self, x: Tensor) -> None:
+        """``ValueError`` unless x is ``(B, C, *S)`` with the channels and dimensions of the layer."""
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"{type(self).__name__} expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, "
+                f"got {tuple(x.shape)}"
+            )
 
     def extra_repr(self) -> str:
         """The options, as torch's own layers print theirs."""

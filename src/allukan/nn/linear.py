@@ -16,6 +16,7 @@ class KALinear(KALayer):
 
     The signature starts like ``torch.nn.Linear``. Source: KA layer of arXiv 2602.03156.
 
+    >>> import torch
     >>> KALinear(4, 3, spline=Spline(sharing="output"))(torch.zeros(2, 5, 4)).shape
     torch.Size([2, 5, 3])
     """
@@ -29,8 +30,13 @@ class KALinear(KALayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
-        if x.shape[-1] != self.in_features:
-            raise ValueError(f"KALinear expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")
+        self.check_input(x)
         if self.plan.activations == 1:
             return self.combine(x)
         return self.combine(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+
+    def check_input(self, x: Tensor) -> None:
+        """``ValueError`` unless the last dimension of x has the features of the layer."""
+        if x.shape[-1] != self.in_features:
+            name = type(self).__name__
+            raise ValueError(f"{name} expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")

@@ -45,7 +45,7 @@ def basis(x: Tensor, grid_size: int, spline_order: int, grid_range: GridRange) -
     t = knots(grid_size, spline_order, grid_range, x.dtype, x.device)
     (lo, hi), h = grid_range, (grid_range[1] - grid_range[0]) / grid_size
     x = x.unsqueeze(-1).clamp(lo - (spline_order + 1) * h, hi + (spline_order + 1) * h)  # beyond it all are 0, and inf · 0 is not
-    b = ((x >= t[:-1]) & (x < t[1:])).to(x.dtype) + 0.0 * x  # 0·x carries NaN on
+    b = ((x >= t[:-1]) & (x < t[1:])).to(x.dtype) + 0.0 * x.detach()  # 0·x carries NaN on; its slope is 0
     for k in range(1, spline_order + 1):
         left = (x - t[: -(k + 1)]) / (t[k:-1] - t[: -(k + 1)])
         right = (t[k + 1 :] - x) / (t[k + 1 :] - t[1:-k])

@@ -99,7 +99,7 @@ def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
 
 def _to_autocast(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
     """What autocast would make of the arguments of a convolution on the device of x."""
-    if not torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # "meta" knows no autocast
         return list(tensors)
     dtype = torch.get_autocast_dtype(x.device.type)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,23 +27,24 @@ _log = logging.getLogger("allukan")
 _MONITOR = {"clean": "val_iou", "ukan": "val_iou_pooled"}
 
 
-def train(config: TrainConfig, resume: bool = False) -> Path:
+def train(config: TrainConfig, resume: bool = False, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train as ``config`` says and return the run folder.
 
     Writes ``config.yaml``, ``splits.json``, ``history.csv``, ``last.ckpt``, TensorBoard events and ``model/``, the best epoch on
-    validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped.
+    validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped. ``callbacks``
+    of Lightning are called first.
 
     Raises:
         UserError: the data, the options or the machine do not allow it, or the run folder is in use.
     """
     with warnings.catch_warnings():
         _quieten()
-        return _train(config, resume)
+        return _train(config, resume, callbacks)
 
 
-def _train(config: TrainConfig, resume: bool) -> Path:
+def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
     run = Path(config.out)
-    trainer = _trainer(config, run)
+    trainer = _trainer(config, run, callbacks)
     if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
     dataset = open_dataset(config.data)
@@ -85,10 +87,10 @@ def _quieten() -> None:
         warnings.filterwarnings("ignore", f".*{pattern}.*")
 
 
-def _trainer(config: TrainConfig, run: Path) -> pl.Trainer:
+def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> pl.Trainer:
     monitor = _MONITOR[config.protocol]
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[pl.Callback] = [KeepBest(run / "model", monitor), History(run / "history.csv"), checkpoint]
+    callbacks: list[pl.Callback] = [*further, KeepBest(run / "model", monitor), History(run / "history.csv"), checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     try:

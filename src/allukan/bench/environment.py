@@ -1,0 +1,68 @@
+"""What every result records: command, commit, machine and versions."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("allukan", "torch", "numba", "numpy", "monai", "pytorch-lightning", "triton")
+
+
+def environment(device: str | torch.device | None = None) -> dict[str, Any]:
+    """Command, date, commit (None outside a checkout of allukan), device, threads and versions of what runs now.
+
+    ``device`` is where the measuring happens; without it the GPU, if there is one.
+
+    >>> sorted(environment("cpu"))
+    ['command', 'commit', 'date', 'device', 'python', 'threads', 'versions']
+    """
+    cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "device": torch.cuda.get_device_name(device if cuda else None) if cuda else processor(),
+        "threads": torch.get_num_threads(),
+        "python": sys.version.split()[0],
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit that ``folder`` is tracked by, with "-dirty" where tracked files differ from it; None where there is none."""
+    head = _git(folder, "rev-parse", "HEAD")
+    if not head or not _git(folder, "ls-files", "."):  # an installed package may lie in the repository of somebody else
+        return None
+    return head + ("-dirty" if _git(folder, "status", "--porcelain", "-uno") else "")
+
+
+def processor() -> str:
+    """Name and number of cores of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or torch.get_num_threads()} cores"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # git is not installed
+        return ""

@@ -1,0 +1,146 @@
+"""``allukan bench models``: ALL U-KAN, its twins and peers in the same topology, training step and inference."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from allukan.analysis import parameter_count, saved_bytes
+from allukan.bench.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
+from allukan.bench.measure import Contender, Row, generator, rows
+from allukan.bench.settings import Settings, at_least
+from allukan.bench.timing import available_bytes
+from allukan.errors import UserError
+from allukan.models import SIZES, AllUKAN, build_model, model_options
+from allukan.training import SegmentationLoss
+
+Network = Callable[[], nn.Module]
+_SPARE = 2.5  # a step needs the saved bytes and gradients of about that size; a network that might not fit is not run
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the networks segment: images ``(batch, in_channels, px, px)``, one class; ``UserError`` for unusable sizes."""
+
+    size: str = "small"
+    batch: int = 2
+    in_channels: int = 3
+    px: int = 128
+    spatial_dims: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise UserError(f"unknown size {self.size!r}: choose one of {', '.join(SIZES)}.")
+        if self.spatial_dims not in (2, 3):
+            raise UserError(f"option spatial_dims must be 2 or 3, got {self.spatial_dims}.")
+        for name, least in (("batch", 1), ("in_channels", 1), ("px", 32)):
+            at_least(name, getattr(self, name), least)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the images."""
+        return (self.batch, self.in_channels, *[self.px] * self.spatial_dims)
+
+    def network(self, variant: str) -> nn.Module:
+        """ALL U-KAN of the variant; the same seed for all."""
+        layer, spline = VARIANTS[variant]
+        torch.manual_seed(0)
+        return AllUKAN(self.in_channels, 1, self.spatial_dims, self.size, layer, spline)
+
+
+def bench_models(
+    settings: Settings,
+    task: Task | None = None,
+    *,
+    variants: Iterable[str] | None = None,
+    kits: Sequence[Kit] = (),
+    others: Mapping[str, Network] | None = None,
+) -> list[Row]:
+    """Figures of one training step (forward, loss, backward, Adam) and of inference; the convolutional twin is the reference.
+
+    ``kits`` are put into the topology of ALL U-KAN, every layer of the twin exchanged; ``others`` are networks of their own. Of a
+    network that does not fit into memory, only size and saved bytes are given, measured on the meta device in float32.
+    """
+    task = task or Task()
+    networks = networks_of(task, choose(variants, VARIANTS, "variant"), kits) | dict(others or {})
+    with settings.running():
+        fitting: dict[str, Contender] = {}
+        small: dict[str, Row] = {}
+        for name, make in networks.items():
+            network = make()
+            small[name] = {"name": name, **on_paper(network, task)}
+            if fits(small[name]["saved_bytes"], settings):
+                fitting[name] = network_contender(network, task, settings)
+        if REFERENCE not in fitting:
+            raise too_large(task, settings)
+        measured = {row["name"]: row for row in rows(fitting, settings)}
+    return [measured.get(name, small[name] | {"note": "does not fit into memory"}) for name in networks]
+
+
+def networks_of(task: Task, variants: Iterable[str], kits: Sequence[Kit]) -> dict[str, Network]:
+    """How to make every network, by name; a kit needs both kinds of layers."""
+    networks: dict[str, Network] = {name: lambda name=name: task.network(name) for name in variants}  # type: ignore[misc]
+    for kit in kits:
+        if kit.linear and kit.conv:
+            networks[kit.name] = lambda kit=kit: with_layers_of(kit, task.network(REFERENCE))  # type: ignore[misc]
+    return networks
+
+
+def factory_networks(task: Task, names: Iterable[str]) -> dict[str, Network]:
+    """Networks of the factory by name, in the sizes they have; ``UserError`` for an unknown name."""
+    options: dict[str, Any] = {"in_channels": task.in_channels, "out_channels": 1, "spatial_dims": task.spatial_dims}
+    names = list(names)
+    for name in names:
+        model_options(name)  # refuses a name that does not exist, before anything is measured
+    return {name: lambda name=name: build_model(name, **options) for name in names}  # type: ignore[misc]
+
+
+def on_paper(network: nn.Module, task: Task) -> Row:
+    """Parameters and saved bytes of a training pass in float32, without running it: a copy goes to the meta device."""
+    paper = copy.deepcopy(network).to("meta")
+    x = torch.empty(task.shape, device="meta")
+    return {"parameters": parameter_count(paper), "saved_bytes": saved_bytes(lambda: paper(x), paper)}
+
+
+def fits(needed: int, settings: Settings) -> bool:
+    """Whether a step that keeps so many bytes fits into the memory that is free now."""
+    free = available_bytes(settings.place)
+    return free is None or _SPARE * needed < free
+
+
+def too_large(task: Task, settings: Settings) -> UserError:
+    """What to raise when not even the reference can be run."""
+    return UserError(f"images of {'×'.join(map(str, task.shape))} do not fit into the memory of {settings.place}: lower px.")
+
+
+def network_contender(network: nn.Module, task: Task, settings: Settings) -> Contender:
+    """A whole training step as the trainer makes it, and inference as the predictor does."""
+    place = settings.place
+    network = settings.prepare(network)
+    numbers = generator(place)
+    images = torch.randn(task.shape, device=place, generator=numbers)
+    masks = (torch.rand(task.batch, 1, *task.shape[2:], device=place, generator=numbers) < 0.5).to(torch.uint8)
+    loss, optimizer = SegmentationLoss("binary"), torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def forward() -> torch.Tensor:
+        network.train()
+        with settings.autocast():
+            return loss(network(images), masks)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        forward().backward()
+        optimizer.step()
+
+    @torch.inference_mode()
+    def inference() -> None:
+        network.eval()
+        with settings.autocast():
+            network(images)
+
+    return Contender(network, forward, step, inference)

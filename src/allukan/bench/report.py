@@ -1,0 +1,80 @@
+"""Rows of figures as an aligned Markdown table, and as JSON with command, commit and machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allukan.errors import UserError
+
+Row = Mapping[str, Any]
+FORMAT = "allukan bench"
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """An aligned Markdown table; units by the ends of the keys: ``_bytes``, ``_seconds``, ``_ratio``, ``_share``.
+
+    What is a list is left to the JSON.
+
+    >>> print(markdown([{"layer": "conv", "saved_bytes": 4194304, "step_ratio": 1.0}, {"layer": "ka", "saved_bytes": None}]))
+    | layer |   saved | step ratio |
+    |-------|--------:|-----------:|
+    | conv  | 4.0 MiB |     1.00 × |
+    | ka    |       – |          – |
+    """
+    keys = list(dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, list | tuple | dict)))
+    names = [key.removesuffix("_bytes").removesuffix("_seconds").replace("_", " ") for key in keys]
+    cells = [[_cell(key, row.get(key)) for key in keys] for row in rows]
+    left = [any(isinstance(row.get(key), str) for row in rows) for key in keys]
+    widths = [max(3, len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = [t.ljust(w) if flush else t.rjust(w) for t, w, flush in zip(texts, widths, left, strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (w + 2) if flush else "-" * (w + 1) + ":" for w, flush in zip(widths, left, strict=True)) + "|"
+    return "\n".join([line(names), rule, *(line(texts) for texts in cells)])
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str | bool):
+        return str(value).replace("|", "\\|")
+    if key.endswith("bytes"):
+        return f"{value / 2**20:,.1f} MiB"
+    if key.endswith("seconds"):
+        return f"{1000 * value:,.2f} ms" if value < 10 else f"{value:,.1f} s"
+    if key.endswith("ratio"):
+        return f"{value:.2f} ×" if value < 10 else f"{value:,.0f} ×"
+    if key.endswith("share"):
+        return f"{100 * value:.1f} %"
+    if key == "parameters":
+        return f"{value / 1e6:,.3f} M"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def check_out(path: Path | None) -> None:
+    """``UserError`` unless ``path`` is free, or a result of ours that may be replaced, in a folder that exists."""
+    if path is None or not path.exists():
+        if path is not None and not path.parent.is_dir():
+            raise UserError(f"{path.parent} is not a folder: make it first, or choose another --out.")
+        return
+    try:
+        ours = json.loads(path.read_text()).get("format") == FORMAT
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise UserError(f"{path} exists and is not a result of allukan bench: choose another --out, it is not overwritten.")
+
+
+def write_json(path: Path, benchmark: str, rows: Sequence[Row], environment: Row, notes: Sequence[str] = ()) -> None:
+    """Write the result whole or not at all; raises as ``check_out`` does."""
+    check_out(path)
+    result = {"format": FORMAT, "benchmark": benchmark, **environment, "notes": list(notes), "rows": [dict(row) for row in rows]}
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    os.replace(part, path)
