@@ -1,6 +1,6 @@
 """Metrics, statistics, accounting and the HTML report; plain arrays in."""
 
-from allukan.analysis import torch_counter as _torch_counter
+from allukan.analysis import torch_counter
 from allukan.analysis.accounting import parameter_count, saved_bytes
 from allukan.analysis.flops import spline_evaluations
 from allukan.analysis.inspection import Inspection, inspect_model
@@ -16,12 +16,13 @@ __all__ = [
     "RunReport",
     "bootstrap_interval",
     "case_metrics",
-    "paired_difference",
     "inspect_model",
+    "paired_difference",
     "parameter_count",
     "pooled_iou",
     "saved_bytes",
     "spline_evaluations",
     "summarise",
+    "torch_counter",
     "write_report",
 ]

@@ -29,10 +29,12 @@ from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
-from allukan.nn import KAConv, KALayer, Spline
+from allukan.nn import KAConv, KALayer
+from allukan.ops.bases import split_base
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2
-BASES = {"silu": (4, 4), "identity": (0, 0), "relu": (1, 1), "gelu": (5, 6), "tanh": (1, 2)}  # b; b' where b is known
+BASES = {"silu": (4, 4), "identity": (0, 0), "relu": (1, 1), "leaky_relu": (2, 1), "gelu": (5, 6), "tanh": (1, 2)}
+# FLOPs of b, and of b' where b is known
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Cost:
         return Cost(self.forward + more.forward, self.backward + more.backward)
 
 
+NOTHING = Cost()
+
+
 def shared_cost(
     elements: int,
     activations: int,
@@ -84,7 +89,7 @@ def shared_cost(
     >>> shared_cost(1000, 1, 5, 3).forward.spline == 1000 * (4 + 4 + 6 + 2) + 2 * 4**2 * 13
     True
     """
-    k, (value, slope) = spline_order, BASES[base]
+    k, (value, slope) = spline_order, BASES[split_base(base)[0]]
     table = activations * 2 * (k + 1) ** 2 * (grid_size + 2 * k + 2)
     forward = elements * (LOCATE + value + met * (2 * k + 2)) + table
     each = (2 * k + 3) * spline_learns + (3 + (2 * k - 1) * exact) * input_needs
@@ -94,15 +99,13 @@ def shared_cost(
     return Cost(Flops(spline=forward), Flops(spline=backward))
 
 
-def expansion_cost(
-    elements: int, spline_order: int, base: str = "silu", *, exact: bool = True, input_needs: bool = True
-) -> Cost:
+def expansion_cost(elements: int, spline_order: int, base: str = "silu", *, exact: bool = True, input_needs: bool = True) -> Cost:
     """The basis expansion of ``elements`` inputs: of the M basis functions only the k + 1 that differ from zero.
 
     >>> expansion_cost(1, 3).forward.spline, expansion_cost(1, 3).backward.spline
     (32, 38)
     """
-    k, (value, slope) = spline_order, BASES[base]
+    k, (value, slope) = spline_order, BASES[split_base(base)[0]]
     forward = LOCATE + value + (k + 1) * 2 * k
     backward = value + slope + 2 + (LOCATE + (k + 1) * 2 * k) * exact  # Horner 2 (k - 1) and the product with g, 2
     return Cost(Flops(spline=elements * forward), Flops(spline=elements * backward * input_needs))
@@ -126,8 +129,8 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
         inner, weight = x.requires_grad, learns or layer.weight.requires_grad
     else:
         met = layer.plan.activations // layer.plan.blocks
-        grid = (layer.plan.activations, s.grid_size, s.spline_order, s.base)
-        spline = shared_cost(elements, *grid, met=met, spline_learns=learns, **options)
+        a = layer.plan.activations
+        spline = shared_cost(elements, a, s.grid_size, s.spline_order, s.base, met=met, spline_learns=learns, **options)
         inner, weight = learns or x.requires_grad, layer.weight.requires_grad
     product = 2 * out.numel() * layer.weight[0].numel() * width
     bias = out.numel() if layer.bias is not None else 0

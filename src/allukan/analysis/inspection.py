@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,9 +14,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.analysis.accounting import saved_bytes_by
-from allukan.analysis.flops import Cost, ka_cost, shared_cost
+from allukan.analysis.flops import NOTHING, Cost, ka_cost, shared_cost
 from allukan.analysis.operators import operator_cost
 from allukan.nn import KALayer, SplineActivation
+
+IN_BETWEEN = "in between"
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Layer:
     """One layer, or one stage of several.
 
     Attributes:
-        name: as in ``named_modules``; the network's class for what its ``forward`` does itself.
+        name: as in ``named_modules``; "in between" is what the network's own ``forward`` does: pooling, resizing, skips.
         stage: the child of the network that it belongs to, and within a list of modules the member.
-        kind: "KAConv2d 3×3", "BatchNorm2d" …; for a stage the number of its KA layers.
+        kind: "KAConv2d 3×3", "BatchNorm2d" …; for a stage the number of its layers of either kind.
         sharing: of the activations of a KA layer: "layer", a number, "output" or "edge"; empty for others.
         activations: how many activations it has.
         output: shape.
@@ -42,48 +44,48 @@ class Layer:
     activations: int = 0
     output: tuple[int, ...] = ()
     parameters: int = 0
-    cost: Cost = Cost()
+    cost: Cost = NOTHING
     saved_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """The layers of a network, in the order in which they run, for one input shape."""
+    """The layers of a network, in the order in which they run, and the output shapes of all modules, for one input shape."""
 
     model: str
     input: tuple[int, ...]
     layers: tuple[Layer, ...]
+    outputs: Mapping[str, tuple[int, ...]]
 
     def stages(self) -> list[Layer]:
         """The layers summed up by stage."""
         found: dict[str, list[Layer]] = {}
         for layer in self.layers:
             found.setdefault(layer.stage, []).append(layer)
-        return [_sum(name, layers) for name, layers in found.items()]
+        return [_sum(name, layers, self.outputs) for name, layers in found.items()]
 
     def total(self) -> Layer:
         """All layers summed up."""
-        return _sum("total", self.layers)
+        return replace(_sum(IN_BETWEEN, self.layers, self.outputs), name="total", stage="total")
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        rows = {"total": self.total(), "stages": self.stages(), "layers": self.layers}
-        return {"model": self.model, "input": list(self.input)} | {
-            name: [asdict(row) for row in found] if isinstance(found, Sequence) else asdict(found) for name, found in rows.items()
-        }
+        rows = {"stages": self.stages(), "layers": self.layers}
+        lists = {name: [asdict(row) for row in found] for name, found in rows.items()}
+        return {"model": self.model, "input": list(self.input), "total": asdict(self.total()), **lists}
 
 
-def _sum(name: str, layers: Sequence[Layer]) -> Layer:
+def _sum(name: str, layers: Sequence[Layer], outputs: Mapping[str, tuple[int, ...]]) -> Layer:
     ka = [layer for layer in layers if layer.sharing]
     return Layer(
         name,
         name,
-        kind=f"{len(ka)} KA layers" if ka else "",
+        kind=layers[0].kind if len(layers) == 1 else f"{len(ka)} of {len(layers)} KA" if ka else f"{len(layers)} layers",
         sharing=", ".join(dict.fromkeys(layer.sharing for layer in ka)),
         activations=sum(layer.activations for layer in ka),
-        output=next((layer.output for layer in reversed(layers) if layer.output), ()),
+        output=outputs.get(name, ()),
         parameters=sum(layer.parameters for layer in layers),
-        cost=sum((layer.cost for layer in layers), Cost()),
+        cost=sum((layer.cost for layer in layers), NOTHING),
         saved_bytes=sum(layer.saved_bytes for layer in layers),
     )
 
@@ -95,7 +97,7 @@ def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
     the conventions of ``analysis/flops.py`` (KA layers) and ``analysis/operators.py`` (everything else).
 
     Raises:
-        ValueError: the model refuses the shape.
+        ValueError or RuntimeError: whatever the model itself raises for a shape that it refuses.
 
     >>> from allukan.nn import KALinear
     >>> found = inspect_model(nn.Sequential(KALinear(4, 3), nn.LayerNorm(3)), (2, 4))
@@ -109,7 +111,7 @@ def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
         x = torch.empty(tuple(shape), dtype=next((p.dtype for p in shadow.parameters()), None))
         with saved_bytes_by(recorder.current, shadow.parameters()) as saved, recorder.hooks(), recorder:
             shadow(x)
-    return Inspection(type(model).__name__, tuple(shape), tuple(_layers(model, recorder, saved)))
+    return Inspection(type(model).__name__, tuple(shape), tuple(_layers(model, recorder, saved)), recorder.outputs)
 
 
 def _without_memory(model: nn.Module) -> nn.Module:
@@ -126,7 +128,7 @@ class _Recorder(TorchDispatchMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.names = {module: name or type(model).__name__ for name, module in model.named_modules()}
+        self.names = {module: name or IN_BETWEEN for name, module in model.named_modules()}
         self.costs: dict[str, Cost] = {}
         self.outputs: dict[str, tuple[int, ...]] = {}
         self.stack: list[nn.Module] = []
@@ -145,7 +147,7 @@ class _Recorder(TorchDispatchMode):
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self.stack.append(module)
-        self.costs.setdefault(self.current(), Cost())
+        self.costs.setdefault(self.current(), NOTHING)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         name = self.current()
@@ -172,12 +174,12 @@ def _activation_cost(module: SplineActivation, x: Tensor) -> Cost:
 
 def _layers(model: nn.Module, recorder: _Recorder, saved: dict[str, int]) -> list[Layer]:
     """Every module that computes, holds or keeps something: in the order of the run, those that never ran at the end."""
-    modules = {name or type(model).__name__: module for name, module in model.named_modules()}
+    modules = {name or IN_BETWEEN: module for name, module in model.named_modules()}
     parameters = _own_parameters(modules)
     layers = []
-    for name in [*recorder.costs, *(name for name in modules if name not in recorder.costs)]:
-        cost, kept = recorder.costs.get(name, Cost()), saved.get(name, 0)
-        if parameters[name] or kept or cost != Cost():
+    for name in sorted(modules, key=[*list(recorder.costs)[1:], IN_BETWEEN, *modules].index):
+        cost, kept = recorder.costs.get(name, NOTHING), saved.get(name, 0)
+        if parameters[name] or kept or cost != NOTHING:
             module, shape = modules[name], recorder.outputs.get(name, ())
             layers.append(Layer(name, _stage(model, name), *_describe(module), shape, parameters[name], cost, kept))
     return layers

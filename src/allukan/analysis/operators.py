@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from allukan.analysis.flops import BASES, Cost, Flops
+from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
 
 _NORMS = {"native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"}
 _NORMS |= {"_batch_norm_with_update", "miopen_batch_norm", "batch_norm_with_update"}
@@ -38,7 +38,7 @@ _REDUCTIONS |= {"_adaptive_avg_pool3d": 1, "std": 4, "linalg_vector_norm": 2}
 _SOFTMAX = {"_softmax", "_log_softmax"}
 _SUMS = {"add", "sub", "rsub"}
 _COPIES = {"clone", "where", "masked_fill"}  # that torch tags as elementwise
-_ACTIVATIONS = BASES | {"sigmoid": (3, 2), "leaky_relu": (1, 1), "hardtanh": (1, 1)}
+_ACTIVATIONS = BASES | {"sigmoid": (3, 2)}
 
 
 def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost:
@@ -52,7 +52,7 @@ def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: A
     name = packet.__name__
     result = out[0] if isinstance(out, tuple | list) else out
     if func.namespace != "aten" or not isinstance(result, Tensor) or not result.is_floating_point():
-        return Cost()
+        return NOTHING
     if packet in flop_registry:
         return _linear(name, flop_registry[packet](*args, **kwargs, out_val=out), args, result)
     per_element = _per_element(name.rstrip("_") if not name.startswith("_") else name, func, args)

@@ -13,9 +13,6 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from allukan.analysis.flops import Cost, expansion_cost, shared_cost
-from allukan.ops import basis_expansion, shared_spline
-
-assert basis_expansion and shared_spline  # the operators below are theirs
 
 Shape = Sequence[int]
 
@@ -28,7 +25,17 @@ def _shared(x: Shape, coef: Shape, order: int, base: str, exact: bool, blocks: i
 
 @register_flop_formula(torch.ops.allukan.shared_spline)
 def shared_spline_flops(
-    x: Shape, coef: Shape, weight: Shape, lo: float, hi: float, order: int, base: str, exact: bool, blocks: int, *_: Any, **__: Any
+    x: Shape,
+    coef: Shape,
+    weight: Shape,
+    lo: float,
+    hi: float,
+    order: int,
+    base: str,
+    exact: bool,
+    blocks: int,
+    *_: Any,
+    **__: Any,
 ) -> int:
     """Forward FLOPs of ``allukan::shared_spline``, from shapes."""
     return _shared(x, coef, order, base, exact, blocks).forward.total
