@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from allukan.analysis.accounting import saved_bytes_by
 from allukan.analysis.flops import NOTHING, Cost, ka_cost, shared_cost
 from allukan.analysis.operators import operator_cost
 from allukan.nn import KALayer, SplineActivation
+from allukan.ops.shared_spline import eager
 
 IN_BETWEEN = "in between"
 
@@ -105,7 +106,7 @@ def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
     [('0', 'KALinear', 24, 48), ('1', 'LayerNorm', 6, 0)]
     """
     shadow = _without_memory(model)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), _one_block():
         shadow.to_empty(device="cpu")
         recorder = _Recorder(shadow)
         x = torch.empty(tuple(shape), dtype=next((p.dtype for p in shadow.parameters()), None))
@@ -121,6 +122,16 @@ def _without_memory(model: nn.Module) -> nn.Module:
         if isinstance(module, KALayer | SplineActivation):
             module.spline = replace(module.spline, impl="eager")
     return shadow
+
+
+@contextmanager
+def _one_block() -> Iterator[None]:
+    """Splines handle a feature map in blocks that fit the cache; where nothing is computed, one block takes as long as any."""
+    before, eager.BLOCK = eager.BLOCK, 1 << 62
+    try:
+        yield
+    finally:
+        eager.BLOCK = before
 
 
 class _Recorder(TorchDispatchMode):
