@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from allukan.analysis import inspect_model, spline_evaluations
+from allukan.analysis import inspect_model, parameter_count, saved_bytes, spline_evaluations
 from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
 from allukan.models import MODELS, build_model
 from allukan.nn import KAConv2d, KAConv3d, KALinear, Spline, SplineActivation
@@ -40,10 +40,13 @@ def counts(model, shape):
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.endswith("tiny")])
 @pytest.mark.parametrize("shape", [(2, 3, 32, 48), (1, 3, 16, 17, 16)], ids=["2d", "3d"])
-def test_linear_part_of_every_model_agrees_with_torch(name, shape):
-    model = build_model(name, in_channels=3, out_channels=2, spatial_dims=len(shape) - 2, norm="group")
-    forward, backward = counts(model, shape)
-    assert (forward.linear, backward.linear) == torch_counts(model, torch.randn(shape))
+def test_every_model_agrees_with_what_torch_measures(name, shape):
+    model, x = build_model(name, in_channels=3, out_channels=2, spatial_dims=len(shape) - 2, norm="group"), torch.randn(shape)
+    found = inspect_model(model, shape)
+    forward, backward = found.total().cost.forward, found.total().cost.backward
+    assert (forward.linear, backward.linear) == torch_counts(model, x)
+    assert sum(layer.saved_bytes for layer in found.layers) == saved_bytes(lambda: model(x), model)
+    assert sum(layer.parameters for layer in found.layers) == parameter_count(model)
     assert forward.other > 0
     assert backward.other > 0
     assert (forward.spline > 0) == (not name.startswith("convtwin"))

@@ -7,13 +7,13 @@ from allukan.models import build_model
 
 
 def test_stages_and_json(shell, tmp_path):
-    done = shell("inspect", "allukan-tiny", "--size", "64x96", "--json", tmp_path / "i.json")
+    done = shell("inspect", "convtwin-tiny", "--size", "64x96", "--json", tmp_path / "i.json")
     assert done.code == 0, done
     assert "1 × 3 × 64 × 96" in done.out
     assert "encoder.0 " in done.out
     assert "encoder.0.0" not in done.out
     found = json.loads((tmp_path / "i.json").read_text())
-    assert found["total"]["parameters"] == parameter_count(build_model("allukan-tiny", in_channels=3, out_channels=1))
+    assert found["total"]["parameters"] == parameter_count(build_model("convtwin-tiny", in_channels=3, out_channels=1))
     assert f"{found['total']['parameters']:,}" in done.out
     assert {"layers", "stages", "input", "model"} <= found.keys()
 
@@ -38,15 +38,15 @@ def test_a_trained_model_brings_its_own_options(shell, trained):
     ("options", "word"),
     [
         (["allukan-tyny"], "did you mean 'allukan-tiny'"),
-        (["allukan-tiny", "--size", "big"], "--size 'big'"),
-        (["allukan-tiny", "--size", "64x64x64"], "256x192 for 2 dimensions"),
-        (["allukan-tiny", "--size", "16"], "16x16 pixels"),
-        (["allukan-tiny", "--dims", "4"], "--dims 4"),
-        (["allukan-tiny", "--channels", "0"], "--channels 0"),
-        (["allukan-tiny", "--set", "spline"], "NAME=VALUE"),
-        (["allukan-tiny", "--set", "spline.grid=8"], "grid"),
-        (["allukan-tiny", "--set", "norm=layer"], "norm 'layer'"),
-        (["allukan-tiny", "--size", "64", "--json", "nowhere/i.json"], "nowhere/i.json"),
+        (["convtwin-tiny", "--size", "big"], "--size 'big'"),
+        (["convtwin-tiny", "--size", "64x64x64"], "256x192 for 2 dimensions"),
+        (["convtwin-tiny", "--size", "16"], "16x16 pixels"),
+        (["convtwin-tiny", "--dims", "4"], "--dims 4"),
+        (["convtwin-tiny", "--channels", "0"], "--channels 0"),
+        (["convtwin-tiny", "--set", "spline"], "NAME=VALUE"),
+        (["convtwin-tiny", "--set", "spline.grid=8"], "grid"),
+        (["convtwin-tiny", "--set", "norm=layer"], "norm 'layer'"),
+        (["convtwin-tiny", "--size", "64", "--json", "nowhere/i.json"], "nowhere/i.json"),
     ],
 )
 def test_wrong_use(shell, options, word):
