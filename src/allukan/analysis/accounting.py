@@ -27,8 +27,12 @@ def saved_bytes(function: Callable[[], Any], module: nn.Module | Iterable[Tensor
 
 
 @contextmanager
-def saved_bytes_by(label: Callable[[], str], parameters: Iterable[Tensor] = ()) -> Iterator[dict[str, int]]:
+def saved_bytes_by(
+    label: Callable[[], str], parameters: Iterable[Tensor] = (), size: Callable[[Tensor], int] | None = None
+) -> Iterator[dict[str, int]]:
     """As ``saved_bytes``, for the code inside ``with``, split by what ``label()`` says when a storage is first saved.
+
+    ``size`` gives the bytes of a tensor's storage where they are not what shall be counted.
 
     >>> x = torch.randn(4, 256, requires_grad=True)
     >>> with saved_bytes_by(lambda: "here") as found:
@@ -43,7 +47,7 @@ def saved_bytes_by(label: Callable[[], str], parameters: Iterable[Tensor] = ()) 
     def pack(tensor: Tensor) -> Tensor:
         if _identity(tensor) not in known:
             known.add(_identity(tensor))
-            sizes[label()] = sizes.get(label(), 0) + tensor.untyped_storage().nbytes()
+            sizes[label()] = sizes.get(label(), 0) + (size or _bytes)(tensor)
             alive.append(tensor.detach())
         return tensor
 
@@ -53,6 +57,10 @@ def saved_bytes_by(label: Callable[[], str], parameters: Iterable[Tensor] = ()) 
 
 def _identity(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata  # not its address in memory, which "meta" tensors lack
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
 
 
 def parameter_count(module: nn.Module) -> int:

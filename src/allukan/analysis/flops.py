@@ -14,11 +14,12 @@ padding cost none. A multiply-add is 2, as in ``torch.utils.flop_counter``. With
         ∂x: g (w b' + slope)                                                3 and, exact, Horner 2 (k - 1) + 1
       an activation: its table           2 (k + 1)² (G + 2k + 2)            twice that: rebuilt, and its gradient folded back
 
-    expanded form, an element of x       4 + b + (k + 1) 2k                 b and b' + 2 and, exact, 4 + (k + 1) 2k
-      a weight: λ c composed             M + 1 (edge: M)                    λ: 2 (M + 1) (edge 2 M), c: 2 (M + 1) (edge M)
+    expanded form, an element of x       4 + b + (k + 1) 2k                 again, b and b' + 2 and, exact, 4 + (k + 1) 2k
+      a weight: λ c composed             M + 1 (edge: M)                    again, and its gradients: 4 (M + 1) (edge: 3 M)
 
-"exact" and "free" are ``input_grad``. Nothing is counted for a gradient that nobody asks for: with a frozen spline no ∂c and ∂w,
-and no ∂x in the layer that sees the image.
+"exact" and "free" are ``input_grad``. A layer computes all its gradients together, whether or not somebody asks for each of them;
+the linear map's are another two products, one where λ is frozen in the shared form. ``recompute`` adds the shared form's forward
+count to the backward. This is the closed form: an implementation that tabulates the base as well computes less.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
-from allukan.nn import KAConv, KALayer
+from allukan.nn import KAConv, KALayer, SprecherLinear
 from allukan.ops.bases import split_base
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2
@@ -73,16 +74,7 @@ NOTHING = Cost()
 
 
 def shared_cost(
-    elements: int,
-    activations: int,
-    grid_size: int,
-    spline_order: int,
-    base: str = "silu",
-    *,
-    met: int = 1,
-    exact: bool = True,
-    input_needs: bool = True,
-    spline_learns: bool = True,
+    elements: int, activations: int, grid_size: int, spline_order: int, base: str = "silu", *, met: int = 1, exact: bool = True
 ) -> Cost:
     """The shared spline on ``elements`` inputs, each of which meets ``met`` of the activations.
 
@@ -92,14 +84,11 @@ def shared_cost(
     k, (value, slope) = spline_order, BASES[split_base(base)[0]]
     table = activations * 2 * (k + 1) ** 2 * (grid_size + 2 * k + 2)
     forward = elements * (LOCATE + value + met * (2 * k + 2)) + table
-    each = (2 * k + 3) * spline_learns + (3 + (2 * k - 1) * exact) * input_needs
-    needs_position = spline_learns or (input_needs and exact)
-    shared = LOCATE * needs_position + value * (spline_learns or input_needs) + slope * input_needs
-    backward = elements * (shared + met * each) + table * (spline_learns + needs_position)
+    backward = elements * (LOCATE + value + slope + met * (2 * k + 6 + (2 * k - 1) * exact)) + 2 * table
     return Cost(Flops(spline=forward), Flops(spline=backward))
 
 
-def expansion_cost(elements: int, spline_order: int, base: str = "silu", *, exact: bool = True, input_needs: bool = True) -> Cost:
+def expansion_cost(elements: int, spline_order: int, base: str = "silu", *, exact: bool = True) -> Cost:
     """The basis expansion of ``elements`` inputs: of the M basis functions only the k + 1 that differ from zero.
 
     >>> expansion_cost(1, 3).forward.spline, expansion_cost(1, 3).backward.spline
@@ -108,11 +97,11 @@ def expansion_cost(elements: int, spline_order: int, base: str = "silu", *, exac
     k, (value, slope) = spline_order, BASES[split_base(base)[0]]
     forward = LOCATE + value + (k + 1) * 2 * k
     backward = value + slope + 2 + (LOCATE + (k + 1) * 2 * k) * exact  # Horner 2 (k - 1) and the product with g, 2
-    return Cost(Flops(spline=elements * forward), Flops(spline=elements * backward * input_needs))
+    return Cost(Flops(spline=elements * forward), Flops(spline=elements * backward))
 
 
 def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
-    """What ``out = layer(x)`` costs, and its gradient for whatever requires one; only shapes are looked at.
+    """What ``out = layer(x)`` costs, and its gradient where one is needed; only shapes are looked at.
 
     >>> import torch
     >>> from allukan.nn import KALinear
@@ -120,22 +109,38 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
     >>> ka_cost(layer, x, layer(x)).forward.linear
     48
     """
-    s, width = layer.spline, layer.spline.coefficients + 1 if layer.plan.expanded else 1
-    learns = layer.coef.requires_grad or layer.base_weight.requires_grad
-    options = {"exact": s.input_grad == "exact", "input_needs": x.requires_grad}
-    elements = activated_elements(layer, x.shape)
+    s, elements, exact = layer.spline, activated_elements(layer, x.shape), layer.spline.input_grad == "exact"
     if layer.plan.expanded:
-        spline = expansion_cost(elements, s.spline_order, s.base, **options) + _compose_cost(layer, learns)
-        inner, weight = x.requires_grad, learns or layer.weight.requires_grad
+        spline = expansion_cost(elements, s.spline_order, s.base, exact=exact) + _compose_cost(layer)
+        spline, products, width = _again(spline), 2, s.coefficients + 1
     else:
         met = layer.plan.activations // layer.plan.blocks
         a = layer.plan.activations
-        spline = shared_cost(elements, a, s.grid_size, s.spline_order, s.base, met=met, spline_learns=learns, **options)
-        inner, weight = learns or x.requires_grad, layer.weight.requires_grad
+        spline = shared_cost(elements, a, s.grid_size, s.spline_order, s.base, met=met, exact=exact)
+        spline, products, width = _again(spline) if s.recompute else spline, 1 + layer.weight.requires_grad, 1
     product = 2 * out.numel() * layer.weight[0].numel() * width
     bias = out.numel() if layer.bias is not None else 0
-    bias_needs = layer.bias is not None and layer.bias.requires_grad
-    return spline + Cost(Flops(product, other=bias), Flops(product * (inner + weight), other=bias * bias_needs))
+    cost = spline + Cost(Flops(product, other=bias), Flops(products * product, other=bias))
+    return cost if out.requires_grad else Cost(cost.forward)
+
+
+def sprecher_cost(layer: SprecherLinear, x: Tensor) -> Cost:
+    """What ``layer(x)`` costs but for its outer activation, a module of its own: in · out inner splines a row, twice.
+
+    An inner spline: x + ηq and its limits 2, the spline, its product with λ 2. An output: α q 1, mixing and residual 2 each;
+    backward 5.
+    """
+    s, outputs = layer.spline, x.numel() // layer.in_features * layer.out_features
+    evaluations = outputs * layer.in_features
+    inner = shared_cost(evaluations, 1, s.grid_size, s.spline_order, "identity")
+    inner = inner + Cost(Flops(2 * evaluations, other=2 * evaluations), Flops(4 * evaluations, other=2 * evaluations))
+    outer = (1 + 2 * (layer.mixing is not None) + 2 * (layer.residual is not None)) * outputs
+    return _again(inner) + Cost(Flops(other=outer), Flops(other=5 * outputs))
+
+
+def _again(cost: Cost) -> Cost:
+    """Not saved but computed again in the backward pass."""
+    return Cost(cost.forward, cost.forward + cost.backward)
 
 
 def activated_elements(layer: KALayer, shape: Sequence[int]) -> int:
@@ -149,14 +154,10 @@ def activated_elements(layer: KALayer, shape: Sequence[int]) -> int:
     return math.prod(shape[:2]) * math.prod(n + a for n, a in zip(shape[2:], added, strict=True))
 
 
-def _compose_cost(layer: KALayer, learns: bool) -> Cost:
-    """λ·c for every weight and basis function, and the way back."""
+def _compose_cost(layer: KALayer) -> Cost:
+    """λ·c for every weight and basis function, and the gradients of both."""
     m, edges = layer.spline.coefficients, layer.weight.numel()
-    if layer.spline.sharing == "edge":
-        forward, to_weight, to_spline = m, 2 * m, m
-    else:
-        forward, to_weight, to_spline = m + 1, 2 * (m + 1), 2 * (m + 1)
-    backward = to_weight * layer.weight.requires_grad + to_spline * learns
+    forward, backward = (m, 3 * m) if layer.spline.sharing == "edge" else (m + 1, 4 * (m + 1))
     return Cost(Flops(spline=edges * forward), Flops(spline=edges * backward))
 
 

@@ -14,12 +14,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.analysis.accounting import saved_bytes_by
-from allukan.analysis.flops import NOTHING, Cost, ka_cost, shared_cost
+from allukan.analysis.flops import NOTHING, Cost, ka_cost, shared_cost, sprecher_cost
 from allukan.analysis.operators import operator_cost
-from allukan.nn import KALayer, SplineActivation
+from allukan.nn import KALayer, SplineActivation, SprecherLinear
 from allukan.ops.shared_spline import eager
 
 IN_BETWEEN = "in between"
+COUNTED_WHOLE = (KALayer, SplineActivation, SprecherLinear)  # by formula; what they call is not looked at
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _sum(name: str, layers: Sequence[Layer], outputs: Mapping[str, tuple[int, ..
 
 
 def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
-    """Every layer's parameters, FLOPs and saved bytes for an input of ``shape`` ``(B, C, *S)``, in training mode.
+    """Every layer's parameters, FLOPs and saved bytes for an input of ``shape`` ``(B, C, *S)``, in training mode and float32.
 
     The model itself is neither run nor changed: a copy without memory is, so that 512² or 256³ cost nothing. FLOPs follow
     the conventions of ``analysis/flops.py`` (KA layers) and ``analysis/operators.py`` (everything else).
@@ -109,19 +110,28 @@ def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
     with FakeTensorMode(allow_non_fake_inputs=True), _one_block():
         shadow.to_empty(device="cpu")
         recorder = _Recorder(shadow)
-        x = torch.empty(tuple(shape), dtype=next((p.dtype for p in shadow.parameters()), None))
-        with saved_bytes_by(recorder.current, shadow.parameters()) as saved, recorder.hooks(), recorder:
+        x = torch.empty(tuple(shape), dtype=torch.float64)
+        with saved_bytes_by(recorder.current, shadow.parameters(), _bytes_in_float32) as saved, recorder.hooks(), recorder:
             shadow(x)
     return Inspection(type(model).__name__, tuple(shape), tuple(_layers(model, recorder, saved)), recorder.outputs)
 
 
 def _without_memory(model: nn.Module) -> nn.Module:
-    """A copy in training mode whose tensors have shapes and nothing else; its splines in plain torch, which such tensors need."""
-    shadow = copy.deepcopy(model).to("meta").train()
+    """A copy in training mode whose tensors have shapes and nothing else.
+
+    Such tensors need splines in plain torch, not loops over memory: those are asked for, and float64, which has no other.
+    """
+    shadow = copy.deepcopy(model).to("meta", torch.float64).train()
     for module in shadow.modules():
-        if isinstance(module, KALayer | SplineActivation):
+        if isinstance(module, COUNTED_WHOLE):
             module.spline = replace(module.spline, impl="eager")
+        if isinstance(module, KALayer):
+            module.activation = replace(module.activation, impl="eager")
     return shadow
+
+
+def _bytes_in_float32(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() // (2 if tensor.is_floating_point() else 1)
 
 
 @contextmanager
@@ -162,25 +172,26 @@ class _Recorder(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         name = self.current()
-        if isinstance(module, KALayer):
-            self.costs[name] += ka_cost(module, args[0], out)
-        elif isinstance(module, SplineActivation):
-            self.costs[name] += _activation_cost(module, args[0])
+        if isinstance(module, COUNTED_WHOLE):
+            self.costs[name] += _whole_cost(module, args[0], out)
         self.outputs[name] = tuple(out.shape) if isinstance(out, Tensor) else ()
         self.stack.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not isinstance(self.stack[-1], KALayer | SplineActivation):
+        if not isinstance(self.stack[-1], COUNTED_WHOLE):
             self.costs[self.current()] += operator_cost(func, args, kwargs or {}, out)
         return out
 
 
-def _activation_cost(module: SplineActivation, x: Tensor) -> Cost:
+def _whole_cost(module: nn.Module, x: Tensor, out: Tensor) -> Cost:
+    if isinstance(module, KALayer):
+        return ka_cost(module, x, out)
+    if isinstance(module, SprecherLinear):
+        return sprecher_cost(module, x)
+    assert isinstance(module, SplineActivation)
     s = module.spline
-    learns = module.coef.requires_grad or module.base_weight.requires_grad
-    options = {"exact": s.input_grad == "exact", "input_needs": x.requires_grad, "spline_learns": learns}
-    return shared_cost(x.numel(), 1, s.grid_size, s.spline_order, s.base, **options)
+    return shared_cost(x.numel(), 1, s.grid_size, s.spline_order, s.base, exact=s.input_grad == "exact")
 
 
 def _layers(model: nn.Module, recorder: _Recorder, saved: dict[str, int]) -> list[Layer]:
@@ -222,4 +233,6 @@ def _describe(module: nn.Module) -> tuple[str, str, int]:
         kind += f" stride {max(stride)}" if isinstance(stride, tuple) and max(stride) > 1 else ""
     if isinstance(module, KALayer | SplineActivation):
         return kind, str(module.spline.sharing), len(module.coef)
+    if isinstance(module, SprecherLinear):
+        return kind, "layer", 1
     return kind, "", 0

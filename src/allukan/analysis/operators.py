@@ -5,6 +5,7 @@ An element of the output unless said otherwise; forward, then backward.
     convolution, matrix product      torch's registry (2 a multiply-add); once more for each operand that needs a gradient.
                                      torch itself multiplies the weight gradient of a grouped convolution by its groups
                                      (2.13: ``conv_backward_flop`` never divides by them); here it costs what the forward costs
+    matrix times vector, dot         likewise, though torch has no formula for them
     bias within these                1; 1
     normalisation                    8 (mean 1, variance 3, normalise 2, affine 2); 9 (x̂ 2, ∂β 1, ∂γ 2, ∂x 4)
     SiLU, GELU, ReLU, tanh, sigmoid  as the bases in ``flops``; their derivative and the product with g
@@ -28,6 +29,7 @@ from torch.utils.flop_counter import flop_registry
 
 from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
 
+_VECTORS = {"mv", "dot"}
 _NORMS = {"native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"}
 _NORMS |= {"_batch_norm_with_update", "miopen_batch_norm", "batch_norm_with_update"}
 _POOLS = {"max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d"}
@@ -55,6 +57,8 @@ def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: A
         return NOTHING
     if packet in flop_registry:
         return _linear(name, flop_registry[packet](*args, **kwargs, out_val=out), args, result)
+    if name in _VECTORS:
+        return _linear(name, 2 * args[0].numel(), args, result)
     per_element = _per_element(name.rstrip("_") if not name.startswith("_") else name, func, args)
     needed = sum(_needs(a) for a in args if isinstance(a, Tensor) and a.is_floating_point())
     forward, backward = per_element(result, needed)
