@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,26 +20,47 @@ def saved_bytes(function: Callable[[], Any], module: nn.Module | Iterable[Tensor
     >>> saved_bytes(lambda: torch.nn.functional.silu(x))
     4096
     """
-    parameters = list(module.parameters() if isinstance(module, nn.Module) else module or ())
-    own = {_address(parameter) for parameter in parameters}
-    sizes: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
+    parameters = module.parameters() if isinstance(module, nn.Module) else module or ()
+    with saved_bytes_by(lambda: "", parameters) as found:
+        function()
+    return sum(found.values())
+
+
+@contextmanager
+def saved_bytes_by(
+    label: Callable[[], str], parameters: Iterable[Tensor] = (), size: Callable[[Tensor], int] | None = None
+) -> Iterator[dict[str, int]]:
+    """As ``saved_bytes``, for the code inside ``with``, split by what ``label()`` says when a storage is first saved.
+
+    ``size`` gives the bytes of a tensor's storage where they are not what shall be counted.
+
+    >>> x = torch.randn(4, 256, requires_grad=True)
+    >>> with saved_bytes_by(lambda: "here") as found:
+    ...     y = x.exp().sin()
+    >>> found
+    {'here': 4096}
+    """
+    known = {_identity(parameter) for parameter in parameters}
+    sizes: dict[str, int] = {}
+    alive: list[Tensor] = []  # so that no storage takes the place of an earlier one
 
     def pack(tensor: Tensor) -> Tensor:
-        address = _address(tensor)
-        if address not in own:
-            sizes[address] = tensor.untyped_storage().nbytes()
+        if _identity(tensor) not in known:
+            known.add(_identity(tensor))
+            sizes[label()] = sizes.get(label(), 0) + (size or _bytes)(tensor)
             alive.append(tensor.detach())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        function()
-    return sum(sizes.values())
+        yield sizes
 
 
-def _address(tensor: Tensor) -> int:
-    storage = tensor.untyped_storage()
-    return storage.data_ptr() or -storage._cdata  # "meta" tensors have no memory, but a storage each
+def _identity(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # not its address in memory, which "meta" tensors lack
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
 
 
 def parameter_count(module: nn.Module) -> int:

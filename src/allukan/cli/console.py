@@ -35,6 +35,11 @@ def progress_bar(what: str) -> Iterator[Progress]:
         yield bar
 
 
+def show_wide(table: Table) -> None:
+    """A table whose numbers stay whole where the terminal is narrower, or a pipe."""
+    Console(highlight=False, width=max(console.width, 160)).print(table)
+
+
 def show_summary(summary: dict[str, Any]) -> None:
     """A table of means and 95 % intervals, overall and a class, and the figures of the ukan protocol."""
     overall = summary["overall"]

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from allukan._version import __version__
-from allukan.cli import bench, data, demo, evaluate, predict, report, train
+from allukan.cli import bench, data, demo, evaluate, inspect, predict, report, train
 from allukan.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
+app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench", help="Measure layers, networks and trainings, beside other KANs.")
 app.add_typer(data.app, name="data", help="Look at datasets, or make one of synthetic ultrasound.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from allukan.cli.assignments import parse_assignments
 from allukan.cli.console import console, show_log
 from allukan.errors import UserError
 
@@ -64,8 +65,7 @@ def train(
     }
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
     given = {name: value for name, value in given.items() if value is not None}
-    for assignment in [*spline, *(set_ or [])]:
-        given = training.merge(given, _parse(assignment))
+    given = training.merge(given, parse_assignments([*spline, *(set_ or [])]))
     show_log()
     if resume:
         if out is None:
@@ -75,19 +75,3 @@ def train(
         options = training.load_config(config, given)
     run = training.train(options, resume)
     console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}", soft_wrap=True)
-
-
-def _parse(assignment: str) -> dict[str, Any]:
-    """``a.b=1`` → ``{"a": {"b": 1}}``, the value read as YAML."""
-    import yaml
-
-    name, equals, text = assignment.partition("=")
-    if not (name and equals):
-        raise UserError(f"--set {assignment!r} is not usable: write NAME=VALUE, as options.norm=group.")
-    try:
-        value: Any = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UserError(f"--set {assignment!r} is not usable: {text!r} is not a YAML value.") from None
-    for key in reversed(name.split(".")):
-        value = {key: value}
-    return value

@@ -1,0 +1,115 @@
+"""``allukan inspect``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from allukan.cli.assignments import parse_assignments
+from allukan.cli.console import show_wide
+from allukan.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from allukan.analysis import Inspection
+    from allukan.analysis.inspection import Layer
+    from allukan.models import ModelCard
+
+Option = typer.Option
+_CAPTION = "MFLOP of one image: linear (2 a multiply-add), spline and other forward, all of these backward. A: activations."
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model by name, or folder RUN/model of a trained one.", show_default=False)],
+    size: Annotated[str | None, Option(help="Pixels, 256, 192x256 or 32x256x256  [256; of the trained model]")] = None,
+    channels: Annotated[int | None, Option(help="Channels of the image  [3; of the trained model]")] = None,
+    classes: Annotated[int | None, Option(help="Logits  [1; of the trained model]")] = None,
+    dims: Annotated[int | None, Option(help="2 or 3 spatial dimensions  [2; of the trained model]")] = None,
+    set_: Annotated[list[str] | None, Option("--set", help="Any option of the model, as spline.grid_size=8")] = None,
+    layers: Annotated[bool, Option("--layers/--stages", help="A line for each layer, or for each stage.")] = False,
+    out: Annotated[Path | None, Option("--json", help="Also write everything to this file.", show_default=False)] = None,
+) -> None:
+    """Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.
+
+    For one image in training mode. It runs on shapes alone, so that any size takes a few seconds and no memory.
+    """
+    from allukan.models import load_card
+
+    given = {"channels": channels, "classes": classes, "dims": dims, "set": set_}
+    if Path(model).is_dir():
+        if wrong := [f"--{name}" for name, value in given.items() if value is not None]:
+            raise UserError(f"{model} is a trained model, which brings its own {', '.join(wrong)}: leave that out.")
+        card = load_card(model)
+    else:
+        card = _card(model, channels, classes, dims, parse_assignments(set_ or []))
+    found = _inspect(card, _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims])
+    if out:
+        out.write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+    title = f"{card.model}, {' × '.join(map(str, found.input))}"
+    show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
+
+
+def _card(model: str, channels: int | None, classes: int | None, dims: int | None, options: dict[str, Any]) -> ModelCard:
+    from allukan.models import ModelCard
+
+    channels, classes, dims = (default if n is None else n for n, default in ((channels, 3), (classes, 1), (dims, 2)))
+    if dims not in (2, 3):
+        raise UserError(f"--dims {dims} is not usable: choose 2 or 3.")
+    if channels < 1 or classes < 1:
+        raise UserError(f"--channels {channels} and --classes {classes} must be at least 1.")
+    names, target = tuple(map(str, range(classes))), "multilabel"
+    return ModelCard(model, channels, names, target, (256, 256), mean=(), std=(), spatial_dims=dims, options=options)
+
+
+def _inspect(card: ModelCard, size: tuple[int, ...]) -> Inspection:
+    import torch
+
+    from allukan.analysis import inspect_model
+
+    with torch.device("meta"):
+        model = card.build()
+    try:
+        return inspect_model(model, (1, card.in_channels, *size))
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"{card.model} cannot be trained on images of {'x'.join(map(str, size))} pixels: {reason}.") from None
+
+
+def _pixels(text: str, dims: int) -> tuple[int, ...]:
+    """``256``, or as many numbers with an x between as there are dimensions."""
+    parts = text.lower().split("x")
+    if len(parts) not in (1, dims) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        example = "x".join(["64", "256", "192"][-dims:])
+        raise UserError(f"--size {text!r} is not usable: give pixels such as 256, or {example} for {dims} dimensions.")
+    return tuple(int(part) for part in (parts * dims if len(parts) == 1 else parts))
+
+
+def _table(title: str, rows: Sequence[Layer], total: Layer) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", caption=_CAPTION, caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for column in ("layer", "kind", "sharing", "A", "output"):
+        table.add_column(column)
+    for column in ("parameters", "linear", "spline", "other", "backward", "saved MB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(total))
+    return table
+
+
+def _cells(row: Layer) -> list[str]:
+    forward = row.cost.forward
+    flops = [forward.linear, forward.spline, forward.other, row.cost.backward.total]
+    figures = [f"{row.parameters:,}", *(f"{n / 1e6:,.2f}" for n in flops), f"{row.saved_bytes / 1e6:,.2f}"]
+    shape = "×".join(map(str, row.output[1:]))
+    return [row.name, row.kind, row.sharing, f"{row.activations:,}" if row.activations else "", shape, *figures]

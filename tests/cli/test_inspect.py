@@ -1,0 +1,57 @@
+import json
+
+import pytest
+
+from allukan.analysis import parameter_count
+from allukan.models import build_model
+
+
+def test_stages_and_json(shell, tmp_path):
+    done = shell("inspect", "convtwin-tiny", "--size", "64x96", "--json", tmp_path / "i.json")
+    assert done.code == 0, done
+    assert "1 × 3 × 64 × 96" in done.out
+    assert "encoder.0 " in done.out
+    assert "encoder.0.0" not in done.out
+    found = json.loads((tmp_path / "i.json").read_text())
+    assert found["total"]["parameters"] == parameter_count(build_model("convtwin-tiny", in_channels=3, out_channels=1))
+    assert f"{found['total']['parameters']:,}" in done.out
+    assert {"layers", "stages", "input", "model"} <= found.keys()
+
+
+def test_options_reach_the_model(shell):
+    options = ["--channels", 1, "--classes", 3, "--dims", 3, "--size", 64, "--set", "spline.sharing=4", "--set", "norm=group"]
+    out = shell("inspect", "allukan-tiny", "--layers", *options).out
+    assert "1 × 1 × 64 × 64 × 64" in out
+    assert "KAConv3d 3×3×3" in out
+    assert "GroupNorm" in out
+    assert "3×64×64×64" in out
+
+
+def test_a_trained_model_brings_its_own_options(shell, trained):
+    out = shell("inspect", trained / "model", "--size", 64).out
+    assert "allukan-tiny, 1 × 1 × 64 × 64" in out
+    sentence = shell("inspect", trained / "model", "--channels", 1, "--set", "norm=group").sentence
+    assert "--channels, --set" in sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["allukan-tyny"], "did you mean 'allukan-tiny'"),
+        (["convtwin-tiny", "--size", "big"], "--size 'big'"),
+        (["convtwin-tiny", "--size", "64x64x64"], "256x192 for 2 dimensions"),
+        (["convtwin-tiny", "--size", "16"], "16x16 pixels"),
+        (["convtwin-tiny", "--dims", "4"], "--dims 4"),
+        (["convtwin-tiny", "--channels", "0"], "--channels 0"),
+        (["convtwin-tiny", "--set", "spline"], "NAME=VALUE"),
+        (["convtwin-tiny", "--set", "spline.grid=8"], "grid"),
+        (["convtwin-tiny", "--set", "norm=layer"], "norm 'layer'"),
+        (["convtwin-tiny", "--size", "64", "--json", "nowhere/i.json"], "nowhere/i.json"),
+    ],
+)
+def test_wrong_use(shell, options, word):
+    assert word in shell("inspect", *options).sentence
+
+
+def test_a_folder_that_is_no_model(shell, tmp_path):
+    assert "no trained model" in shell("inspect", tmp_path).sentence
