@@ -12,6 +12,7 @@ from allukan.analysis import inspect_model, parameter_count, saved_bytes, spline
 from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
 from allukan.models import MODELS, build_model, model_options
 from allukan.nn import KAConv2d, KAConv3d, KALayer, KALinear, Spline, SplineActivation, SprecherLinear
+from allukan.nn.stacked import StackedKANConv2d
 from allukan.ops.bases import CHOICES
 
 TABLE = 2 * 4 * 4 * 13  # order 3, 5 intervals: 13 rows of 4 numbers, each from 4 coefficients
@@ -126,6 +127,16 @@ def test_free_frozen_and_recomputed():
     frozen.weight.requires_grad_(False)
     assert behind(frozen, (7, 4)).backward.linear == 2 * 7 * 4 * 6
     assert inspect_model(frozen.requires_grad_(False), (7, 4)).total().cost.backward == Flops()
+
+
+def test_a_directly_stacked_kan_evaluates_splines_at_every_kernel_offset():
+    spline, shape = Spline(sharing="edge"), (1, 4, 16, 16)
+    stacked, ours = (behind(make(4, 4, 3, spline=spline), shape) for make in (StackedKANConv2d, KAConv2d))
+    assert stacked.forward.linear == ours.forward.linear  # the same sums of the same 9 functions
+    offsets = 4 * 9 * 14 * 14
+    bases = sum(8 + 3 - degree for degree in (1, 2, 3))  # by the recursion, each from two of the degree before
+    assert stacked.forward.spline > 3 * bases * offsets
+    assert stacked.forward.spline < 12 * bases * offsets
 
 
 def test_sprecher_block_by_hand():

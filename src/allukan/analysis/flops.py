@@ -138,6 +138,12 @@ def sprecher_cost(layer: SprecherLinear, x: Tensor) -> Cost:
     return _again(inner) + Cost(Flops(other=outer), Flops(other=5 * outputs))
 
 
+def as_spline(cost: Cost) -> Cost:
+    """With all that is not linear counted as spline."""
+    forward, backward = (Flops(f.linear, f.spline + f.other) for f in (cost.forward, cost.backward))
+    return Cost(forward, backward)
+
+
 def _again(cost: Cost) -> Cost:
     """Not saved but computed again in the backward pass."""
     return Cost(cost.forward, cost.forward + cost.backward)

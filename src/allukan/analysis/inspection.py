@@ -14,13 +14,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.analysis.accounting import saved_bytes_by
-from allukan.analysis.flops import NOTHING, Cost, ka_cost, shared_cost, sprecher_cost
+from allukan.analysis.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
 from allukan.analysis.operators import operator_cost
-from allukan.nn import KALayer, SplineActivation, SprecherLinear
+from allukan.nn import KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
 from allukan.ops.shared_spline import eager
 
 IN_BETWEEN = "in between"
-COUNTED_WHOLE = (KALayer, SplineActivation, SprecherLinear)  # by formula; what they call is not looked at
+STACKED = (StackedKANConv, StackedKANLinear)  # KA layers in name: they are counted operator by operator
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _without_memory(model: nn.Module) -> nn.Module:
     """
     shadow = copy.deepcopy(model).to("meta", torch.float64).train()
     for module in shadow.modules():
-        if isinstance(module, COUNTED_WHOLE):
+        if isinstance(module, KALayer | SplineActivation | SprecherLinear):
             module.spline = replace(module.spline, impl="eager")
         if isinstance(module, KALayer):
             module.activation = replace(module.activation, impl="eager")
@@ -173,16 +173,22 @@ class _Recorder(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         name = self.current()
-        if isinstance(module, COUNTED_WHOLE):
+        if _counted_whole(module):
             self.costs[name] += _whole_cost(module, args[0], out)
         self.outputs[name] = tuple(out.shape) if isinstance(out, Tensor) else ()
         self.stack.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not isinstance(self.stack[-1], COUNTED_WHOLE):
-            self.costs[self.current()] += operator_cost(func, args, kwargs or {}, out)
+        if not _counted_whole(self.stack[-1]):
+            cost = operator_cost(func, args, kwargs or {}, out)
+            self.costs[self.current()] += as_spline(cost) if isinstance(self.stack[-1], STACKED) else cost
         return out
+
+
+def _counted_whole(module: nn.Module) -> bool:
+    """Whether a formula says what the module costs; the operators that it calls are then not looked at."""
+    return isinstance(module, KALayer | SplineActivation | SprecherLinear) and not isinstance(module, STACKED)
 
 
 def _whole_cost(module: nn.Module, x: Tensor, out: Tensor) -> Cost:
