@@ -1,7 +1,7 @@
 """φ as piecewise cubics on a fine grid: the tables that the CPU kernels look up, base activation included.
 
 Every curve of one activation (column 0 the base b, column 1 + m the basis function B_m) is a cubic in t ∈ [0, 1] on every row of
-a uniform grid whose step divides the interval of the spline and is at most ``STEP``. For B-splines up to order 3 that is exact; a
+a uniform grid whose step divides the interval of the spline. For B-splines up to order 3 that is exact; a
 smooth base is interpolated in Chebyshev's nodes, off by 1e-8 in value and 1e-6 in slope at most, about the rounding of float32.
 So φ = w b + Σ c_m B_m is one look-up and Horner's rule, no exponential. Beyond the outermost rows a base follows its asymptotes.
 """
@@ -19,10 +19,9 @@ from torch import Tensor
 from allukan.ops import bspline
 from allukan.ops.bases import base_function, split_base
 
-STEP = 1 / 32
 MAX_ROWS = 1 << 15
-# half-width of the range in which a base is curved, and its slopes right and left of it; the others are two lines that meet in 0
-_ASYMPTOTES = {"silu": (18.0, 1.0, 0.0), "gelu": (7.0, 1.0, 0.0), "tanh": (9.5, 0.0, 0.0)}
+# where a base is curved (half-width), its slopes right and left of that, the widest step; others are two lines that meet in 0
+_CURVED = {"silu": (18.0, 1.0, 0.0, 1 / 16), "gelu": (7.0, 1.0, 0.0, 1 / 32), "tanh": (9.5, 0.0, 0.0, 1 / 32)}
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,27 @@ class Curves:
     """What a kernel knows of one kind of activation.
 
     Attributes:
-        table: ``(rows, M + 1, 4)`` float32, powers of t.
-        columns: the same, ``(M + 1, rows, 4)``.
-        slopes: derivatives by x, ``(M + 1, rows, 4)``, the last power 0.
-        spans: ``(rows, 2)`` int32, first and one past the last basis function that lives on a row.
+        base: ``(rows, 4)`` float32, powers of t.
+        local: ``(alive, width, 4)``, the basis functions that live on a row, for the rows from ``first_alive`` on.
+        begin: ``(alive,)`` int32, the first of these.
+        first_alive: first row on which a basis function lives.
+        columns: all curves on all rows, ``(M + 1, rows, 4)``.
+        slopes: their derivatives by x, ``(M + 1, rows, 4)``, the last power 0.
         grid: float32 (scale, shift, first, last, right, left, right slope, left slope); u = x·scale + shift, row = ⌊u⌋ - first.
     """
 
-    table: np.ndarray
+    base: np.ndarray
+    local: np.ndarray
+    begin: np.ndarray
+    first_alive: int
     columns: np.ndarray
     slopes: np.ndarray
-    spans: np.ndarray
     grid: np.ndarray
 
     @cached_property
     def addresses(self) -> dict[str, int]:
         """Of the arrays, which stay alive with this object."""
-        return {name: getattr(self, name).ctypes.data for name in ("table", "columns", "slopes", "spans", "grid")}
+        return {name: getattr(self, name).ctypes.data for name in ("base", "local", "begin", "columns", "slopes", "grid")}
 
 
 def rows_needed(grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> int:
@@ -71,37 +74,44 @@ def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, bas
         value = table[end].T @ torch.tensor([t**p for p in range(4)], dtype=torch.float64)
         table[end] = 0.0
         table[end, 0] = value
-    alive = table[:, :, 1:].abs().amax(1) > 0
-    count = alive.shape[1]
-    begin = torch.where(alive.any(1), alive.int().argmax(1), 0)
-    stop = torch.where(alive.any(1), count - alive.flip(1).int().argmax(1), 0)
-    reach, right, left = _asymptotes(base)
+    reach, right, left, _ = _asymptotes(base)
     ends = ((last - shift) / scale, (first + 1 - shift) / scale) if reach else (0.0, 0.0)
     grid = np.array([scale, shift, first, last, *ends, right, left], np.float32)
-    spans = torch.stack([begin, stop], 1).to(torch.int32).numpy()
     slopes = torch.zeros_like(table)
     slopes[:, :3] = table[:, 1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64) * scale
-    table, columns, slopes = (t.float().contiguous() for t in (table.mT, table.permute(2, 0, 1), slopes.permute(2, 0, 1)))
-    return Curves(table.numpy(), columns.numpy(), slopes.numpy(), np.ascontiguousarray(spans), grid)
+    columns = [t.permute(2, 0, 1).float().contiguous().numpy() for t in (table, slopes)]
+    return Curves(columns[0][0], *_pack(columns[0][1:]), *columns, grid)
+
+
+def _pack(functions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """``local``, ``begin`` and ``first_alive`` of basis functions ``(M, rows, 4)``."""
+    lives = np.abs(functions).max(2) > 0
+    rows = np.flatnonzero(lives.any(0))
+    first, stop = rows[0], rows[-1] + 1
+    lives = lives[:, first:stop]
+    width = int((len(lives) - lives[::-1].argmax(0) - lives.argmax(0)).max())
+    begin = np.minimum(lives.argmax(0), len(lives) - width).astype(np.int32)
+    chosen = begin[:, None] + np.arange(width)
+    return functions[chosen, np.arange(first, stop)[:, None]], begin, int(first)
 
 
 def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, base: str) -> tuple[int, int, float]:
     """Numbers of the first and the last row, and rows a unit of x; the outermost rows lie beyond everything that is curved."""
     lo, hi = grid_range
     h = (hi - lo) / grid_size
-    scale = math.ceil(h / STEP) / h
-    reach = _asymptotes(base)[0]
+    reach, _, _, step = _asymptotes(base)
+    scale = math.ceil(h / step) / h
     left, right = min(lo - order * h, -reach), max(hi + order * h, reach)
     return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
 
 
-def _asymptotes(base: str) -> tuple[float, float, float]:
-    """Half-width of the curved range, 0 for two straight lines, and the slopes to the right and to the left of it."""
-    if base in _ASYMPTOTES:
-        return _ASYMPTOTES[base]
-    return 0.0, 1.0, 1.0 if base == "identity" else split_base(base)[1]
+def _asymptotes(base: str) -> tuple[float, float, float, float]:
+    """Half-width of the curved range, 0 for two straight lines, the slopes to the right and to the left of it, and the step."""
+    if base in _CURVED:
+        return _CURVED[base]
+    return 0.0, 1.0, 1.0 if base == "identity" else split_base(base)[1], math.inf
 
 
 def _curved(base: str, x: Tensor) -> Tensor:
     """The base where it is curved; straight lines are not in the table."""
-    return base_function(base)(x) if base in _ASYMPTOTES else torch.zeros_like(x)
+    return base_function(base)(x) if base in _CURVED else torch.zeros_like(x)

@@ -35,7 +35,7 @@ def forward_whole(
     activations, count = coef.shape
     out = torch.empty_like(x) if activations == 1 else x.new_empty(x.shape[0], activations // blocks * x.shape[1], *x.shape[2:])
     sizes = _sizes(x, activations, blocks, count)
-    _run("forward", x, x, out, (coef, base_weight), curves(count - order, order, (lo, hi), base), "table", sizes, exact)
+    _run("forward", x, x, out, (coef, base_weight), curves(count - order, order, (lo, hi), base), "base", sizes, exact)
     return out
 
 
@@ -55,7 +55,7 @@ def backward_whole(
     activations, count = coef.shape
     out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
     curve, sizes = curves(count - order, order, (lo, hi), base), _sizes(x, activations, blocks, count)
-    sums = _run("backward", x, grad, out, (coef, base_weight), curve, "table", sizes, exact)
+    sums = _run("backward", x, grad, out, (coef, base_weight), curve, "base", sizes, exact)
     kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
     return out, grad_coef, grad_weight
 
@@ -122,8 +122,9 @@ def _run(
     threads = max(1, min(torch.get_num_threads(), out.numel() // _LEAST))
     segments, length, groups, per_group, count = sizes
     sums, at = np.empty((threads, groups * per_group, count + 1)), curve.addresses
-    addresses = (*(t.data_ptr() for t in (x, g, out, *theta)), at[table], at["spans"], at["grid"], sums.ctypes.data)
-    job = (ctypes.c_int64 * len(kernels.JOB))(*addresses, segments, length, groups, per_group, len(curve.spans), count, exact)
+    addresses = (*(t.data_ptr() for t in (x, g, out, *theta)), at[table], at["local"], at["begin"], at["grid"], sums.ctypes.data)
+    rows = (len(curve.base), curve.first_alive, *curve.local.shape[:2])
+    job = (ctypes.c_int64 * len(kernels.JOB))(*addresses, segments, length, groups, per_group, *rows, count, exact)
     _team()(task, ctypes.addressof(job), threads)
     return sums
 

@@ -20,10 +20,11 @@ from numba.extending import intrinsic
 from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
 
 JOB = (
-    *("x", "g", "out", "coef", "weight", "table", "spans", "grid", "sums"),
-    *("segments", "length", "groups", "per_group", "rows", "count", "exact"),
+    *("x", "g", "out", "coef", "weight", "table", "local", "begin", "grid", "sums"),
+    *("segments", "length", "groups", "per_group", "rows", "first_alive", "alive", "width", "count", "exact"),
 )
-_X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _SPANS, _GRID, _SUMS, _S, _N, _J, _R, _ROWS, _M, _EXACT = range(len(JOB))
+_X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _LOCAL, _BEGIN, _GRID, _SUMS = range(10)
+_S, _N, _J, _R, _ROWS, _FIRST, _ALIVE, _WIDTH, _M, _EXACT = range(10, 20)
 _RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
 _FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
 _ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
@@ -68,40 +69,49 @@ def _locate(x: Any, grid: Any, rows: Any, position: Any) -> bool:
 
 
 @_jit
-def _fill(table: Any, spans: Any, weight: Any, coef: Any, out: Any) -> None:
-    """φ of one activation, ``(rows, 4)``."""
+def _fill(curves: Any, weight: Any, coef: Any, out: Any) -> None:
+    """φ of one activation, ``(rows, 4)``; ``curves`` are base, local, begin and the first alive row (``Curves``)."""
+    base, local, begin, first = curves
     for row in range(out.shape[0]):
         for p in range(4):
-            out[row, p] = weight * table[row, 0, p]
-        for m in range(spans[row, 0], spans[row, 1]):
+            out[row, p] = weight * base[row, p]
+    for row in range(local.shape[0]):
+        for q in range(local.shape[1]):
+            c = coef[begin[row] + q]
             for p in range(4):
-                out[row, p] += coef[m] * table[row, m + 1, p]
+                out[first + row, p] += c * local[row, q, p]
 
 
 @_jit
-def _fill_slopes(table: Any, spans: Any, scale: Any, weight: Any, coef: Any, exact: bool, out: Any) -> None:
+def _fill_slopes(curves: Any, scale: Any, weight: Any, coef: Any, exact: bool, out: Any) -> None:
     """φ' of one activation; without ``exact`` that of its base branch."""
+    base, local, begin, first = curves
     for row in range(out.shape[0]):
-        for p in range(1, 4):
-            out[row, p - 1] = weight * table[row, 0, p]
-        for m in range(spans[row, 0], spans[row, 1] if exact else spans[row, 0]):
-            for p in range(1, 4):
-                out[row, p - 1] += coef[m] * table[row, m + 1, p]
-        for p in range(1, 4):
-            out[row, p - 1] *= np.float32(p) * scale
+        for p in range(3):
+            out[row, p] = weight * base[row, p + 1]
+    if exact:
+        for row in range(local.shape[0]):
+            for q in range(local.shape[1]):
+                c = coef[begin[row] + q]
+                for p in range(3):
+                    out[first + row, p] += c * local[row, q, p + 1]
+    for row in range(out.shape[0]):
+        for p in range(3):
+            out[row, p] *= np.float32(p + 1) * scale
 
 
 @_jit
-def _fold(moments: Any, table: Any, spans: Any, sums: Any) -> None:
+def _fold(moments: Any, curves: Any, sums: Any) -> None:
     """Adjoint of ``_fill``: adds to sums ``(1 + M,)``, the gradients of weight and coefficients, and clears the moments."""
+    base, local, begin, first = curves
     for row in range(moments.shape[0]):
-        if moments[row, 0] != 0 or moments[row, 1] != 0 or moments[row, 2] != 0 or moments[row, 3] != 0:
+        for p in range(4):
+            sums[0] += np.float64(moments[row, p]) * base[row, p]
+    for row in range(local.shape[0]):
+        for q in range(local.shape[1]):
             for p in range(4):
-                sums[0] += np.float64(moments[row, p]) * table[row, 0, p]
-            for m in range(spans[row, 0], spans[row, 1]):
-                for p in range(4):
-                    sums[m + 1] += np.float64(moments[row, p]) * table[row, m + 1, p]
-            moments[row, :] = 0
+                sums[begin[row] + q + 1] += np.float64(moments[first + row, p]) * local[row, q, p]
+    moments[:] = 0
 
 
 @_jit
@@ -175,34 +185,51 @@ def _array(job: Any, name: int, shape: Any) -> Any:
 
 
 @_jit
-def _evaluate_directly(table: Any, spans: Any, weight: Any, coef: Any, rows: Any, position: Any, out: Any) -> None:
+def _cubic(c: Any, t: Any) -> Any:
+    return ((c[3] * t + c[2]) * t + c[1]) * t + c[0]
+
+
+@_jit
+def _slope(c: Any, t: Any) -> Any:
+    return (np.float32(3) * c[3] * t + np.float32(2) * c[2]) * t + c[1]
+
+
+@_jit
+def _evaluate_directly(curves: Any, weight: Any, coef: Any, rows: Any, position: Any, out: Any) -> None:
     """φ without a table of its own, for activations that meet too few elements to make one."""
+    base, local, begin, first = curves
     for i in range(out.size):
-        row, t = rows[i], position[i]
-        c = table[row, 0]
-        value = weight * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
-        for m in range(spans[row, 0], spans[row, 1]):
-            c = table[row, m + 1]
-            value += coef[m] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
+        row, t = np.int64(rows[i]), position[i]
+        value = weight * _cubic(base[row], t)
+        if first <= row < first + local.shape[0]:
+            for q in range(local.shape[1]):
+                value += coef[begin[row - first] + q] * _cubic(local[row - first, q], t)
         out[i] = value
 
 
 @_jit
 def _differentiate_directly(
-    table: Any, spans: Any, scale: Any, weight: Any, coef: Any, exact: bool, rows: Any, position: Any, g: Any, sums: Any, out: Any
+    curves: Any, scale: Any, weight: Any, coef: Any, exact: bool, rows: Any, position: Any, g: Any, sums: Any, out: Any
 ) -> None:
-    two, three = np.float32(2), np.float32(3)
+    base, local, begin, first = curves
     for i in range(out.size):
-        row, t = rows[i], position[i]
-        c = table[row, 0]
-        slope = weight * ((three * c[3] * t + two * c[2]) * t + c[1])
-        sums[0] += g[i] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
-        for m in range(spans[row, 0], spans[row, 1]):
-            c = table[row, m + 1]
-            sums[m + 1] += g[i] * (((c[3] * t + c[2]) * t + c[1]) * t + c[0])
-            if exact:
-                slope += coef[m] * ((three * c[3] * t + two * c[2]) * t + c[1])
+        row, t = np.int64(rows[i]), position[i]
+        slope = weight * _slope(base[row], t)
+        sums[0] += g[i] * _cubic(base[row], t)
+        if first <= row < first + local.shape[0]:
+            for q in range(local.shape[1]):
+                m = begin[row - first] + q
+                sums[m + 1] += g[i] * _cubic(local[row - first, q], t)
+                if exact:
+                    slope += coef[m] * _slope(local[row - first, q], t)
         out[i] += g[i] * scale * slope
+
+
+@_jit
+def _curves(job: Any) -> Any:
+    """base, local, begin and the first alive row."""
+    base, local = _array(job, _TABLE, (job[_ROWS], 4)), _array(job, _LOCAL, (job[_ALIVE], job[_WIDTH], 4))
+    return base, local, numba.carray(_pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
 
 
 @_jit
@@ -212,8 +239,7 @@ def forward(address: int, thread: int, threads: int) -> None:
     n, per_group, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
     x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_group, n))
     coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
-    table, grid = _array(job, _TABLE, (n_rows, count + 1, 4)), _array(job, _GRID, 8)
-    spans = numba.carray(_pointer(job[_SPANS]), (n_rows, 2), np.int32)
+    curves, grid = _curves(job), _array(job, _GRID, 8)
     own, made = np.empty((n_rows, 4), np.float32), -1
     rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
     tabled = 2 * n > n_rows or job[_J] * per_group == 1
@@ -224,7 +250,7 @@ def forward(address: int, thread: int, threads: int) -> None:
         j, first = s % job[_J], first + right - left
         for r in range(per_group):
             if tabled and made != j * per_group + r:
-                _fill(table, spans, weight[j, r], coef[j, r], own)
+                _fill(curves, weight[j, r], coef[j, r], own)
                 made = j * per_group + r
             for start in range(left, right, _RUN):
                 xs, ys = x[s, start : min(start + _RUN, right)], out[s, r, start : min(start + _RUN, right)]
@@ -232,7 +258,7 @@ def forward(address: int, thread: int, threads: int) -> None:
                 if tabled:
                     _look_up(own, rows, position, ys)
                 else:
-                    _evaluate_directly(table, spans, weight[j, r], coef[j, r], rows, position, ys)
+                    _evaluate_directly(curves, weight[j, r], coef[j, r], rows, position, ys)
                 if outside and grid[6] != 0:
                     _add_line(xs, grid[4], weight[j, r] * grid[6], True, ys)
                 if outside and grid[7] != 0:
@@ -241,16 +267,15 @@ def forward(address: int, thread: int, threads: int) -> None:
 
 @_jit
 def backward(address: int, thread: int, threads: int) -> None:
-    """Gradient of this thread's share of x into out (which may be g where R is 1), those of its parameters into sums."""
+    """Gradient of this thread's share of x into out, those of its parameters into sums."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
     n, per_group, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
     x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_group, n)), _array(job, _OUT, (job[_S], n))
     coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
-    table, grid = _array(job, _TABLE, (n_rows, count + 1, 4)), _array(job, _GRID, 8)
-    spans = numba.carray(_pointer(job[_SPANS]), (n_rows, 2), np.int32)
+    curves, grid = _curves(job), _array(job, _GRID, 8)
     sums = numba.carray(_pointer(job[_SUMS]), (threads, job[_J], per_group, count + 1), np.float64)[thread]
     sums[:] = 0
-    own, moments, waiting, made = np.empty((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
+    own, moments, waiting, made = np.zeros((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
     rows, position, kept = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
     tabled = 2 * n > n_rows or job[_J] * per_group == 1
     first, last = _share(job, thread, threads)
@@ -261,7 +286,7 @@ def backward(address: int, thread: int, threads: int) -> None:
         for r in range(per_group):
             w, c, total = weight[j, r], coef[j, r], sums[j, r]
             if tabled and made != j * per_group + r:
-                _fill_slopes(table, spans, grid[0], w, c, exact, own)
+                _fill_slopes(curves, grid[0], w, c, exact, own)
                 made = j * per_group + r
             for start in range(left, right, _RUN):
                 end = min(start + _RUN, right)
@@ -278,10 +303,10 @@ def backward(address: int, thread: int, threads: int) -> None:
                     _add_slopes(own, rows, position, gs, ys)
                     _add_moments(rows, position, gs, moments)
                 else:
-                    _differentiate_directly(table, spans, grid[0], w, c, exact, rows, position, gs, total, ys)
+                    _differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
                 waiting += end - start
                 if tabled and (waiting >= _FLUSH or end == right):
-                    _fold(moments, table, spans, total)
+                    _fold(moments, curves, total)
                     waiting = 0
 
 
