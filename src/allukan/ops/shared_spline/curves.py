@@ -100,7 +100,7 @@ def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, base: str
     lo, hi = grid_range
     h = (hi - lo) / grid_size
     reach, _, _, step = _asymptotes(base)
-    scale = math.ceil(h / step) / h
+    scale = max(1, math.ceil(h / step)) / h
     left, right = min(lo - order * h, -reach), max(hi + order * h, reach)
     return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
 
