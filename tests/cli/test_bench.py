@@ -56,9 +56,20 @@ def test_train(shell):
     assert "images per second" in done.out
 
 
+def test_kernels(shell):
+    options = ["--channels", "4", "--px", "6", "--batch", "1", "--device", "cpu", "--repeats", "1"]
+    done = shell("bench", "kernels", "--dtypes", "float32", *options)
+    assert done.code == 0, done
+    assert "1×4×6×6" in done.out
+    assert "eager" in done.out
+    assert "bfloat16" not in done.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
+        (["kernels", "--dtypes", "int8"], "int8"),
+        (["kernels", "--px", "0"], "px"),
         (["layers", "--variants", "kan"], "unknown variant 'kan'"),
         (["layers", "--peers", "nowhere"], "nowhere is not a folder"),
         (["layers", "--threads", "0"], "threads"),

@@ -3,6 +3,7 @@
 from allukan.bench.contenders import VARIANTS
 from allukan.bench.environment import environment
 from allukan.bench.gradients import WAYS, bench_gradients
+from allukan.bench.kernels import bench_kernels
 from allukan.bench.layers import bench_layers
 from allukan.bench.networks import Task, bench_models, factory_networks
 from allukan.bench.peers import find_peers, find_ukan
@@ -16,6 +17,7 @@ __all__ = [
     "Settings",
     "Task",
     "bench_gradients",
+    "bench_kernels",
     "bench_layers",
     "bench_models",
     "bench_train",

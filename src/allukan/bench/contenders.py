@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -116,11 +116,3 @@ def choose(names: Iterable[str] | None, known: Iterable[str], what: str) -> list
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise UserError(f"unknown {what} {name!r}: {hint}choose one of {', '.join(known)}.")
     return [REFERENCE, *dict.fromkeys(name for name in wanted if name != REFERENCE)]
-
-
-def spline_for(name: str, out_channels: int) -> Spline:
-    """The spline of a variant for a layer alone, where a number of activations must divide the outputs."""
-    spline = VARIANTS[name][1]
-    if isinstance(spline.sharing, int) and out_channels % spline.sharing:
-        return replace(spline, sharing=1)
-    return spline

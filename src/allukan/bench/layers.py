@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from allukan.bench.contenders import REFERENCE, VARIANTS, Convolution, Kit, choose, spline_for
+from allukan.bench.contenders import REFERENCE, VARIANTS, Convolution, Kit, choose
 from allukan.bench.measure import Row, layer_contender, rows
 from allukan.bench.settings import Settings, at_least
 from allukan.errors import UserError
@@ -48,9 +48,9 @@ def bench_layers(
     def our_linear(layers: Layers) -> nn.Module:
         return layers.linear(features, features)
 
-    convs = _ours(names, channels, spatial_dims, our_conv)
+    convs = _ours(names, spatial_dims, our_conv)
     convs |= {_stacked(kit): kit.conv(conv) for kit in kits if kit.conv}
-    linears = _ours(names, features, spatial_dims, our_linear)
+    linears = _ours(names, spatial_dims, our_linear)
     linears |= {kit.name: kit.linear(features, features) for kit in kits if kit.linear}
     with settings.running():
         return [
@@ -59,11 +59,11 @@ def bench_layers(
         ]
 
 
-def _ours(names: list[str], outputs: int, spatial_dims: int, make: Callable[[Layers], nn.Module]) -> dict[str, nn.Module]:
+def _ours(names: list[str], spatial_dims: int, make: Callable[[Layers], nn.Module]) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {}
     for name in names:
         torch.manual_seed(0)
-        layer = make(Layers(spatial_dims, VARIANTS[name][0], spline_for(name, outputs), "batch"))
+        layer = make(Layers(spatial_dims, *VARIANTS[name], "batch"))
         modules[name] = layer
     reference = modules.pop(REFERENCE)
     return {f"{type(reference).__name__} + SiLU": nn.Sequential(Activation("silu"), reference), **modules}

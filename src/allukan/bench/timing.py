@@ -43,7 +43,7 @@ def interleaved(
     >>> times["a"].ratio
     1.0
     """
-    expected = {name: _warm_up(step, device) for name, step in steps.items()}
+    expected = {name: _warm_up(step, device, seconds) for name, step in steps.items()}
     calls = {name: max(1, round(SHORTEST_SAMPLE / max(cost, 1e-7))) for name, cost in expected.items()}
     rounds = {name: _rounds(expected[name] * calls[name], repeats, seconds) for name in steps}
     rounds[reference] = max(rounds.values())
@@ -55,10 +55,10 @@ def interleaved(
     return {name: _timing(values, samples[reference]) for name, values in samples.items()}
 
 
-def _warm_up(step: Step, device: torch.device) -> float:
-    """Seconds of the second call: the first one compiles and allocates."""
-    _sample(step, 1, device)
-    return _sample(step, 1, device)
+def _warm_up(step: Step, device: torch.device, seconds: float) -> float:
+    """Seconds of the second call, as the first one compiles and allocates; of the first where that is slow already."""
+    first = _sample(step, 1, device)
+    return first if first > seconds else _sample(step, 1, device)
 
 
 def _rounds(cost: float, repeats: int, seconds: float) -> int:

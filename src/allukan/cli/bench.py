@@ -136,6 +136,34 @@ def train(
     _show("train", rows, [], settings, out)
 
 
+@app.command()
+def kernels(
+    channels: Annotated[int, Option(help="Of the feature map.")] = 64,
+    px: Annotated[int, Option(help="Its sides.")] = 64,
+    batch: Annotated[int, Option(help="Samples of it.")] = 8,
+    dtypes: Annotated[str, Option(help="Of float32, bfloat16 and float16, separated by commas.")] = "float32,bfloat16",
+    device: Device = "auto",
+    threads: Threads = None,
+    repeats: Repeats = 20,
+    out: Out = None,
+) -> None:
+    """The shared spline by itself, every engine that runs here, against the bandwidth of a copy."""
+    from allukan import bench
+    from allukan.errors import UserError
+
+    bench.check_out(out)
+    settings = bench.Settings(device, threads=threads, repeats=repeats)
+    if min(channels, px, batch) < 1:
+        raise UserError(f"options channels, px and batch must be at least 1, got {channels}, {px} and {batch}.")
+    try:
+        with settings.running():
+            rows = bench.bench_kernels(settings.place, [(batch, channels, px, px)], _split(dtypes) or [], repeats=repeats)
+    except ValueError as error:
+        raise UserError(f"{error}.") from None
+    shown = [{**row, "shape": "×".join(map(str, row["shape"]))} for row in rows]
+    _show("kernels", shown, [], settings, out)
+
+
 def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
