@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allukan.models.layers import Layers, TokenBlock, resize
+from allukan.models.pooling import max_pool
 
 SIZES: dict[str, tuple[int, int, int, int, int]] = {
     "tiny": (8, 16, 64, 80, 128),
@@ -53,7 +53,7 @@ class UShape(nn.Module):
         check_input(x, self.in_channels, self.spatial_dims)
         sizes, skips = [tuple(x.shape[2:])], []
         for stage in self.encoder:
-            x = self._pool(stage(x))
+            x = max_pool(stage(x))
             skips.append(x)
         for embed in self.embeddings:
             x = embed(x)
@@ -65,10 +65,6 @@ class UShape(nn.Module):
             x = x if skip is None else x + skip
             x = self.decoder_tokens[i](x) if i < len(self.decoder_tokens) else x
         return self.head(x)
-
-    def _pool(self, x: Tensor) -> Tensor:
-        pool = F.max_pool2d if self.spatial_dims == 2 else F.max_pool3d
-        return pool(x, 2, ceil_mode=True)
 
 
 def check_input(x: Tensor, in_channels: int, spatial_dims: int) -> None:

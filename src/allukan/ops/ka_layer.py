@@ -50,6 +50,10 @@ class Activation:
         """The implementation that runs for x."""
         return choose(self.impl, x.device.type, x.dtype, self.grid_size, self.spline_order, self.grid_range, self.base)
 
+    def options(self, engine: str) -> tuple:
+        """Arguments of ``layout.forward``."""
+        return *self.grid_range, self.spline_order, self.base, self.input_grad == "exact", self.blocks, engine
+
 
 @through_subclasses
 def ka_layer(
@@ -78,8 +82,7 @@ def ka_layer(
     if engine == "reference" or composite:
         options: Any = {"base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
         return linear.forward(shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options), weight, bias)
-    options = (*lo_hi, a.spline_order, a.base, a.input_grad == "exact", a.blocks, engine)
-    return _Shared.apply(x, coef, base_weight, weight, bias, options, linear, a.recompute)
+    return _Shared.apply(x, coef, base_weight, weight, bias, activation.options(engine), linear, a.recompute)
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+"""Max pooling that keeps a byte a window for the backward pass, where torch keeps the whole input and an int64 index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import Function, once_differentiable
+
+_POOLS = {4: F.max_pool2d, 5: F.max_pool3d}
+
+
+def max_pool(x: Tensor) -> Tensor:
+    """Maxima of windows of 2 in every spatial dimension, incomplete ones included: ``(B, C, *S)`` → ``(B, C, *⌈S/2⌉)``.
+
+    >>> max_pool(torch.arange(9.0).view(1, 1, 3, 3)).flatten().tolist()
+    [4.0, 5.0, 7.0, 8.0]
+    """
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+        return _POOLS[x.ndim](x, 2, ceil_mode=True)
+    return _MaxPool.apply(x)
+
+
+class _MaxPool(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y, index = _POOLS[x.ndim](x, 2, ceil_mode=True, return_indices=True)
+        ctx.save_for_backward(_corner(index, x.shape[2:]))
+        ctx.shape = x.shape
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        index = _index(ctx.saved_tensors[0], ctx.shape[2:])
+        flat = grad.new_zeros(*ctx.shape[:2], ctx.shape[2:].numel())
+        return flat.scatter_(2, index.flatten(2), grad.flatten(2)).view(ctx.shape)
+
+
+def _corner(index: Tensor, size: Sequence[int]) -> Tensor:
+    """Which corner of its window the maximum is, a bit a dimension, as uint8."""
+    corner = torch.zeros_like(index, dtype=torch.uint8)
+    for dim, length in enumerate(reversed(size)):
+        corner |= (((index % length) & 1) << dim).to(torch.uint8)
+        index = torch.div(index, length, rounding_mode="floor")
+    return corner
+
+
+def _index(corner: Tensor, size: Sequence[int]) -> Tensor:
+    """The inverse of ``_corner``: positions in the flattened input."""
+    index, stride = torch.zeros_like(corner, dtype=torch.int64), 1
+    for dim, length in enumerate(reversed(size)):
+        windows = torch.arange(corner.shape[-1 - dim], device=corner.device).view(-1, *[1] * dim)
+        index += (2 * windows + ((corner >> dim) & 1)) * stride
+        stride *= length
+    return index
