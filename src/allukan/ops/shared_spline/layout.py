@@ -66,7 +66,7 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Ten
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``forward`` for x, coef and base_weight; recomputes everything from x."""
     engine = ENGINES[options[-1]]
-    if hasattr(engine, "takes") and engine.takes(grad, x, coef, base_weight) and x.numel():
+    if hasattr(engine, "takes") and engine.takes(x, coef, base_weight) and x.numel():
         return engine.backward_whole(grad, x, coef, base_weight, *options[:-1])
     return _backward(grad, x, coef, base_weight, *options)
 

@@ -20,12 +20,15 @@ from allukan.ops import bspline
 from allukan.ops.shared_spline import native_kernels as kernels
 from allukan.ops.shared_spline.curves import Curves, curves
 
+_dense = torch.ops.aten.is_non_overlapping_and_dense.default
 _LEAST = 1 << 13  # elements that are worth a thread
 
 
-def takes(*tensors: Tensor) -> bool:
-    """Whether ``forward_whole`` and ``backward_whole`` can read these as they lie in memory."""
-    return all(t.dtype is torch.float32 and t.is_contiguous() for t in tensors)
+def takes(x: Tensor, coef: Tensor, base_weight: Tensor) -> bool:
+    """Whether ``forward_whole`` can read these as they lie in memory; one activation takes any order of it that has no gaps."""
+    if not (x.dtype is coef.dtype is base_weight.dtype is torch.float32 and coef.is_contiguous() and base_weight.is_contiguous()):
+        return False
+    return x.is_contiguous() or (len(coef) == 1 and _dense(x))
 
 
 def forward_whole(
@@ -53,6 +56,7 @@ def backward_whole(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``layout.backward`` likewise."""
     activations, count = coef.shape
+    grad = _in_order_of(x, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
     out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
     curve, sizes = curves(count - order, order, (lo, hi), base), _sizes(x, activations, blocks, count)
     sums = _run("backward", x, grad, out, (coef, base_weight), curve, "base", sizes, exact)
@@ -102,9 +106,16 @@ def expand_backward(
     return out.to(x.dtype)
 
 
+def _in_order_of(x: Tensor, grad: Tensor) -> Tensor:
+    """The same float32 values, in the order of memory of x."""
+    if grad.dtype is torch.float32 and grad.stride() == x.stride():
+        return grad
+    return torch.empty_like(x).copy_(grad)
+
+
 def _plain(tensor: Tensor) -> Tensor:
     """Float32, one element after the other."""
-    return tensor.detach().to(torch.float32).contiguous()
+    return tensor if tensor.dtype is torch.float32 and tensor.is_contiguous() else tensor.detach().to(torch.float32).contiguous()
 
 
 def _sizes(x: Tensor, activations: int, blocks: int, count: int) -> tuple[int, ...]:
