@@ -45,8 +45,11 @@ def without_autocast(function: Callable[P, T]) -> Callable[P, T]:
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
     """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/J, *S)``; x's own layout when A is 1."""
     engine = ENGINES[options[-1]]
-    if hasattr(engine, "takes") and engine.takes(x, coef, base_weight) and x.numel():
-        return engine.forward_whole(x, coef, base_weight, *options[:-1])
+    if hasattr(engine, "takes") and x.numel():
+        if engine.takes(x, coef, base_weight):
+            return engine.forward_whole(x, coef, base_weight, *options[:-1])
+        if _turns(x, coef) and engine.takes(turned := x.movedim(1, -1), coef, base_weight):
+            return engine.forward_whole(turned, coef, base_weight, *options[:-1]).movedim(-1, 1)
     return _forward(x, coef, base_weight, *options)
 
 
@@ -66,8 +69,12 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Ten
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``forward`` for x, coef and base_weight; recomputes everything from x."""
     engine = ENGINES[options[-1]]
-    if hasattr(engine, "takes") and engine.takes(grad, x, coef, base_weight) and x.numel():
-        return engine.backward_whole(grad, x, coef, base_weight, *options[:-1])
+    if hasattr(engine, "takes") and x.numel():
+        if engine.takes(grad, x, coef, base_weight):
+            return engine.backward_whole(grad, x, coef, base_weight, *options[:-1])
+        if _turns(x, coef) and engine.takes(*(turned := (grad.movedim(1, -1), x.movedim(1, -1))), coef, base_weight):
+            grad_x, *others = engine.backward_whole(*turned, coef, base_weight, *options[:-1])
+            return grad_x.movedim(-1, 1), *others
     return _backward(grad, x, coef, base_weight, *options)
 
 
@@ -89,6 +96,11 @@ def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *optio
         runs, *others = run(g, _runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
         grad_x = _join(runs, x, last)
     return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1)
+
+
+def _turns(x: Tensor, coef: Tensor) -> bool:
+    """Whether the channels may stand last, as they do in tokens: for one activation all that matters is the order in memory."""
+    return len(coef) == 1 and x.ndim > 2
 
 
 def output_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
