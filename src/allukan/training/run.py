@@ -148,11 +148,12 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
 def _fit(
     trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, config: TrainConfig, resume: bool
 ) -> None:
-    loaders = []
+    loaders, device = [], trainer.strategy.root_device
     for data in (train_set, val_set):
-        ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
-        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **ranks)
-        loaders.append(batches(Bytes(data).to(trainer.strategy.root_device), order))
+        held = Bytes(data).to(device)
+        place = {"rank": trainer.global_rank, "world": trainer.world_size, "device": held.device}
+        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **place)
+        loaders.append(batches(held, order, device))
     last = Path(config.out) / "last.ckpt"
     resume = resume and last.is_file()  # a run that stopped in its first epoch starts again
     if resume:
