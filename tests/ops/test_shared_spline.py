@@ -50,7 +50,7 @@ def value_and_gradients(tensors, g, **options):
     return [out, *torch.autograd.grad(out, tensors, g.to(out.dtype))]
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 @pytest.mark.parametrize(("shape", "a", "blocks"), CASES)
 @pytest.mark.parametrize("input_grad", ["exact", "free"])
 def test_fast_is_the_reference(impl, shape, a, blocks, input_grad):
@@ -67,7 +67,7 @@ def test_fast_is_the_reference(impl, shape, a, blocks, input_grad):
         assert rms(mine[0], expected[0]) < max(CLOSE[impl] / 50, 1e-12)
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 @settings(max_examples=25, deadline=None, database=None)
 @given(data=st.data())
 def test_fast_is_the_reference_for_any_shape(impl, data):
@@ -137,7 +137,7 @@ def test_half_precision_computes_in_float32(impl, dtype):
     assert [t.grad.dtype for t in tensors] == [dtype] * 3
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 def test_autocast_leaves_the_arithmetic_alone(impl):
     tensors = inputs((3, 50), 1, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -147,7 +147,7 @@ def test_autocast_leaves_the_arithmetic_alone(impl):
     assert torch.equal(half, shared_spline(tensors[0].bfloat16().float(), *tensors[1:], GRID, impl=impl).bfloat16())
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 def test_odd_layouts(impl):
     x, coef, weight = inputs((2, 3, 5, 4), 1, dtype=DTYPE[impl], requires_grad=False)
     expected = shared_spline(x, coef, weight, GRID, impl="reference")
@@ -197,7 +197,7 @@ def test_huge_and_infinite_inputs_meet_the_base_only(impl, base):
         torch.testing.assert_close(mine, theirs, equal_nan=True)
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 def test_no_output_is_left_unwritten(impl, monkeypatch):
     """Uninitialised memory full of NaN: whatever is not written shows."""
     real_empty, real_like, real_new = torch.empty, torch.empty_like, torch.Tensor.new_empty
@@ -235,7 +235,7 @@ def test_opcheck(impl, shape, a, blocks):
     torch.library.opcheck(library.shared_spline_backward_op, (g, *plain, *options), test_utils=("test_schema", "test_faketensor"))
 
 
-@pytest.mark.parametrize("impl", ("aten", *FAST))
+@pytest.mark.parametrize("impl", ["aten", *FAST])
 def test_compile_sees_no_graph_break(impl):
     x, coef, weight = inputs((2, 3, 8), 1, dtype=torch.float32)
 

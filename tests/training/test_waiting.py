@@ -18,8 +18,8 @@ METHODS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__",
 class Reads(TorchDispatchMode):
     """Counts the operators for which a host would wait: those that read values, those whose shape depends on values, and moves.
 
-    With the methods of ``Tensor`` that read without an operator. Not seen are waits inside a kernel of our own, and copies between
-    devices, as there is only one here: ``test_cuda_never_waits`` sees these.
+    With the methods of ``Tensor`` that read without an operator. Not seen are waits inside a kernel of our own, and copies
+    between devices, as there is only one here: ``test_cuda_never_waits`` sees these.
     """
 
     def __init__(self, monkeypatch):
@@ -56,7 +56,7 @@ class Reads(TorchDispatchMode):
 
 
 class Between(pl.Callback):
-    """Runs ``enter`` after the first step of an epoch and ``leave`` after its last: what loads and logs in between is included."""
+    """Runs ``enter`` after the first step of an epoch and ``leave`` after its last, with all that loads and logs in between."""
 
     def __init__(self, enter, leave):
         self.enter, self.leave, self.steps = enter, leave, 0
@@ -81,7 +81,9 @@ def test_nothing_is_read_between_steps_not_even_for_the_progress_bar(tmp_path, m
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     between = Between(reads.__enter__, lambda: reads.__exit__(None, None, None))
     fit(tmp_path, between, accelerator="cpu")
-    assert reads.found() == {"tolist": between.steps}  # MONAI's DiceLoss lists numbers of dimensions, of a tensor of the CPU's own
+    assert reads.found() == {
+        "tolist": between.steps
+    }  # MONAI's DiceLoss lists numbers of dimensions, of a tensor of the CPU's own
 
 
 def test_a_step_that_reads_is_found(tmp_path, monkeypatch):

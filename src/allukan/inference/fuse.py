@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -90,7 +90,7 @@ def _watched(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _fold(layer: nn.Module, norm: _BatchNorm) -> None:
+def _fold(layer: Any, norm: Any) -> None:
     """λ (with one spline an edge also w, which λ does not scale there) and β that do what the norm does."""
     statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
     if isinstance(layer, KALayer) and layer.spline.sharing == "edge":

@@ -119,7 +119,10 @@ class SprecherLinear(nn.Module):
         q = torch.arange(self.out_features, dtype=x.dtype, device=x.device)
         given = (self.weight.to(x.dtype), self.inner_coef().to(x.dtype))
         width = max(1, CHUNK // max(1, x.numel()))
-        s = torch.cat([self._chunk(x, (self.shift * part).to(x.dtype), *given) for part in q.split(width)], dim=1) + self.alpha * q
+        s = (
+            torch.cat([self._chunk(x, (self.shift * part).to(x.dtype), *given) for part in q.split(width)], dim=1)
+            + self.alpha * q
+        )
         if self.mixing is not None and self.mixing_scale is not None:
             s = s + (self.mixing_scale * self.mixing).to(x.dtype) * s.roll(-1, 1)
         y = self.outer(s)

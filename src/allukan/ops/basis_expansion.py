@@ -33,8 +33,8 @@ def basis_expansion(
 ) -> Tensor:
     """``(B, C, *S)`` → ``(B, C·(M + 1), *S)``: for each channel b(x), then B_0(x) … B_{M-1}(x). Saves only x.
 
-    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` is "auto" or, for
-    operators of torch only, "aten", which "auto" is under ``torch.export``. Raises ``ValueError`` for options that are not usable.
+    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` is "auto" or,
+    for operators of torch only, "aten", which "auto" is under ``torch.export``. Raises ``ValueError`` for unusable options.
 
     >>> basis_expansion(torch.zeros(1, 2, 4), 5, 3, (-1.0, 1.0)).shape
     torch.Size([1, 18, 4])

@@ -68,8 +68,8 @@ def ka_layer(
     """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
 
     What is saved for the backward pass is x, and φ(x) unless ``activation.recompute``; the expanded basis never is. Under
-    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate
-    operations.
+    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of
+    separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """

@@ -99,7 +99,7 @@ class BatchOrder(Sampler[Request]):
 def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
     """The loader that Lightning is given; there is nothing left for workers to do.
 
-    Batches of bytes that had no room on ``device``, a GPU, go through pinned memory, from which they are copied while the GPU works.
+    Batches of bytes that had no room on ``device``, a GPU, go through pinned memory, copied while the GPU works.
     """
     return DataLoader(data, batch_size=None, sampler=order, pin_memory=device.type == "cuda" and data.device.type == "cpu")
 

@@ -1,7 +1,7 @@
 """The closed form as plain operators of torch, nothing of our own: for ``torch.export``, ONNX and AOTInductor.
 
-Each operator is differentiable, so this is, too, any number of times. But autograd keeps a dozen maps of the size of x, and sums the
-gradient of the coefficients element by element in x's precision: the other implementations are for training.
+Each operator is differentiable, so this is, too, any number of times. But autograd keeps a dozen maps of the size of x, and sums
+the gradient of the coefficients element by element in x's precision: the other implementations are for training.
 """
 
 from __future__ import annotations
