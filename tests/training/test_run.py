@@ -1,5 +1,7 @@
 """Whole trainings, small: resuming is exact, and every kind of target learns."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,29 @@ def test_several_classes_are_learned(tmp_path, layout, target):
     if target == "multiclass":
         assert prediction.masks.sum(0).max() <= 1
         np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ for a CPU, which is not there")
+def test_a_compiled_training_learns_the_same(tmp_path):
+    write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
+    options = {"model": "convtwin-tiny", "epochs": 1, "batch_size": 4}
+    runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, **options)) for how in (False, True)]
+    states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
+    assert states[0].keys() == states[1].keys()
+    losses = [float((run / "history.csv").read_text().splitlines()[1].split(",")[2]) for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_ka_network_compiles_within_the_loop(tmp_path, monkeypatch):
+    """The graph that ``torch.compile`` takes, run by torch itself: no compiler is needed, and the training is the same."""
+    write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
+    compile = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile(self, backend="aot_eager"))
+    runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, epochs=1, batch_size=4)) for how in (False, True)]
+    models = [load_file(run / "model/model.safetensors") for run in runs]
+    assert all(torch.allclose(models[0][name], models[1][name], rtol=1e-2, atol=1e-2) for name in models[0])
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Applying, evaluating and reporting on trained models."""
 
 from allukan.inference.evaluate import Run, evaluate, open_run
+from allukan.inference.fuse import fuse
 from allukan.inference.predict import Outcome, find_inputs, predict_files
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
@@ -12,6 +13,7 @@ __all__ = [
     "Run",
     "evaluate",
     "find_inputs",
+    "fuse",
     "open_run",
     "predict_files",
     "report",

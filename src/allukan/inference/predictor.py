@@ -13,6 +13,7 @@ from torch import Tensor
 
 from allukan.data import fit_channels, read_image, resize_image
 from allukan.errors import UserError
+from allukan.inference.fuse import fuse
 from allukan.models import decide, load_model, pick_device, probabilities
 from allukan.models.layers import resize
 
@@ -48,6 +49,7 @@ class Predictor:
             raise UserError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}.")
         self.device = pick_device(device)
         self.model, self.card = load_model(model, self.device)
+        self._network = fuse(self.model)  # the same function; ``model`` stays as it was trained, for those who look at it
         self.mode, self.tta = mode, tta
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))
 
@@ -72,7 +74,7 @@ class Predictor:
 
     def _once(self, x: Tensor) -> Tensor:
         if self.mode == "resize":
-            return probabilities(self.model(x), self.card.target)
-        logits = sliding_window_inference(x, self.card.size, 4, self.model, overlap=0.5, mode="gaussian")
+            return probabilities(self._network(x), self.card.target)
+        logits = sliding_window_inference(x, self.card.size, 4, self._network, overlap=0.5, mode="gaussian")
         assert isinstance(logits, Tensor)
         return probabilities(logits, self.card.target)

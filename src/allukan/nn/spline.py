@@ -27,7 +27,7 @@ class Spline:
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
         basis: the family of the basis functions; "bspline".
         recompute: compute φ(x) again in the backward pass instead of saving it: a third less memory, a little more time.
-        impl: implementation of the shared spline: "auto", "native", "triton", "eager" or "reference".
+        impl: implementation of the shared spline: "auto", "native", "triton", "eager", "aten" or "reference".
 
     >>> Spline(sharing=4).coefficients
     8

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from allukan.nn.activation import SplineActivation
 from allukan.nn.spline import Spline
 from allukan.ops import shared_spline
+from allukan.ops.shared_spline.layout import without_autocast
 
 SPRECHER = Spline(grid_size=100, grid_range=(-3.0, 4.0), base="identity")
 CHUNK = 1 << 22  # inner spline values (N × in × outputs of a chunk) that exist at once
@@ -112,21 +113,26 @@ class SprecherLinear(nn.Module):
         y = self._compute(x.to(torch.promote_types(dtype, torch.float32)).reshape(-1, self.in_features))
         return y.to(dtype).view(*x.shape[:-1], self.out_features)
 
+    @without_autocast
     def _compute(self, x: Tensor) -> Tensor:
         """``(N, in)`` → ``(N, out)`` in x's dtype, whatever autocast says."""
-        with torch.autocast(x.device.type, enabled=False):
-            q = torch.arange(self.out_features, dtype=x.dtype, device=x.device)
-            given = (self.weight.to(x.dtype), self.inner_coef().to(x.dtype))
-            width = max(1, CHUNK // max(1, x.numel()))
-            parts = [
-                checkpoint(self._sums, x, (self.shift * part).to(x.dtype), *given, use_reentrant=False, preserve_rng_state=False)
-                for part in q.split(width)
-            ]
-            s = torch.cat(parts, dim=1) + self.alpha * q
-            if self.mixing is not None and self.mixing_scale is not None:
-                s = s + (self.mixing_scale * self.mixing).to(x.dtype) * s.roll(-1, 1)
-            y = self.outer(s)
-            return y if self.residual is None else y + self._skip(x, self.residual.to(x.dtype))
+        q = torch.arange(self.out_features, dtype=x.dtype, device=x.device)
+        given = (self.weight.to(x.dtype), self.inner_coef().to(x.dtype))
+        width = max(1, CHUNK // max(1, x.numel()))
+        s = (
+            torch.cat([self._chunk(x, (self.shift * part).to(x.dtype), *given) for part in q.split(width)], dim=1)
+            + self.alpha * q
+        )
+        if self.mixing is not None and self.mixing_scale is not None:
+            s = s + (self.mixing_scale * self.mixing).to(x.dtype) * s.roll(-1, 1)
+        y = self.outer(s)
+        return y if self.residual is None else y + self._skip(x, self.residual.to(x.dtype))
+
+    def _chunk(self, *args: Tensor) -> Tensor:
+        """``_sums``, again in the backward pass; where none will follow, without the wrapping that an export cannot hold."""
+        if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+            return self._sums(*args)
+        return checkpoint(self._sums, *args, use_reentrant=False, preserve_rng_state=False)
 
     def _sums(self, x: Tensor, shifts: Tensor, weight: Tensor, coef: Tensor) -> Tensor:
         """Σ_p λ_p φ(x_p + shift): ``(N, in)`` and ``(Q,)`` → ``(N, Q)``."""

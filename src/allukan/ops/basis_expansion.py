@@ -10,6 +10,7 @@ from torch import Tensor
 from allukan.ops import bspline
 from allukan.ops.autograd import transformable, transforms
 from allukan.ops.bases import base_derivative, base_function
+from allukan.ops.shared_spline.aten import basis_expansion_aten
 from allukan.ops.shared_spline.dispatch import INPUT_GRADS, choose
 from allukan.ops.shared_spline.eager import locate
 from allukan.ops.shared_spline.engines import ENGINES
@@ -28,11 +29,12 @@ def basis_expansion(
     *,
     base: str = "silu",
     input_grad: str = "exact",
+    impl: str = "auto",
 ) -> Tensor:
     """``(B, C, *S)`` → ``(B, C·(M + 1), *S)``: for each channel b(x), then B_0(x) … B_{M-1}(x). Saves only x.
 
-    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. Raises ``ValueError`` for
-    options that are not usable.
+    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` is "auto" or,
+    for operators of torch only, "aten", which "auto" is under ``torch.export``. Raises ``ValueError`` for unusable options.
 
     >>> basis_expansion(torch.zeros(1, 2, 4), 5, 3, (-1.0, 1.0)).shape
     torch.Size([1, 18, 4])
@@ -43,6 +45,10 @@ def basis_expansion(
         raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
     if x.ndim < 2 or not x.is_floating_point():
         raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
+    if impl not in ("auto", "aten"):
+        raise ValueError(f"unknown impl {impl!r} of the expanded basis; choose 'auto' or 'aten'")
+    if impl == "aten" or torch.compiler.is_exporting():
+        return basis_expansion_aten(x, grid_size, spline_order, grid_range, base, input_grad).flatten(1, 2)
     lo, hi = grid_range
     call = transformable_expansion if transforms() else expand_op
     return call(x, lo, hi, grid_size, spline_order, base, input_grad == "exact").flatten(1, 2)

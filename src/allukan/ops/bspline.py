@@ -10,11 +10,12 @@ Source: C. de Boor, "A Practical Guide to Splines", chapter IX.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 from torch import Tensor
+
+from allukan.ops.autograd import remembered
 
 GridRange = tuple[float, float]
 
@@ -65,7 +66,7 @@ def basis_derivative(x: Tensor, grid_size: int, spline_order: int, grid_range: G
     return (lower[..., :-1] - lower[..., 1:]) / h
 
 
-@functools.cache
+@remembered
 def _pieces(spline_order: int) -> tuple[tuple[float, ...], ...]:
     """Exact rational recursion for the polynomial pieces, evaluated once an order."""
     pieces = [[1.0]]  # order 0: one piece, the constant 1

@@ -68,19 +68,22 @@ def ka_layer(
     """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
 
     What is saved for the backward pass is x, and φ(x) unless ``activation.recompute``; the expanded basis never is. Under
-    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"``, it is composed of separate operations.
+    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of
+    separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
-    engine, composite = activation.engine(x), sees_operators() or transforms()
+    engine = activation.engine(x)
+    composite = sees_operators() or transforms() or engine == "aten"
     a, lo_hi = activation, activation.grid_range
     if a.expanded:
         if composite:
-            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, base=a.base, input_grad=a.input_grad)
+            options: Any = {"base": a.base, "input_grad": a.input_grad, "impl": "aten" if engine == "aten" else "auto"}
+            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options)
             return linear.forward(h, compose(coef, base_weight, weight), bias)
         return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
     if engine == "reference" or composite:
-        options: Any = {"base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
+        options = {"base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
         return linear.forward(shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options), weight, bias)
     return _Shared.apply(x, coef, base_weight, weight, bias, activation.options(engine), linear, a.recompute)
 

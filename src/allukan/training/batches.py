@@ -11,20 +11,22 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allukan.data import Prepared
 
+_CPU = torch.device("cpu")
+
 
 class Batch(NamedTuple):
-    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``seed`` of its augmentation, None for none."""
+    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` of ``draw_turns`` to augment them by, or None."""
 
     images: Tensor
     masks: Tensor
-    seed: int | None
+    turns: Tensor | None
 
 
 class Request(NamedTuple):
-    """The images of one batch and the seed of their augmentation."""
+    """Which images make up one batch, and their turns."""
 
     indices: Tensor
-    seed: int | None
+    turns: Tensor | None
 
 
 class Bytes(Dataset[Batch]):
@@ -39,19 +41,34 @@ class Bytes(Dataset[Batch]):
             self.images, self.masks = self.images.to(device), self.masks.to(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the bytes lie, and where indices are wanted."""
+        return self.images.device
+
     def __getitem__(self, request: Request) -> Batch:
-        indices = request.indices.to(self.images.device)
-        return Batch(self.images[indices], self.masks[indices], request.seed)
+        return Batch(self.images[request.indices], self.masks[request.indices], request.turns)
 
 
 class BatchOrder(Sampler[Request]):
-    """Which images come together and when: depends on seed and epoch only, dealt to the ranks in turn.
+    """Which images come together, when, and how they are turned: depends on seed and epoch only, dealt to the ranks in turn.
 
-    Training shuffles and leaves out the incomplete last batch, as U-KAN does; validation takes everything in order.
+    Training shuffles and leaves out the incomplete last batch, as U-KAN does; validation takes everything in order. The draws
+    of a whole epoch go to ``device`` at its start: a step takes slices of them, and nothing between two steps waits.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, *, train: bool, rank: int = 0, world: int = 1) -> None:
-        self.count, self.seed, self.train, self.rank, self.world = count, seed, train, rank, world
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        *,
+        train: bool,
+        rank: int = 0,
+        world: int = 1,
+        device: torch.device = _CPU,
+    ) -> None:
+        self.count, self.seed, self.train, self.rank, self.world, self.device = count, seed, train, rank, world, device
         self.batch_size = min(batch_size, max(1, count // world)) if train else batch_size
         self.epoch = 0
 
@@ -66,37 +83,59 @@ class BatchOrder(Sampler[Request]):
         return order[: self.count - self.count % self.world][self.rank :: self.world]
 
     def __len__(self) -> int:
-        count = len(self._indices())
-        return count // self.batch_size if self.train else -(-count // self.batch_size)
+        share = (self.count - self.rank + self.world - 1) // self.world
+        return self.count // self.world // self.batch_size if self.train else -(-share // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
-        for i, indices in enumerate(self._indices().split(self.batch_size)[: len(self)]):
-            yield Request(indices, _mix(self.seed, self.epoch, self.rank, i) if self.train else None)
+        indices = _sent(self._indices(), self.device)
+        turns = None
+        if self.train:
+            turns = _sent(draw_turns(len(indices), _mix(self.seed, self.epoch, self.rank)), self.device)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            step = slice(start, start + self.batch_size)
+            yield Request(indices[step], None if turns is None else turns[step])
 
 
-def batches(data: Bytes, order: BatchOrder) -> DataLoader[Batch]:
-    """The loader that Lightning is given; there is nothing left for workers to do."""
-    return DataLoader(data, batch_size=None, sampler=order)
+def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
+    """The loader that Lightning is given; there is nothing left for workers to do.
+
+    Batches of bytes that had no room on ``device``, a GPU, go through pinned memory, copied while the GPU works.
+    """
+    return DataLoader(data, batch_size=None, sampler=order, pin_memory=device.type == "cuda" and data.device.type == "cpu")
 
 
-def augment(images: Tensor, masks: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Every image its own rotation by 0, 90, 180 or 270 degrees and its own flips, the mask with it; same seed, same result.
+def draw_turns(count: int, seed: int) -> Tensor:
+    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns.
 
-    Non-square images are rotated by 0 or 180 degrees only. Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
+    >>> draw_turns(2, seed=0).shape
+    torch.Size([2, 3])
+    """
+    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def augment(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Every image its own rotation by 0, 90, 180 or 270 degrees and its own flips, the mask with it.
+
+    ``turns`` are those of ``draw_turns``, on the device of the images. Non-square images are rotated by 0 or 180 degrees only.
+    Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
 
     >>> x = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
-    >>> a, b = augment(x, x, seed=1)
+    >>> a, b = augment(x, x, draw_turns(1, seed=1))
     >>> bool((a == b).all()), sorted(a.flatten().tolist()) == list(range(16))
     (True, True)
     """
     both = torch.cat([images, masks], dim=1)
-    generator = torch.Generator().manual_seed(seed)
-    horizontal, vertical, transposed = (torch.rand(3, len(both), generator=generator) < 0.5).to(both.device).view(3, -1, 1, 1, 1)
+    horizontal, vertical, transposed = turns.view(-1, 3, 1, 1, 1).unbind(1)
     both = torch.where(horizontal, both.flip(-1), both)
     both = torch.where(vertical, both.flip(-2), both)
     if both.shape[-1] == both.shape[-2]:
         both = torch.where(transposed, both.transpose(-1, -2), both)  # with the flips: all eight symmetries of the square
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what that still does."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _mix(*numbers: int) -> int:

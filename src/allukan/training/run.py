@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -98,6 +99,7 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
             accelerator=config.accelerator,
             devices=config.devices if config.devices == "auto" or not config.devices.isdigit() else int(config.devices),
             precision=_precision(config),  # type: ignore[arg-type]
+            benchmark=True if _on_cuda(config) else None,  # every step has the same shapes: cuDNN may try its algorithms once
             max_epochs=config.epochs,
             callbacks=callbacks,
             logger=TensorBoardLogger(run, name="", version="tensorboard"),
@@ -118,8 +120,11 @@ def _precision(config: TrainConfig) -> str:
     """What "auto" means here: bf16 on a GPU that has it, float32 elsewhere."""
     if config.precision != "auto":
         return config.precision
-    cuda = config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if _on_cuda(config) and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _on_cuda(config: TrainConfig) -> bool:
+    return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _card(config: TrainConfig, dataset: Dataset, channels: int) -> ModelCard:
@@ -148,11 +153,12 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
 def _fit(
     trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, config: TrainConfig, resume: bool
 ) -> None:
-    loaders = []
+    loaders, device = [], trainer.strategy.root_device
     for data in (train_set, val_set):
-        ranks = {"rank": trainer.global_rank, "world": trainer.world_size}
-        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **ranks)
-        loaders.append(batches(Bytes(data).to(trainer.strategy.root_device), order))
+        held = Bytes(data).to(device)
+        place: dict[str, Any] = {"rank": trainer.global_rank, "world": trainer.world_size, "device": held.device}
+        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **place)
+        loaders.append(batches(held, order, device))
     last = Path(config.out) / "last.ckpt"
     resume = resume and last.is_file()  # a run that stopped in its first epoch starts again
     if resume:

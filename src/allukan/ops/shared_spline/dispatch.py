@@ -11,6 +11,7 @@ from torch import Tensor
 from allukan.ops.autograd import remembered, sees_operators, transforms
 from allukan.ops.bases import base_function, split_base
 from allukan.ops.bspline import GridRange, check_grid
+from allukan.ops.shared_spline.aten import shared_spline_aten
 from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
 from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
 from allukan.ops.shared_spline.function import SharedSpline, transformable_spline
@@ -18,8 +19,9 @@ from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 from allukan.ops.subclasses import through_subclasses
 
-IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton")
+IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton", "aten")
 INPUT_GRADS = ("exact", "free")
+COMPOSED = {"reference": shared_spline_reference, "aten": shared_spline_aten}  # of differentiable operators
 _FASTEST = {"cpu": "native", "cuda": "triton"}
 
 
@@ -53,7 +55,8 @@ def shared_spline(
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
         impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "triton" (CUDA),
-            "eager" (closed form in torch, any device) or "reference" (Cox–de Boor and autograd, differentiable twice).
+            "eager" (closed form in torch, any device), "aten" (the same of torch's own operators only, differentiable any number
+            of times; "auto" under ``torch.export``) or "reference" (Cox–de Boor and autograd, likewise).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1`` ("triton" keeps
@@ -71,8 +74,8 @@ def shared_spline(
     engine = choose(
         impl, x.device.type, x.dtype, coef.shape[1] - spline_order, spline_order, (grid_range[0], grid_range[1]), base
     )
-    if engine == "reference":
-        return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
+    if engine in COMPOSED:
+        return COMPOSED[engine](x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
     call = shared_spline_op if sees_operators() else transformable_spline if transforms() else SharedSpline.apply
     return call(x, coef, base_weight, *grid_range, spline_order, base, input_grad == "exact", blocks, engine)
 
@@ -89,6 +92,8 @@ def choose(impl: str, device: str, dtype: torch.dtype, grid_size: int, order: in
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     grid = (grid_size, order, grid_range)
+    if impl == "auto" and torch.compiler.is_exporting():  # what is exported runs where this package is not
+        return "aten"
     engine = _FASTEST.get(device, "eager") if impl == "auto" else impl
     reasons = _reasons_against(engine, device, dtype, grid, base)
     if not reasons:

@@ -42,7 +42,7 @@ def locate(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.Gri
     lo, hi = grid_range
     last = grid_size + 2 * spline_order + 1
     u = (x - lo) * (grid_size / (hi - lo)) + (spline_order + 1)
-    row = u.clamp_(0, last + 0.5).floor()
+    row = u.clamp_(0.0, last + 0.5).floor()  # both floats: the ONNX exporter knows no clamp of one of each
     t = u.sub_(row)
     return row.nan_to_num_(0.0).to(torch.int64), t
 

@@ -1,4 +1,4 @@
-"""The fast shared spline as two operators of ``torch.library``: what ``torch.compile`` and ``torch.export`` see."""
+"""The fast shared spline as two operators of ``torch.library``: what ``torch.compile`` sees."""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""Batch norms of a trained network folded into the layers before them: the same function with fewer operations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.parametrize import is_parametrized
+
+from allukan.models.layers import TokenBlock
+from allukan.nn import KAConv, KALayer, KALinear
+
+M = TypeVar("M", bound=nn.Module)
+_CONVOLUTIONS = (KAConv, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_LINEAR = (KALinear, nn.Linear)
+
+
+def fuse(model: M) -> M:
+    """A copy for inference: in evaluation mode, without gradients of its parameters, batch norms folded into λ and β.
+
+    In evaluation a batch norm is s·y + b a channel, so the layer before it, y_q = Σ_p λ_qp φ(x_p) + β_q, takes it over with
+    λ_qp s_q and β_q s_q + b_q; the same for a convolution or a linear layer. φ is what it was. Folded are a convolution and
+    the batch norm next to it in a ``Sequential``, however nested, and a linear layer with the first norm of its mixer in a
+    ``TokenBlock``. A ``Sequential`` is taken to be called as a whole. What occurs twice in the model, has hooks or a
+    parametrisation stays as it is, and so do the other norms, whose scale depends on the input.
+
+    >>> from allukan.nn import KAConv2d
+    >>> fuse(nn.Sequential(KAConv2d(3, 8, 3), nn.BatchNorm2d(8)))[1]
+    Identity()
+    """
+    fused = deepcopy(model).eval().requires_grad_(False)
+    folded = set()
+    for layer, norm in _foldable(fused):
+        _fold(layer, norm)
+        folded.add(norm)
+    for module in list(fused.modules()):
+        for name, child in module.named_children():
+            if child in folded:
+                setattr(module, name, nn.Identity())
+    return fused
+
+
+def _foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
+    """Layers with the batch norm that can move into them, each pair once."""
+    occurs = Counter(module for _, module in model.named_modules(remove_duplicate=False))
+    pairs = dict.fromkeys(pair for module in model.modules() for pair in _neighbours(module))
+    return [
+        (layer, norm)
+        for layer, norm in pairs
+        if isinstance(norm, _BatchNorm)
+        and type(norm).forward is _BatchNorm.forward
+        and norm.running_mean is not None
+        and all(occurs[m] == 1 and not _watched(m) for m in (layer, norm))
+    ]
+
+
+def _neighbours(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """Modules of which the second gets the output of the first, channel by channel, and nobody else does."""
+    if _plain(module):
+        yield from (pair for pair in pairwise(_steps(module)) if isinstance(pair[0], _CONVOLUTIONS))
+    elif isinstance(module, TokenBlock):
+        for linear, mixer in zip(module.linears, module.mixers, strict=True):
+            if isinstance(linear, _LINEAR):
+                yield linear, next(_steps(mixer))
+
+
+def _steps(module: nn.Module) -> Iterator[nn.Module]:
+    """What runs one after the other, nested ``Sequential`` opened."""
+    if _plain(module):
+        for child in module.children():
+            yield from _steps(child)
+    else:
+        yield module
+
+
+def _plain(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not _watched(module)
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether somebody sees what goes in or comes out, or makes the weights anew at every call."""
+    return bool(module._forward_hooks or module._forward_pre_hooks) or is_parametrized(module)
+
+
+@torch.no_grad()
+def _fold(layer: Any, norm: Any) -> None:
+    """λ (with one spline an edge also w, which λ does not scale there) and β that do what the norm does."""
+    statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
+        base, _ = fuse_conv_bn_weights(layer.base_weight.view_as(layer.weight), None, *statistics)
+        layer.base_weight.copy_(base.flatten())
+    layer.weight, layer.bias = fuse_conv_bn_weights(layer.weight, layer.bias, *statistics)
