@@ -106,11 +106,13 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, but a key that stands twice is an error, and 1e-4 is a number as in YAML 1.2."""
+    """PyYAML's, but a key that stands twice is an error, "on" as a key is a word, and 1e-4 is a number, as in YAML 1.2."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
                 raise yaml.YAMLError(f"{key.value!r} in line {key.start_mark.line + 1} is there already")
             seen.add(str(key.value))
