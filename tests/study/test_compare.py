@@ -119,11 +119,12 @@ def test_seeds_that_only_one_model_has_are_left_out(study):
 
 def test_the_bias_of_choosing_the_epoch(tmp_path):
     for seed, (best, last) in enumerate(((0.7, 0.6), (0.8, 0.66))):
-        figures = {"iou_pooled": best, "iou_pooled_mean_of_last_50_epochs": last}
+        figures = {"iou_pooled": best, "dice_pooled": best + 0.1, "iou_pooled_mean_of_last_50_epochs": last}
         write_run(tmp_path / f"a/ukan/ka/{seed}", draw(seed), protocol="ukan", seed=seed, ukan=figures)
     [row] = table(compare([tmp_path]), "Choosing").rows
     assert row[4:] == [
         pytest.approx((0.75, 0.05 * 2**0.5)),
+        pytest.approx((0.85, 0.05 * 2**0.5)),
         pytest.approx((0.63, 0.03 * 2**0.5)),
         pytest.approx((0.12, 0.02 * 2**0.5)),
     ]

@@ -61,6 +61,7 @@ def run_study(
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "study.json", asdict(study))
     crew = _Crew(study.cells(out), out, jobs, facts or {}, retry_failed)
+    _log.info(f"{len(crew.cells)} runs, {len(crew.cells) - len(crew.pending)} of them done")
     try:
         crew.work()
     finally:
