@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from allukan.analysis import bootstrap_interval, paired_difference, pooled_iou, summarise
+from allukan.analysis import bootstrap_interval, holm, paired_difference, pooled_iou, summarise
 
 
 def test_without_groups_it_is_scipys_interval():
@@ -108,3 +108,10 @@ def test_pooled_iou_smooths_empty_batches_and_derives_dice_a_batch():
     assert dice == pytest.approx((8 * 1 + 2 / 3) / 9, abs=1e-5)
     with pytest.raises(ValueError, match="N > 0"):
         pooled_iou(truth[:0], truth[:0])
+
+
+def test_holm_as_r_does_it():
+    """``p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm")`` of R."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -6,7 +6,7 @@ from allukan.analysis.flops import spline_evaluations
 from allukan.analysis.inspection import Inspection, inspect_model
 from allukan.analysis.metrics import METRICS, case_metrics, pooled_iou
 from allukan.analysis.report import Activation, Overlay, RunReport, write_report
-from allukan.analysis.statistics import bootstrap_interval, paired_difference, summarise
+from allukan.analysis.statistics import bootstrap_interval, holm, paired_difference, summarise
 
 __all__ = [
     "METRICS",
@@ -16,6 +16,7 @@ __all__ = [
     "RunReport",
     "bootstrap_interval",
     "case_metrics",
+    "holm",
     "inspect_model",
     "paired_difference",
     "parameter_count",

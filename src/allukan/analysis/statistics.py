@@ -119,3 +119,16 @@ def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable] | N
     sums, counts = _totals(difference, groups)
     p = float(wilcoxon(sums / counts).pvalue) if np.any(sums) else 1.0
     return {"mean": float(difference.mean()), "low": low, "high": high, "p": p}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of several p-values, in their order: all of them together are held to one error rate.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

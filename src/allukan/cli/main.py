@@ -7,7 +7,7 @@ import sys
 import typer
 
 from allukan._version import __version__
-from allukan.cli import bench, data, demo, evaluate, inspect, predict, report, train
+from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
 from allukan.errors import UserError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("study")(study.study)
+app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)

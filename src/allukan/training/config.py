@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def load_config(path: str | Path | None, given: Mapping[str, Any]) -> TrainConfi
     Raises ``UserError`` for a missing or malformed file, an unknown key and a value that is not usable.
     """
     raw = merge(read_yaml(path) if path else {}, given)
-    _known(raw, [f.name for f in fields(TrainConfig)], "option")
+    check_names(raw, [f.name for f in fields(TrainConfig)], "option")
     for name in ("data", "out"):
         if not raw.get(name):
             raise UserError("no dataset folder is given." if name == "data" else "no run folder is given: add --out RUN.")
@@ -104,10 +105,27 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, but a key that stands twice is an error, "on" as a key is a word, and 1e-4 is a number, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.YAMLError(f"{key.value!r} in line {key.start_mark.line + 1} is there already")
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping; ``UserError`` when it is not there or not one."""
+    """A YAML mapping; ``UserError`` when it is not there or not one, and for a key that stands twice."""
     try:
-        raw = yaml.safe_load(Path(path).read_text())
+        raw = yaml.load(Path(path).read_text(), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
     except yaml.YAMLError as error:
@@ -141,7 +159,8 @@ def _number(name: str, value: Any, kind: type | tuple[type, ...], least: float) 
         raise UserError(f"option {name} must be {what} of at least {least}, got {value!r}.")
 
 
-def _known(given: Any, names: list[str], what: str) -> None:
+def check_names(given: Any, names: Sequence[str], what: str) -> None:
+    """``UserError`` unless ``given`` is a mapping of some of ``names``; ``what`` they are goes into the sentence."""
     if not isinstance(given, Mapping):
         raise UserError(f"{what}s must be 'name: value' pairs, got {given!r}.")
     for key in given:

@@ -1,0 +1,36 @@
+"""``allukan compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from allukan.cli.console import console
+
+Option = typer.Option
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folder of a study, or evaluated run folders.", show_default=False)],
+    against: Annotated[str | None, Option(help="Model that the others are compared with  [the first]")] = None,
+    metric: Annotated[str, Option(help="Of the paired differences: iou, dice, hd95 or surface_dice")] = "iou",
+    style: Annotated[str, Option("--format", help="markdown, latex or csv")] = "markdown",
+    out: Annotated[Path | None, Option(help="File for the tables  [print them]")] = None,
+    figure: Annotated[Path | None, Option(help="Forest plot of the differences: FILE.png, .svg or .pdf")] = None,
+) -> None:
+    """Compare models on the same test images: paired differences, intervals, Wilcoxon's test with Holm's correction."""
+    from allukan import study
+
+    if figure is not None:
+        study.check_figure(figure)
+    found = study.compare(folders, against, metric)
+    text = study.render(found.tables, style)
+    if out is None:
+        typer.echo(text)
+    else:
+        out.write_text(text)
+        console.print(f"Written: {out}", soft_wrap=True)
+    if figure is not None:
+        console.print(f"Figure: {study.draw_forest(found, figure)}", soft_wrap=True)

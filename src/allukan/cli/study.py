@@ -1,0 +1,45 @@
+"""``allukan study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from allukan.cli.console import console, show_log
+
+Option = typer.Option
+
+
+def study(
+    plan: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="What to compare; see docs/study.md.", show_default=False)],
+    out: Annotated[Path, Option(help="Folder of the study; others may work in it at the same time.", show_default=False)],
+    jobs: Annotated[int, Option(help="Runs side by side on this machine; on a GPU they share it.")] = 1,
+    retry_failed: Annotated[bool, Option("--retry-failed", help="Also try again what failed before.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Check everything, list the runs and their state, start none.")] = False,
+) -> None:
+    """Train and evaluate models × data sets × protocols × seeds. Stop it any time; the same command goes on.
+
+    Exit code 1 when a run failed; the others are done all the same.
+    """
+    from allukan import bench
+    from allukan import study as studies
+
+    loaded = studies.load_study(plan)
+    if dry_run:
+        studies.check_study(loaded, out)
+        cells = loaded.cells(out)
+        for cell in cells:
+            typer.echo(f"{cell.state:8} {cell.name}")
+        console.print(f"{sum(cell.state == 'done' for cell in cells)} of {len(cells)} runs are done.")
+        return
+    show_log()
+    undone = studies.run_study(loaded, out, jobs, retry_failed, bench.environment())
+    for cell in undone:
+        what = cell.failure if cell.state == "failed" else "not started, because a run of its tuning failed"
+        typer.echo(f"allukan: {cell.name}: {what}", err=True)
+    if undone:
+        typer.echo(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.", err=True)
+        raise typer.Exit(1)
+    console.print(f"All runs are done. Next: allukan compare {out}", soft_wrap=True)

@@ -1,0 +1,146 @@
+"""One cell of a study: a training and its evaluations in one folder, and what became of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allukan.errors import UserError
+from allukan.inference import Predictor, evaluate, open_run
+from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, train
+
+TUNE = "tune"  # stands in the place of the protocol, in the folders of the tuning
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        folder: ``OUT/DATA/PROTOCOL/MODEL/SEED``, a run folder; of the tuning ``OUT/DATA/tune/MODEL/POINT``.
+        data: name of the data set.
+        protocol: of the training, or "tune".
+        model: its name in the study.
+        options: of ``TrainConfig``.
+        tests: further data sets that the trained model is evaluated on: ``path`` and ``groups`` by name.
+        tuned: further options come from the tuning.
+        point: the options that this cell tries, in the tuning.
+    """
+
+    folder: Path
+    data: str
+    protocol: str
+    model: str
+    options: Mapping[str, Any]
+    tests: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tuned: bool = False
+    point: Mapping[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """``DATA/PROTOCOL/MODEL/SEED``."""
+        return "/".join(self.folder.parts[-4:])
+
+    @property
+    def log(self) -> Path:
+        """What its process said; beside the folder, which must be new for the training."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    @property
+    def lock(self) -> Path:
+        """There while a process works on the cell."""
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
+    @property
+    def state(self) -> str:
+        """ "done", "failed", "started" or "to do"."""
+        summaries = [self.folder / f"evaluation-{test}" / "summary.json" for test in self.tests]
+        if all(path.is_file() for path in (self.folder / "finished.json", *summaries)):
+            return "done"
+        if (self.folder / "failed.txt").is_file():
+            return "failed"
+        return "started" if (self.folder / "splits.json").is_file() else "to do"
+
+    @property
+    def failure(self) -> str:
+        """The first line of what went wrong."""
+        return (self.folder / "failed.txt").read_text().partition("\n")[0]
+
+    def fail(self, text: str) -> None:
+        """Record that the cell went wrong."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "failed.txt").write_text(f"{text}\n")
+
+    def config(self, chosen: Mapping[str, Any]) -> TrainConfig:
+        """What the training does. ``UserError`` for options that are not usable."""
+        return load_config(None, {**self.options, **chosen})
+
+    def check_started(self, config: TrainConfig) -> None:
+        """``UserError`` when the folder holds a run that was started with other options."""
+        if not (self.folder / "splits.json").is_file():
+            return
+        saved = asdict(load_config(self.folder / "config.yaml", {"out": config.out}))
+        for option, value in asdict(config).items():
+            if option not in MACHINE_OPTIONS and saved[option] != value:
+                raise UserError(
+                    f"{self.folder} was started with {option} {saved[option]!r} and the study says {value!r}: "
+                    "choose another --out, or remove that folder."
+                )
+
+
+def read_finished(cell: Cell) -> dict[str, Any]:
+    """What ``finish`` recorded."""
+    found: dict[str, Any] = json.loads((cell.folder / "finished.json").read_text())
+    return found
+
+
+def finish(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
+    """Train, or go on where the cell was interrupted, evaluate, and record it in ``finished.json`` with ``facts``.
+
+    A cell of the tuning is never evaluated on test images: its score is the best mean IoU on validation.
+    """
+    resume = (cell.folder / "splits.json").is_file()
+    if not resume:
+        for name in ("config.yaml", "splits.part"):  # of a process that ended before its training began
+            (cell.folder / name).unlink(missing_ok=True)
+    _drop_broken(cell.folder / "last.ckpt")
+    train(config, resume)
+    run = open_run(cell.folder)
+    with (cell.folder / "history.csv").open(newline="") as file:
+        history = list(csv.DictReader(file))
+    record: dict[str, Any] = {**facts, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
+    if cell.point is not None:
+        record["val_iou"] = max(float(row["val_iou"]) for row in history)
+    else:
+        device = {"gpu": "cuda"}.get(config.accelerator, config.accelerator)
+        predictor = Predictor(cell.folder / "model", device)
+        evaluate(run, predictor=predictor)
+        for name, test in cell.tests.items():
+            there = replace(run, config=run.config | {"groups": test.get("groups")})  # not the groups of the training
+            evaluate(there, test["path"], predictor=predictor, out=cell.folder / f"evaluation-{name}")
+    write_json(cell.folder / "finished.json", record)
+
+
+def _drop_broken(checkpoint: Path) -> None:
+    """A checkpoint that was cut while it was copied from another file system: the training begins again."""
+    try:
+        if checkpoint.is_file():
+            torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        logging.getLogger("allukan").warning(f"{checkpoint} is broken ({type(error).__name__}): the training begins again")
+        checkpoint.unlink()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, path)

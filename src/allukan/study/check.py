@@ -1,0 +1,46 @@
+"""What would go wrong in a study, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from allukan.data import Dataset, load_groups, open_dataset
+from allukan.errors import UserError
+from allukan.models import ModelCard
+from allukan.study.plan import Study
+from allukan.study.tuning import chosen
+
+
+def check_study(study: Study, out: Path) -> None:
+    """Raises ``UserError`` for missing data, groups or models, options that do not fit, and folders of another study."""
+    opened = {name: _open(given) for name, given in {**study.data, **study.test_data}.items()}
+    for train, test in study.cross:
+        a, b = opened[train], opened[test]
+        if (len(a.classes), a.target) != (len(b.classes), b.target):
+            raise UserError(f"cross {train} → {test}: {a.root} and {b.root} differ in their classes, nothing can be tested.")
+    cells, built = study.cells(out), set()
+    for cell in cells:
+        first = {name: values[0] for name, values in study.tune.grid.items()} if study.tune and cell.tuned else {}
+        config = cell.config(first)
+        dataset = opened[cell.data]
+        network = (config.model, repr(config.options), dataset.classes, dataset.target)
+        if network not in built:
+            built.add(network)
+            card = ModelCard(
+                config.model, 3, dataset.classes, dataset.target, config.size, (0.0,), (1.0,), options=config.options
+            )
+            with torch.device("meta"):
+                card.build()
+        options = chosen(cells, cell.data, cell.model) if cell.tuned else {}
+        if options is not None:
+            cell.check_started(cell.config(options))
+
+
+def _open(given: Mapping[str, Any]) -> Dataset:
+    dataset = open_dataset(given["path"])
+    load_groups(dataset, given.get("groups"))
+    return dataset

@@ -1,0 +1,54 @@
+"""The paired differences of a comparison in one figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from allukan.errors import UserError
+from allukan.study.compare import HEADINGS, Comparison, Difference
+
+_SURE, _OPEN, _ZERO = "#0072B2", "#888888", "#444444"  # readable in print and by the colour-blind: the marker differs too
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def draw_forest(comparison: Comparison, path: Path) -> Path:
+    """A forest plot, a panel for each data set and protocol, to a PNG, SVG or PDF file.
+
+    Full markers: p by Holm is below 0.05. Raises ``UserError`` for another kind of file and with nothing to draw.
+    """
+    check_figure(path)
+    if not comparison.differences:
+        raise UserError(f"nothing was paired with {comparison.reference}: there is nothing to draw in {path}.")
+    panels: dict[str, list[Difference]] = {}
+    for difference in comparison.differences:
+        panels.setdefault(f"{difference.data}, {difference.protocol}", []).append(difference)
+    counts = [len(rows) for rows in panels.values()]
+    figure = Figure(figsize=(6.4, 0.9 + sum(0.32 * count + 0.45 for count in counts)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": [c + 1 for c in counts]})
+    for axes, (title, rows) in zip(grid[:, 0], panels.items(), strict=True):
+        for height, row in enumerate(rows):
+            sure = row.p_holm < 0.05
+            colour, face = (_SURE, _SURE) if sure else (_OPEN, "white")
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.8, solid_capstyle="butt")
+            axes.plot([row.mean], [height], "o", color=colour, markerfacecolor=face, markersize=6)
+        axes.axvline(0, color=_ZERO, linewidth=0.9, linestyle="--", zorder=0)
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set(yticks=range(len(rows)), yticklabels=[row.model for row in rows], ylim=(len(rows) - 0.4, -0.6))
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.grid(axis="x", alpha=0.25)
+    better = "lower" if comparison.metric == "hd95" else "higher"
+    what = f"paired difference in {HEADINGS[comparison.metric]} to {comparison.reference} ({better} is better)"
+    grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def check_figure(path: Path) -> None:
+    """``UserError`` unless a figure can be written in this format."""
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"--figure {path} is not usable: give a file name that ends in {', '.join(_SUFFIXES)}.")

@@ -1,0 +1,133 @@
+"""What evaluated runs say: read from their folders, for ``compare``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from allukan.analysis import METRICS, parameter_count
+from allukan.errors import UserError
+from allukan.models import load_card
+from allukan.study.cells import TUNE
+
+Scores = dict[str, dict[str, float]]  # metric: image: mean over its classes
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation of one run.
+
+    Attributes:
+        folder: of the run.
+        data: name of the data set, "TRAIN → TEST" where they are two.
+        protocol: of the training.
+        model: its name.
+        seed: of the run.
+        scores: every metric of every image.
+        groups: of every image.
+        summary: as ``evaluate`` wrote it.
+    """
+
+    folder: Path
+    data: str
+    protocol: str
+    model: str
+    seed: int
+    scores: Scores
+    groups: dict[str, str]
+    summary: dict[str, Any]
+
+    def mean(self, metric: str) -> float:
+        """Over the images."""
+        return float(np.mean(list(self.scores[metric].values())))
+
+
+def read_results(folders: Sequence[Path]) -> list[Result]:
+    """Of one study folder, every evaluated cell; of run folders, each as a model of its own, named as its folder.
+
+    Raises ``UserError`` when there is nothing to compare.
+    """
+    if len(folders) == 1 and not (folders[0] / "config.yaml").is_file():
+        found = _of_study(folders[0])
+        if not found:
+            raise UserError(f"{folders[0]} holds no evaluated run of a study: run allukan study first.")
+        return found
+    if len(folders) < 2:
+        raise UserError(f"{folders[0]} is one run: give the runs to compare it with, or the folder of a study.")
+    if len({folder.resolve().name for folder in folders}) < len(folders):
+        raise UserError("two of the runs have the same folder name, by which they are told apart: rename one.")
+    for folder in folders:
+        if not (folder / "evaluation" / "summary.json").is_file():
+            raise UserError(f"{folder} has not been evaluated yet: run allukan evaluate {folder} first.")
+    return _alike([_read(folder, "evaluation", "", "", folder.resolve().name) for folder in folders])
+
+
+def _alike(results: Sequence[Result]) -> list[Result]:
+    """Runs that somebody picked by hand must be of one data set, protocol and test set; then they pair, whatever their seeds."""
+    first = results[0]
+    for other in results[1:]:
+        if (other.data, other.protocol) != (first.data, first.protocol):
+            raise UserError(
+                f"{first.folder} was tested on {first.data} by protocol {first.protocol} and {other.folder} on {other.data} by "
+                f"{other.protocol}: only runs with the same test images can be paired."
+            )
+        check_same_images(first, other)
+    return [replace(result, seed=first.seed) for result in results]
+
+
+def _of_study(out: Path) -> list[Result]:
+    order = json.loads((out / "study.json").read_text()) if (out / "study.json").is_file() else {}
+
+    def place(result: Result) -> tuple[Any, ...]:
+        names = [(result.data.split(" → ")[0], "data"), (result.protocol, "protocols"), (result.model, "models")]
+        known = [list(order.get(section, ())) for _, section in names]
+        keys = [(k.index(n) if n in k else len(k), n) for (n, _), k in zip(names, known, strict=True)]
+        return keys[0], result.data, *keys[1:], result.seed
+
+    found = []
+    for summary in out.glob("*/*/*/*/evaluation*/summary.json"):
+        *_, data, protocol, model, _, kind, _ = summary.parts
+        finished = (summary.parent.parent / "finished.json").is_file()
+        if finished and protocol != TUNE:
+            test = kind.removeprefix("evaluation").removeprefix("-")
+            found.append(_read(summary.parent.parent, kind, f"{data} → {test}" if test else data, protocol, model))
+    return sorted(found, key=place)
+
+
+def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Result:
+    summary = json.loads((folder / kind / "summary.json").read_text())
+    with (folder / kind / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values: dict[str, dict[str, list[float]]] = {metric: {} for metric in METRICS}
+    for row in rows:
+        for metric in METRICS:
+            values[metric].setdefault(row["id"], []).append(float(row[metric]))
+    scores = {metric: {name: float(np.mean(found)) for name, found in images.items()} for metric, images in values.items()}
+    groups = {row["id"]: row["group"] for row in rows}
+    data, protocol = data or Path(summary["data"]).name, protocol or summary["protocol"]
+    return Result(folder, data, protocol, model, summary["seed"], scores, groups, summary)
+
+
+def check_same_images(a: Result, b: Result) -> None:
+    """``UserError`` unless both were tested on the same images."""
+    odd = sorted(set(a.groups) ^ set(b.groups))
+    if odd:
+        has, lacks = (a, b) if odd[0] in a.groups else (b, a)
+        raise UserError(
+            f"{has.folder} was tested on image {odd[0]!r} and {lacks.folder} was not: only runs with the same test images "
+            "(the same data, protocol and seed) can be paired."
+        )
+
+
+def parameters(results: Iterable[Result]) -> int:
+    """Of the first one's model."""
+    card = load_card(next(iter(results)).folder / "model")
+    with torch.device("meta"):
+        return parameter_count(card.build())

@@ -1,0 +1,118 @@
+"""Tables as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from allukan.errors import UserError
+
+
+class Spread(NamedTuple):
+    """Mean and standard deviation; None for one value only."""
+
+    mean: float
+    sd: float | None
+
+
+class Interval(NamedTuple):
+    """A figure and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """``rows`` of text, whole numbers, floats, ``Spread`` and ``Interval``; the first three columns say what a row is about."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def render(tables: Sequence[Table], style: str) -> str:
+    """All tables in one text. ``style`` is "markdown", "latex" or "csv"; ``UserError`` for another.
+
+    In CSV every figure has a line of its own, in full precision: table, data, protocol, model, quantity, value.
+    """
+    styles = {"markdown": _markdown, "latex": _latex, "csv": _csv}
+    if style not in styles:
+        raise UserError(f"unknown format {style!r}: choose one of {', '.join(styles)}.")
+    return styles[style](tables)
+
+
+def _text(cell: Any, heading: str) -> str:
+    """A cell for people."""
+    digits = 1 if "HD95" in heading else 3
+    if isinstance(cell, Spread):
+        return f"{cell.mean:.{digits}f}" + ("" if cell.sd is None else f" ± {cell.sd:.{digits}f}")
+    if isinstance(cell, Interval):
+        return f"{cell.mean:+.{digits}f} [{cell.low:+.{digits}f}, {cell.high:+.{digits}f}]"
+    if isinstance(cell, float):
+        return f"{cell:.2g}" if heading.startswith("p") else f"{cell:.{digits}f}"
+    return f"{cell:,}" if heading == "parameters" else str(cell)
+
+
+def _markdown(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        rows = [[_text(cell, heading).replace("|", "\\|") for cell, heading in _pairs(table, row)] for row in table.rows]
+        lines = [list(table.columns), ["---"] * len(table.columns), *rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(f"## {table.title}\n\n{table.note}\n\n{body}\n")
+    return "\n".join(parts)
+
+
+def _latex(tables: Sequence[Table]) -> str:
+    """``tabular`` in ``table``, with the rules of the package booktabs."""
+    parts = []
+    for table in tables:
+        rows = [[_escaped(_text(cell, heading)) for cell, heading in _pairs(table, row)] for row in table.rows]
+        lines = [" & ".join(line) + r" \\" for line in rows]
+        heading = " & ".join(map(_escaped, table.columns)) + r" \\"
+        alignment = "lll" + "r" * (len(table.columns) - 3)
+        head = [
+            r"\begin{table}",
+            rf"\caption{{{_escaped(table.title)}. {_escaped(table.note)}}}",
+            rf"\begin{{tabular}}{{{alignment}}}",
+        ]
+        foot = [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
+        parts.append("\n".join([*head, r"\toprule", heading, r"\midrule", *lines, *foot]))
+    return "\n".join(parts)
+
+
+def _escaped(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _csv(tables: Sequence[Table]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["table", "data", "protocol", "model", "quantity", "value"])
+    for table in tables:
+        for row in table.rows:
+            for cell, heading in list(_pairs(table, row))[3:]:
+                for suffix, value in _flat(cell).items():
+                    writer.writerow([table.title, *row[:3], heading + suffix, value])
+    return buffer.getvalue()
+
+
+def _flat(cell: Any) -> dict[str, Any]:
+    """The numbers of a cell, by what is added to its heading."""
+    if isinstance(cell, Spread | Interval):
+        named = {f" {name}": value for name, value in cell._asdict().items() if value is not None}
+        return {"": named.pop(" mean"), **named}
+    return {"": cell}
+
+
+def _pairs(table: Table, row: Sequence[Any]) -> list[tuple[Any, str]]:
+    return list(zip(row, table.columns, strict=True))

@@ -1,0 +1,118 @@
+"""A study is checked whole before anything starts."""
+
+import pytest
+
+from allukan.errors import UserError
+from allukan.study import check_study, load_study
+
+
+def options(study, out, name):
+    return next(cell for cell in study.cells(out) if cell.name == name).config({})
+
+
+def test_cells_are_the_product_and_the_nearer_option_wins(write, tmp_path):
+    study = load_study(
+        write(
+            data={"a": "a", "fine": {"path": "b", "size": 64, "batch_size": 2}},
+            models={"ka": {"model": "allukan-tiny", "batch_size": 3}, "conv": {"model": "convtwin-tiny"}},
+            protocols=["clean", "ukan"],
+            seeds=[0, 5, 7],
+        )
+    )
+    cells = study.cells(tmp_path)
+    assert len({cell.folder for cell in cells}) == len(cells) == 24
+    near = options(study, tmp_path, "fine/ukan/ka/5")
+    assert (near.size, near.batch_size, near.epochs, near.protocol, near.seed) == ((64, 64), 3, 1, "ukan", 5)
+    assert options(study, tmp_path, "fine/clean/conv/0").batch_size == 2
+    assert options(study, tmp_path, "a/clean/conv/0").batch_size == 8
+    check_study(study, tmp_path)
+
+
+def test_paths_are_relative_to_the_file(write, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = load_study(write(data={"a": {"path": "a", "groups": "a/groups.csv:patient"}}))
+    assert study.data["a"]["path"] == str(folder / "a")
+    assert study.data["a"]["groups"] == str(folder / "a/groups.csv:patient")
+    check_study(study, tmp_path / "out")
+
+
+def test_every_model_gets_the_same_grid_by_the_clean_protocol(write, tmp_path):
+    grid = {"lr": [0.001, 0.01], "weight_decay": [0.0]}
+    models = {"ka": {"model": "allukan-tiny"}, "conv": {"model": "convtwin-tiny"}}
+    study = load_study(write(models=models, protocols=["ukan"], tune={"grid": grid, "seed": 4}))
+    points = [cell for cell in study.cells(tmp_path) if cell.point]
+    assert [(cell.model, cell.options["lr"]) for cell in points] == [("ka", 0.001), ("ka", 0.01), ("conv", 0.001), ("conv", 0.01)]
+    assert {(cell.options["protocol"], cell.options["seed"]) for cell in points} == {("clean", 4)}
+
+
+def test_numbers_as_people_write_them(write, tmp_path):
+    path = write()
+    path.write_text("data: {a: a}\nmodels: {ka: {model: allukan-tiny, lr: 1e-3}}\n")
+    assert options(load_study(path), tmp_path, "a/clean/ka/0").lr == 0.001
+
+
+KA = {"model": "allukan-tiny"}
+TUNE = {"grid": {"lr": [0.1]}}
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"seed": [1]}, "did you mean 'seeds'"),
+        ({"data": None}, "names no data"),
+        ({"models": None}, "names no models"),
+        ({"data": {"a": "nowhere"}}, "nowhere does not exist"),
+        ({"data": {"a": {"size": 64}}}, "'a' has no folder"),
+        ({"data": {"a/b": "a"}}, "'a/b'"),
+        ({"data": {"a": {"path": "a", "sise": 64}}}, "did you mean 'size'"),
+        ({"data": {"a": {"path": "a", "groups": "a/none.csv"}}}, "none.csv"),
+        ({"models": {"ka": {"lr": 0.1}}}, "models.ka does not say which"),
+        ({"models": {"ka": {"model": "alukan-tiny"}}}, "did you mean 'allukan-tiny'"),
+        ({"models": {"ka": {**KA, "options": {"spline": {"sharing": "most"}}}}}, "sharing 'most'"),
+        ({"models": {"ka": {**KA, "learning": 1}}}, "'learning'"),
+        ({"models": {"ka": {**KA, "seed": 1}}}, "'seed'"),
+        ({"models": ["allukan-tiny"]}, "models must be"),
+        ({"protocols": ["fair"]}, "'fair'"),
+        ({"protocols": []}, "protocols is empty"),
+        ({"seeds": [1, 1]}, "1 twice"),
+        ({"seeds": ["one"]}, "'one'"),
+        ({"common": {"size": 8}}, "size 8"),
+        ({"common": {"devices": 2}}, "'devices'"),
+        ({"cross": [{"train": "a", "test": "b"}]}, "'b'"),
+        ({"cross": [{"train": "b", "test": "a"}]}, "'b'"),
+        ({"cross": [{"train": "a", "test": "a"}]}, "leave it out"),
+        ({"test_data": {"a": "b"}}, "in data and in test_data"),
+        ({"tune": {"grid": {}}}, "no grid"),
+        ({"tune": {"grid": {"lr": 0.1}}}, "tune.grid.lr"),
+        ({"tune": {"grid": {"lr": [0.1, 0.1]}}}, "tune.grid.lr"),
+        ({"tune": {"grid": {"lr": [-1]}}}, "lr"),
+        ({"tune": {"grid": {"model": ["a"]}}}, "'model'"),
+        ({"tune": {**TUNE, "on": "test"}}, "tune.on"),
+        ({"tune": {**TUNE, "seed": [0, 1]}}, "tune.seed"),
+        ({"tune": TUNE, "models": {"ka": {**KA, "lr": 0.1}}}, "models.ka gives lr"),
+        ({"tune": TUNE, "common": {"lr": 0.1}}, "common gives lr"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_studies(write, tmp_path, given, word):
+    with pytest.raises(UserError) as error:
+        check_study(load_study(write(**given)), tmp_path / "out")
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_stands_twice(write, tmp_path):
+    path = write()
+    path.write_text("data: {a: a}\nmodels:\n  ka: {model: allukan-tiny}\n  ka: {model: allukan-base}\n")
+    with pytest.raises(UserError, match="'ka' in line 4 is there already"):
+        load_study(path)
+
+
+def test_a_folder_of_another_study_is_refused(write, done):
+    both = {"ka": {"model": "allukan-tiny"}, "conv": {"model": "convtwin-tiny"}}
+    check_study(load_study(write(models=both, protocols=["clean", "ukan"])), done)
+    with pytest.raises(UserError, match=r"was started with lr 0\.003 and the study says 0\.1"):
+        check_study(load_study(write(models=both | {"ka": {**KA, "lr": 0.1}})), done)
+    with pytest.raises(UserError, match="was started with options"):
+        check_study(load_study(write(models=both | {"ka": {**KA, "options": {"norm": "group"}}})), done)

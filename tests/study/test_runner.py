@@ -1,0 +1,227 @@
+"""Cells are done once, whoever works on them, and whatever happens to some of them."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import SoftFileLease
+
+from allukan.errors import UserError
+from allukan.study import load_study, run_study, runner
+from allukan.study.cells import Cell
+
+ALLUKAN = [sys.executable, "-c", "from allukan.cli.main import main; main()"]
+
+
+def shell(*arguments, **options):
+    return subprocess.Popen(
+        [*ALLUKAN, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def epochs(cell):
+    with (cell / "history.csv").open() as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+def until(condition, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_finished_study(done):
+    cells = [done / "a" / p / m / "0" for p in ("clean", "ukan") for m in ("ka", "conv")]
+    for cell in cells:
+        assert json.loads((cell / "evaluation/summary.json").read_text())["subset"] == "test"
+        cross = json.loads((cell / "evaluation-b/summary.json").read_text())
+        assert (cross["subset"], cross["overall"]["cases"]) == ("all", 10)
+        assert json.loads((cell / "finished.json").read_text())["train_seconds"] > 0
+    assert not list(done.rglob("*.lock"))
+
+
+def test_what_is_done_is_not_done_again(done, here, folder, monkeypatch):
+    monkeypatch.setattr(runner, "_spawn", None)
+    assert run_study(load_study(folder / "done.yaml"), done) == []
+
+
+def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, monkeypatch):
+    study, out = (
+        load_study(write(seeds=[0, 1], models={"bad": {"model": "ukan"}, "ka": {"model": "allukan-tiny"}})),
+        tmp_path / "o",
+    )
+    finish, broken = runner.finish, {"a/clean/bad/0": UserError("no memory"), "a/clean/bad/1": RuntimeError("bug")}
+
+    def spoiled(cell, config, facts):
+        if cell.name in broken:
+            raise broken[cell.name]
+        finish(cell, config, facts)
+
+    monkeypatch.setattr(runner, "finish", spoiled)
+    assert [cell.name for cell in run_study(study, out)] == ["a/clean/bad/0", "a/clean/bad/1"]
+    assert (out / "a/clean/bad/0/failed.txt").read_text() == "no memory\n"
+    assert "Traceback" in (out / "a/clean/bad/1/failed.txt").read_text()
+    assert (out / "a/clean/ka/1/finished.json").is_file()
+    broken.pop("a/clean/bad/0")
+    assert len(run_study(study, out)) == 2  # left as they are
+    assert [cell.name for cell in run_study(study, out, retry_failed=True)] == ["a/clean/bad/1"]
+    assert (out / "a/clean/bad/0/finished.json").is_file()
+    assert not (out / "a/clean/bad/0/failed.txt").exists()
+
+
+def test_a_process_that_dies_is_a_failed_cell(write, tmp_path, monkeypatch):
+    class Dead:
+        exitcode = -9
+        sentinel = None
+
+        def __init__(self, *_):
+            self.sentinel, end = os.pipe()
+            os.close(end)
+
+        def is_alive(self):
+            return False
+
+    monkeypatch.setattr(runner, "_spawn", Dead)
+    [cell] = run_study(load_study(write()), tmp_path)
+    assert "exit code -9" in cell.failure
+
+
+def test_tuning_takes_what_is_best_on_validation(write, here, tmp_path):
+    tune = {"grid": {"lr": [1e-7, 0.01], "weight_decay": [0.0, 0.1]}, "seed": 3}
+    assert run_study(load_study(write(tune=tune)), tmp_path) == []
+    scores = {}
+    for point in (tmp_path / "a/tune/ka").iterdir():
+        assert not (point / "evaluation").exists()  # test images have no say
+        with (point / "history.csv").open() as file:
+            scores[point.name] = max(float(row["val_iou"]) for row in csv.DictReader(file))
+    best = max(scores.values())
+    found = json.loads((tmp_path / "tuning.json").read_text())["a"]["ka"]
+    assert [point["val_iou"] for point in found["points"]] == [
+        scores[f"lr={p['lr']},weight_decay={p['weight_decay']}"] for p in found["points"]
+    ]
+    chosen = found["chosen"]
+    assert scores[f"lr={chosen['lr']},weight_decay={chosen['weight_decay']}"] == best
+    assert len(scores) == 4
+    used = (tmp_path / "a/clean/ka/0/config.yaml").read_text()
+    assert f"lr: {chosen['lr']}\n" in used.replace("1.0e-07", "1e-07")
+    assert f"weight_decay: {chosen['weight_decay']}\n" in used
+
+
+def test_runs_whose_tuning_failed_are_not_done(write, here, tmp_path, monkeypatch):
+    finish = runner.finish
+    monkeypatch.setattr(runner, "finish", lambda cell, *a: cell.fail("spoiled") if "lr=0.1" in cell.name else finish(cell, *a))
+    undone = run_study(load_study(write(tune={"grid": {"lr": [0.01, 0.1]}})), tmp_path)
+    assert [(cell.name, cell.state) for cell in undone] == [("a/tune/ka/lr=0.1", "failed"), ("a/clean/ka/0", "to do")]
+
+
+def test_a_cell_in_other_hands_is_left_and_a_dead_lock_is_taken_over(write, here, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.1)
+    study, out = load_study(write(seeds=[0, 1])), tmp_path
+    cell = out / "a/clean/ka/0"
+    cell.parent.mkdir(parents=True)
+    other = SoftFileLease(cell.with_name("0.lock"), lease_duration=1.0)
+    other.acquire()
+    order = []
+
+    def watched(cell, *rest):
+        order.append((cell.name, other.is_locked, time.monotonic()))
+        return spawn(cell, *rest)
+
+    spawn = runner._spawn
+    monkeypatch.setattr(runner, "_spawn", watched)
+    other._stop_heartbeat()  # as when its machine is gone
+    begin = time.monotonic()
+    assert run_study(study, out) == []
+    assert [name for name, *_ in order] == ["a/clean/ka/1", "a/clean/ka/0"]
+    assert order[1][2] - begin >= 1.0
+
+
+def test_a_cell_that_another_took_over_is_dropped_and_waited_for(write, here, tmp_path, monkeypatch):
+    """A machine that slept finds its lock gone: what it was doing ends, and is not recorded as failed."""
+    monkeypatch.setattr(runner, "LEASE_SECONDS", 0.6)
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.1)
+    spawn, killed = runner._spawn, []
+
+    class Slow:
+        exitcode = None
+
+        def __init__(self, cell):
+            self.sentinel, self.end = os.pipe()
+            cell.lock.unlink()
+
+        def is_alive(self):
+            return not killed
+
+        def kill(self):
+            killed.append(self)
+            os.close(self.end)
+
+        def join(self):
+            os.close(self.sentinel)
+
+    monkeypatch.setattr(runner, "_spawn", lambda cell, *rest: spawn(cell, *rest) if killed else Slow(cell))
+    assert run_study(load_study(write()), tmp_path) == []
+    assert len(killed) == 1
+
+
+def test_a_broken_checkpoint_starts_the_training_again(write, here, tmp_path):
+    study = load_study(write())
+    assert run_study(study, tmp_path) == []
+    cell = tmp_path / "a/clean/ka/0"
+    (cell / "finished.json").unlink()
+    (cell / "last.ckpt").write_bytes((cell / "last.ckpt").read_bytes()[:1000])
+    assert run_study(study, tmp_path) == []
+    assert epochs(cell) == [1]
+
+
+def test_states(tmp_path):
+    cell = Cell(tmp_path / "run", "a", "clean", "ka", {}, tests={"b": {}})
+    seen = [cell.state]
+    for name in ("splits.json", "failed.txt", "finished.json", "evaluation-b/summary.json"):
+        (cell.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (cell.folder / name).touch()
+        seen.append(cell.state)
+    assert seen == ["to do", "started", "failed", "failed", "done"]
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_from_the_last_epoch(write, tmp_path):
+    plan, out = write(common={"size": 32, "epochs": 25, "accelerator": "cpu"}), tmp_path / "out"
+    cell = out / "a/clean/ka/0"
+    process = shell("study", plan, "--out", out)
+    until(lambda: (cell / "history.csv").is_file() and len(epochs(cell)) >= 3 and (cell / "last.ckpt").is_file())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    time.sleep(1)
+    before = (cell / "history.csv").read_text().splitlines()
+    time.sleep(1)
+    assert (cell / "history.csv").read_text().splitlines() == before  # its cell ended with it
+    assert not (cell / "finished.json").exists()
+    again = shell("study", plan, "--out", out)
+    said, _ = again.communicate(timeout=900)
+    assert again.returncode == 0, said
+    after = (cell / "history.csv").read_text().splitlines()
+    assert after[: len(before) - 1] == before[:-1]  # seconds included: those epochs were not trained again
+    assert epochs(cell) == list(range(1, 26))
+    assert "Next: allukan compare" in said
+
+
+@pytest.mark.slow
+def test_two_processes_do_each_cell_once(write, tmp_path):
+    plan, out = write(seeds=[0, 1]), tmp_path / "out"
+    processes = [shell("study", plan, "--out", out) for _ in range(2)]
+    said = [process.communicate(timeout=900)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    told = [line for text in said for line in text.splitlines() if ": done in" in line]
+    assert len(told) == 2, said
+    for seed in range(2):
+        assert (out / f"a/clean/ka/{seed}.log").read_text().count("epoch 1/1") == 1
+    assert all(": done in" in text for text in said)  # both worked
+    assert not list(out.rglob("*.lock"))
