@@ -3,8 +3,8 @@
 Every curve of one activation (column 0 the base b, column 1 + m the basis function B_m) is a cubic in t ∈ [0, 1] on every row of
 a uniform grid whose step divides the interval of the spline. For B-splines up to order 3 that is exact; a smooth base is
 interpolated in Chebyshev's nodes, off by 1e-8 in value and 1e-6 in slope at most, about the rounding of float32, and so are other
-families of basis functions, in steps of at most 1 / ``FINENESS`` of their width. So φ = w b + Σ c_m B_m is one look-up and Horner's
-rule, no exponential. Beyond the outermost rows a base follows its asymptotes and a basis function stays what it is there.
+families of basis functions, in steps of at most 1 / ``FINENESS`` of their width. So φ = w b + Σ c_m B_m is one look-up and
+Horner's rule, no exponential. Beyond the outermost rows a base follows its asymptotes, a basis function stays what it is there.
 """
 
 from __future__ import annotations
