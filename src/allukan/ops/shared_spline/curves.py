@@ -82,8 +82,8 @@ def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, bas
     grid = np.array([scale, shift, first, last, *ends, right, left], np.float32)
     slopes = torch.zeros_like(table)
     slopes[:, :3] = table[:, 1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64) * scale
-    values, derivatives = (t.permute(2, 0, 1).float().contiguous().numpy() for t in (table, slopes))
-    return Curves(values[0], *_pack(values[1:]), values, derivatives, grid)
+    columns, derivatives = (t.permute(2, 0, 1).float().contiguous().numpy() for t in (table, slopes))
+    return Curves(columns[0], *_pack(columns[1:]), columns, derivatives, grid)
 
 
 def _pack(functions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
