@@ -269,8 +269,8 @@ def test_the_counter_of_torch_sees_the_operators_of_an_exported_layer(sharing):
 def test_the_counter_of_torch_sees_the_backward_operators():
     x = torch.randn(2, 4, 8, 8, requires_grad=True)
     coef, weight = torch.randn(2, 8, requires_grad=True), torch.randn(2, requires_grad=True)
-    y = torch.ops.allukan.shared_spline(x, coef, weight, -3.0, 3.0, 3, "silu", True, 1, "eager")
-    z = torch.ops.allukan.basis_expansion(x, -3.0, 3.0, 5, 3, "silu", False)
+    y = torch.ops.allukan.shared_spline(x, coef, weight, -3.0, 3.0, 3, "bspline", "silu", True, 1, "eager")
+    z = torch.ops.allukan.basis_expansion(x, -3.0, 3.0, 5, 3, "bspline", "silu", False)
     with FlopCounterMode(display=False) as counter:
         (y.sum() + z.sum()).backward()
     assert counter.get_total_flops() == 512 * (12 + 2 * 17) + 2 * 2 * TABLE + 512 * (8 + 2)

@@ -47,13 +47,13 @@ PARAMETERS = {  # 3 channels, 1 class, 2D
 }
 # another value of every option; a spline in its fields
 CHANGES = {"size": ["small"], "norm": ["instance", "group"], "channels": [(4, 8, 8, 8, 32)]}
-SPLINES = {"grid_size": 7, "spline_order": 2, "grid_range": (-2.0, 2.5), "sharing": 4, "base": "tanh"}
+SPLINES = {"grid_size": 7, "spline_order": 2, "grid_range": (-2.0, 2.5), "sharing": 4, "base": "tanh", "basis": "rbf"}
 FIXED = {  # fields of the spline that the name decides
     "convtwin-tiny": set(SPLINES) - {"base"},
     "edgekan-tiny": {"sharing"},
-    "stackedkan-tiny": {"sharing"},
+    "stackedkan-tiny": {"sharing", "basis"},
     "ukan": {"sharing"},
-    "ukan-sprecher": {"sharing"},
+    "ukan-sprecher": {"sharing", "basis"},
 }
 
 

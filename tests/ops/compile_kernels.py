@@ -53,8 +53,8 @@ def main():
     for dtype, batch, runs, each, length, count, order, base, exact, wide in VARIANTS:
         triton_engine.WIDE_FROM = 0 if wide else 1 << 31
         x, coef, weight = torch.zeros(batch, runs, length, dtype=dtype), torch.zeros(runs, each, count), torch.zeros(runs, each)
-        y = triton_engine.forward(x, coef, weight, (-3.0, 3.0), order, base)
-        triton_engine.backward(y, x, coef, weight, (-3.0, 3.0), order, base, exact)
+        y = triton_engine.forward(x, coef, weight, (-3.0, 3.0), order, "bspline", base)
+        triton_engine.backward(y, x, coef, weight, (-3.0, 3.0), order, "bspline", base, exact)
     assert [c.count for c in compilers.values()] == [6, 7, 6]
     print("compiled")
 

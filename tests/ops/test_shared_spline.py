@@ -228,7 +228,7 @@ def test_only_the_input_is_saved(impl, input_grad):
 @pytest.mark.parametrize(("shape", "a", "blocks"), [((2, 3, 4), 1, 1), ((2, 4, 3), 4, 2)])
 def test_opcheck(impl, shape, a, blocks):
     tensors = inputs(shape, a, dtype=torch.float32)
-    options = (*GRID, 3, "silu", True, blocks, impl)
+    options = (*GRID, 3, "bspline", "silu", True, blocks, impl)
     torch.library.opcheck(library.shared_spline_op, (*tensors, *options))
     g = torch.randn(2, a * shape[1] // blocks, shape[2])
     plain = tuple(t.detach() for t in tensors)

@@ -232,7 +232,7 @@ def test_opcheck(a, blocks, last):
     """The operators of torch.library describe their outputs to the letter, strides included."""
     x, coef, weight = inputs((2, 16, 3, 2), a, dtype=torch.float32)
     x = x.detach().to(memory_format=torch.channels_last if last else torch.contiguous_format)
-    options = (*GRID, 3, "silu", True, blocks, "triton")
+    options = (*GRID, 3, "bspline", "silu", True, blocks, "triton")
     utils = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(library.shared_spline_op, (x, coef, weight, *options), test_utils=utils)
     g = torch.randn_like(library.shared_spline_op(x, coef, weight, *options))
@@ -277,7 +277,7 @@ def test_named_it_runs_or_says_in_one_sentence_why_not(case, monkeypatch):
 
 def test_auto_is_native_on_a_cpu_and_triton_or_a_logged_eager_on_cuda(monkeypatch, caplog):
     def auto(device, order):
-        return dispatch.choose.__wrapped__("auto", device, torch.float32, 5, order, GRID, "silu")
+        return dispatch.choose.__wrapped__("auto", device, torch.float32, 5, order, GRID, "bspline", "silu")
 
     assert [auto("cpu", order) for order in (3, 4)] == ["native", "eager"]
     monkeypatch.setattr(triton_engine, "INTERPRETED", False)

@@ -17,6 +17,10 @@ padding cost none. A multiply-add is 2, as in ``torch.utils.flop_counter``. With
     expanded form, an element of x       4 + b + (k + 1) 2k                 again, b and b' + 2 and, exact, 4 + (k + 1) 2k
       a weight: λ c composed             M + 1 (edge: M)                    again, and its gradients: 4 (M + 1) (edge: 3 M)
 
+Other families of basis functions than B-splines are not zero at most places and have no table. An element costs all values, in
+the exact backward pass all slopes too (``Family.flops``), and the base as above; shared, for each activation 2 M + 2 forward,
+2 M + 5 backward and, exact, another 2 M; expanded, 2 backward and, exact, 2 M.
+
 "exact" and "free" are ``input_grad``. A layer computes all its gradients together, whether or not somebody asks for each of them;
 the linear map's are another two products, one where λ is frozen in the shared form. ``recompute`` adds the shared form's forward
 count to the backward. This is the closed form: an implementation that tabulates the base as well computes less.
@@ -32,6 +36,7 @@ from torch import Tensor
 
 from allukan.nn import KAConv, KALayer, SprecherLinear
 from allukan.ops.bases import split_base
+from allukan.ops.basis import family
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2
 BASES = {"silu": (4, 4), "identity": (0, 0), "relu": (1, 1), "leaky_relu": (2, 1), "gelu": (5, 6), "tanh": (1, 2)}
@@ -74,27 +79,46 @@ NOTHING = Cost()
 
 
 def shared_cost(
-    elements: int, activations: int, grid_size: int, spline_order: int, base: str = "silu", *, met: int = 1, exact: bool = True
+    elements: int,
+    activations: int,
+    grid_size: int,
+    spline_order: int,
+    basis: str = "bspline",
+    base: str = "silu",
+    *,
+    met: int = 1,
+    exact: bool = True,
 ) -> Cost:
     """The shared spline on ``elements`` inputs, each of which meets ``met`` of the activations.
 
     >>> shared_cost(1000, 1, 5, 3).forward.spline == 1000 * (4 + 4 + 6 + 2) + 2 * 4**2 * 13
     True
     """
-    k, (value, slope) = spline_order, BASES[split_base(base)[0]]
+    k, m, (value, slope), flops = spline_order, grid_size + spline_order, BASES[split_base(base)[0]], family(basis).flops
+    if flops is not None:
+        values, slopes = flops(m)
+        forward = elements * (values + value + met * (2 * m + 2))
+        backward = elements * (values + value + slope + met * (2 * m + 5) + (slopes + met * 2 * m) * exact)
+        return Cost(Flops(spline=forward), Flops(spline=backward))
     table = activations * 2 * (k + 1) ** 2 * (grid_size + 2 * k + 2)
     forward = elements * (LOCATE + value + met * (2 * k + 2)) + table
     backward = elements * (LOCATE + value + slope + met * (2 * k + 6 + (2 * k - 1) * exact)) + 2 * table
     return Cost(Flops(spline=forward), Flops(spline=backward))
 
 
-def expansion_cost(elements: int, spline_order: int, base: str = "silu", *, exact: bool = True) -> Cost:
-    """The basis expansion of ``elements`` inputs: of the M basis functions only the k + 1 that differ from zero.
+def expansion_cost(
+    elements: int, grid_size: int, spline_order: int, basis: str = "bspline", base: str = "silu", *, exact: bool = True
+) -> Cost:
+    """The basis expansion of ``elements`` inputs: of the M B-splines only the k + 1 that differ from zero, of others all.
 
-    >>> expansion_cost(1, 3).forward.spline, expansion_cost(1, 3).backward.spline
+    >>> expansion_cost(1, 5, 3).forward.spline, expansion_cost(1, 5, 3).backward.spline
     (32, 38)
     """
-    k, (value, slope) = spline_order, BASES[split_base(base)[0]]
+    k, m, (value, slope), flops = spline_order, grid_size + spline_order, BASES[split_base(base)[0]], family(basis).flops
+    if flops is not None:
+        values, slopes = flops(m)
+        backward = value + slope + 2 + (values + slopes + 2 * m) * exact
+        return Cost(Flops(spline=elements * (values + value)), Flops(spline=elements * backward))
     forward = LOCATE + value + (k + 1) * 2 * k
     backward = value + slope + 2 + (LOCATE + (k + 1) * 2 * k) * exact  # Horner 2 (k - 1) and the product with g, 2
     return Cost(Flops(spline=elements * forward), Flops(spline=elements * backward))
@@ -110,13 +134,14 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
     48
     """
     s, elements, exact = layer.spline, activated_elements(layer, x.shape), layer.spline.input_grad == "exact"
+    grid = (s.grid_size, s.spline_order, s.basis, s.base)
     if layer.plan.expanded:
-        spline = expansion_cost(elements, s.spline_order, s.base, exact=exact) + _compose_cost(layer)
+        spline = expansion_cost(elements, *grid, exact=exact) + _compose_cost(layer)
         spline, products, width = _again(spline), 2, s.coefficients + 1
     else:
         met = layer.plan.activations // layer.plan.blocks
         a = layer.plan.activations
-        spline = shared_cost(elements, a, s.grid_size, s.spline_order, s.base, met=met, exact=exact)
+        spline = shared_cost(elements, a, *grid, met=met, exact=exact)
         spline, products, width = _again(spline) if s.recompute else spline, 1 + layer.weight.requires_grad, 1
     product = 2 * out.numel() * layer.weight[0].numel() * width
     bias = out.numel() if layer.bias is not None else 0
@@ -132,7 +157,7 @@ def sprecher_cost(layer: SprecherLinear, x: Tensor) -> Cost:
     """
     s, outputs = layer.spline, x.numel() // layer.in_features * layer.out_features
     evaluations = outputs * layer.in_features
-    inner = shared_cost(evaluations, 1, s.grid_size, s.spline_order, "identity")
+    inner = shared_cost(evaluations, 1, s.grid_size, s.spline_order, s.basis, "identity")
     inner = inner + Cost(Flops(2 * evaluations, other=2 * evaluations), Flops(4 * evaluations, other=2 * evaluations))
     outer = (1 + 2 * (layer.mixing is not None) + 2 * (layer.residual is not None)) * outputs
     return _again(inner) + Cost(Flops(other=outer), Flops(other=5 * outputs))

@@ -17,7 +17,7 @@ from allukan.analysis.accounting import saved_bytes_by
 from allukan.analysis.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
 from allukan.analysis.operators import operator_cost
 from allukan.nn import KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
-from allukan.ops.shared_spline import eager
+from allukan.ops.shared_spline import blocks
 
 IN_BETWEEN = "in between"
 STACKED = (StackedKANConv, StackedKANLinear)  # KA layers in name: they are counted operator by operator
@@ -138,11 +138,11 @@ def _bytes_in_float32(tensor: Tensor) -> int:
 @contextmanager
 def _one_block() -> Iterator[None]:
     """Splines handle a feature map in blocks that fit the cache; where nothing is computed, one block takes as long as any."""
-    before, eager.BLOCK = eager.BLOCK, 1 << 62
+    before, blocks.BLOCK = blocks.BLOCK, 1 << 62
     try:
         yield
     finally:
-        eager.BLOCK = before
+        blocks.BLOCK = before
 
 
 class _Recorder(TorchDispatchMode):
@@ -198,7 +198,7 @@ def _whole_cost(module: nn.Module, x: Tensor, out: Tensor) -> Cost:
         return sprecher_cost(module, x)
     assert isinstance(module, SplineActivation)
     s = module.spline
-    return shared_cost(x.numel(), 1, s.grid_size, s.spline_order, s.base, exact=s.input_grad == "exact")
+    return shared_cost(x.numel(), 1, s.grid_size, s.spline_order, s.basis, s.base, exact=s.input_grad == "exact")
 
 
 def _layers(model: nn.Module, recorder: _Recorder, saved: dict[str, int]) -> list[Layer]:

@@ -17,10 +17,10 @@ from allukan.analysis.flops import Cost, expansion_cost, shared_cost
 Shape = Sequence[int]
 
 
-def _shared(x: Shape, coef: Shape, order: int, base: str, exact: bool, blocks: int) -> Cost:
+def _shared(x: Shape, coef: Shape, order: int, basis: str, base: str, exact: bool, blocks: int) -> Cost:
     activations, coefficients = coef
     met = activations // blocks
-    return shared_cost(torch.Size(x).numel(), activations, coefficients - order, order, base, met=met, exact=exact)
+    return shared_cost(torch.Size(x).numel(), activations, coefficients - order, order, basis, base, met=met, exact=exact)
 
 
 @register_flop_formula(torch.ops.allukan.shared_spline)
@@ -31,6 +31,7 @@ def shared_spline_flops(
     lo: float,
     hi: float,
     order: int,
+    basis: str,
     base: str,
     exact: bool,
     blocks: int,
@@ -38,25 +39,27 @@ def shared_spline_flops(
     **__: Any,
 ) -> int:
     """Forward FLOPs of ``allukan::shared_spline``, from shapes."""
-    return _shared(x, coef, order, base, exact, blocks).forward.total
+    return _shared(x, coef, order, basis, base, exact, blocks).forward.total
 
 
 @register_flop_formula(torch.ops.allukan.shared_spline_backward)
 def shared_spline_backward_flops(grad: Shape, x: Shape, coef: Shape, weight: Shape, *options: Any, **_: Any) -> int:
     """FLOPs of ``allukan::shared_spline_backward``: the gradients of input, coefficients and base weight."""
-    _lo, _hi, order, base, exact, blocks, _engine = options
-    return _shared(x, coef, order, base, exact, blocks).backward.total
+    _lo, _hi, order, basis, base, exact, blocks, _engine = options
+    return _shared(x, coef, order, basis, base, exact, blocks).backward.total
 
 
 @register_flop_formula(torch.ops.allukan.basis_expansion)
-def basis_expansion_flops(x: Shape, lo: float, hi: float, grid_size: int, order: int, base: str, exact: bool, **_: Any) -> int:
+def basis_expansion_flops(
+    x: Shape, lo: float, hi: float, grid_size: int, order: int, basis: str, base: str, exact: bool, **_: Any
+) -> int:
     """Forward FLOPs of ``allukan::basis_expansion``, from shapes."""
-    return expansion_cost(torch.Size(x).numel(), order, base, exact=exact).forward.total
+    return expansion_cost(torch.Size(x).numel(), grid_size, order, basis, base, exact=exact).forward.total
 
 
 @register_flop_formula(torch.ops.allukan.basis_expansion_backward)
 def basis_expansion_backward_flops(
-    grad: Shape, x: Shape, lo: float, hi: float, grid_size: int, order: int, base: str, exact: bool, **_: Any
+    grad: Shape, x: Shape, lo: float, hi: float, grid_size: int, order: int, basis: str, base: str, exact: bool, **_: Any
 ) -> int:
     """FLOPs of ``allukan::basis_expansion_backward``, from shapes."""
-    return expansion_cost(torch.Size(x).numel(), order, base, exact=exact).backward.total
+    return expansion_cost(torch.Size(x).numel(), grid_size, order, basis, base, exact=exact).backward.total

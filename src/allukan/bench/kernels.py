@@ -48,7 +48,7 @@ def bench_kernels(
         x = torch.randn(shape, device=place).to(DTYPES[dtype], memory_format=FORMATS[memory])
         coef, weight = torch.randn(a, 8, device=place), torch.randn(a, device=place)
         first = {"shape": list(shape), "dtype": dtype, "activations": a, "format": memory, "input_grad": input_grad}
-        for name, moved, calls in _passes(x, coef, weight, input_grad, available(x, 5, 3, GRID, "silu")):
+        for name, moved, calls in _passes(x, coef, weight, input_grad, available(x, 5, 3, GRID, "bspline", "silu")):
             if name == "forward" and input_grad != input_grads[0]:
                 continue  # the forward pass is the same
             copied = torch.empty(moved // 2, dtype=torch.uint8, device=place)

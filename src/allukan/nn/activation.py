@@ -32,5 +32,5 @@ class SplineActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape → the same shape."""
         s = self.spline
-        options = {"base": s.base, "input_grad": s.input_grad, "impl": s.impl}
+        options = {"basis": s.basis, "base": s.base, "input_grad": s.input_grad, "impl": s.impl}
         return shared_spline(x, self.coef, self.base_weight, s.grid_range, s.spline_order, **options)  # type: ignore[arg-type]

@@ -9,20 +9,35 @@ import torch
 from torch import Tensor
 
 from allukan.nn.spline import Spline
-from allukan.ops import bspline
 from allukan.ops.bases import base_derivative, base_function
+from allukan.ops.basis import family
+
+
+@functools.cache
+def flat(spline: Spline) -> Tensor:
+    """Coefficients ``(M,)``, float64, of the spline that is nearest to 1 on the grid: least squares, and of equals the smallest.
+
+    All ones for B-splines, which sum to 1; the constant of the bases that have one in their span; for bells 1 up to a ripple.
+
+    >>> flat(Spline(grid_size=2, spline_order=2)).round(decimals=9), flat(Spline(2, 2, basis="fourier")).abs().round(decimals=9)
+    (tensor([1., 1., 1., 1.], dtype=torch.float64), tensor([1., 0., 0., 0.], dtype=torch.float64))
+    """
+    lo, hi = spline.grid_range
+    x = torch.linspace(lo, hi, 32 * spline.coefficients + 1, dtype=torch.float64, device="cpu")[:-1]  # at hi a B-spline is cut
+    values = family(spline.basis).values(x, spline.grid_size, spline.spline_order, spline.grid_range)
+    return torch.linalg.lstsq(values, torch.ones_like(x).unsqueeze(1), driver="gelsd").solution.squeeze(1)
 
 
 @functools.cache
 def unit_gain(spline: Spline) -> tuple[float, float]:
-    """``(δ, E[φ²])`` for which φ(t) = b(t) + δ Σ_m B_m(t) passes variance on unchanged, forward and backward, t ~ N(0, 1).
+    """``(δ, E[φ²])`` for which φ(t) = b(t) + δ S(t) passes variance on unchanged, forward and backward, t ~ N(0, 1).
 
-    A layer y_q = Σ_p λ_qp φ(x_p) with λ ~ N(0, 1/(n E[φ²])) has Var y = 1, and for equal widths multiplies the variance of the
-    gradient by E[φ'²]/E[φ²]: for SiLU 1.07 a layer, 24 after 50. A constant δ on the grid changes E[φ²] and hardly φ', so it
-    can make both moments equal: a quadratic in δ, with S = Σ B_m and, for ``input_grad="free"``, without S' (the input does not
-    see the spline). It has roots because Var b ≤ E[b'²] (Gaussian Poincaré inequality). Of the two we take the one that damps
-    a deviation of the variance, which one layer multiplies by E[t φ φ']/E[φ²]: for SiLU 0.67; the other root gives
-    1.15, which 50 layers blow up a thousandfold.
+    A layer y_q = Σ_p λ_qp φ(x_p) with λ ~ N(0, 1/(n E[φ²])) has Var y = 1, and for equal widths multiplies the variance of
+    the gradient by E[φ'²]/E[φ²]: for SiLU 1.07 a layer, 24 after 50. A constant δ on the grid changes E[φ²] and hardly φ', so
+    it can make both moments equal: a quadratic in δ, with S the spline nearest to 1 (``flat``) and, for
+    ``input_grad="free"``, without S' (the input does not see the spline). It has roots because Var b ≤ E[b'²] (Gaussian
+    Poincaré inequality). Of the two we take the one that damps a deviation of the variance, which one layer multiplies by E[t
+    φ φ']/E[φ²]: for SiLU 0.67; the other root gives 1.15, which 50 layers blow up a thousandfold.
 
     >>> delta, moment = unit_gain(Spline(base="tanh"))
     >>> round(abs(delta), 3), round(moment, 3)
@@ -30,8 +45,8 @@ def unit_gain(spline: Spline) -> tuple[float, float]:
     """
     t = torch.linspace(-8, 8, 4001, dtype=torch.float64, device="cpu")  # also where a model is built on the meta device
     density = torch.exp(-0.5 * t * t) / math.sqrt(2 * math.pi) * (t[1] - t[0])
-    grid = (spline.grid_size, spline.spline_order, spline.grid_range)
-    s, ds = bspline.basis(t, *grid).sum(-1), bspline.basis_derivative(t, *grid).sum(-1)
+    grid, functions, coef = (spline.grid_size, spline.spline_order, spline.grid_range), family(spline.basis), flat(spline)
+    s, ds = functions.values(t, *grid) @ coef, functions.derivative(t, *grid) @ coef
     b, db = base_function(spline.base)(t), base_derivative(spline.base)(t)
     seen = ds if spline.input_grad == "exact" else torch.zeros_like(ds)
 

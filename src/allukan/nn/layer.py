@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allukan.nn.init import unit_gain
+from allukan.nn.init import flat, unit_gain
 from allukan.nn.spline import Plan, Spline, plan
 from allukan.ops import basis_expansion
 from allukan.ops.ka_layer import Activation, ka_layer
@@ -45,6 +45,7 @@ class KALayer(nn.Module):
             spline.grid_size,
             spline.spline_order,
             spline.grid_range,
+            spline.basis,
             spline.base,
             spline.input_grad,
             self.plan.blocks,
@@ -63,9 +64,10 @@ class KALayer(nn.Module):
     def reset_parameters(self) -> None:
         """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing."""
         delta, moment = unit_gain(self.spline)
+        start = delta * flat(self.spline)
         nn.init.normal_(self.weight, std=1.0 / math.sqrt(max(1, self.weight[0].numel()) * moment))
-        nn.init.constant_(self.coef, delta)
         with torch.no_grad():
+            self.coef.copy_(start.expand_as(self.coef))
             self.base_weight.copy_(self.weight.flatten() if self.spline.sharing == "edge" else torch.ones_like(self.base_weight))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -79,15 +81,17 @@ class KALayer(nn.Module):
         lo, hi = self.spline.grid_range
         t = torch.linspace(lo, hi, points, dtype=self.coef.dtype, device=self.coef.device)
         s = self.spline
-        basis = basis_expansion(t.view(-1, 1), s.grid_size, s.spline_order, s.grid_range, base=s.base)  # (points, M+1)
+        grid = (s.grid_size, s.spline_order, s.grid_range)
+        values = basis_expansion(t.view(-1, 1), *grid, basis=s.basis, base=s.base)  # (points, M+1)
         scale = self.weight.reshape(-1) if s.sharing == "edge" else torch.ones_like(self.base_weight)
         coef = torch.cat([self.base_weight.view(-1, 1), self.coef.view(-1, s.coefficients) * scale.view(-1, 1)], dim=1)
-        return t.detach(), (coef @ basis.T).detach()
+        return t.detach(), (coef @ values.T).detach()
 
     def extra_repr(self) -> str:
         """The options, as torch's own layers print theirs."""
         s = self.spline
         return (
             f"{tuple(self.weight.shape)}, bias={self.bias is not None}, sharing={s.sharing!r}, grid_size={s.grid_size}, "
-            f"spline_order={s.spline_order}, grid_range={s.grid_range}, base={s.base!r}, input_grad={s.input_grad!r}"
+            f"spline_order={s.spline_order}, grid_range={s.grid_range}, basis={s.basis!r}, base={s.base!r}, "
+            f"input_grad={s.input_grad!r}"
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from allukan.ops.bases import base_function
+from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
 from allukan.ops.shared_spline import IMPLEMENTATIONS
 
@@ -19,13 +20,14 @@ class Spline:
 
     Attributes:
         grid_size: intervals G of the uniform grid.
-        spline_order: degree k of the B-spline; ``G + k`` coefficients an activation.
+        spline_order: degree k of the B-spline; ``M = G + k`` coefficients an activation. Of another basis only M matters.
         grid_range: ``(lo, hi)`` in units of the layer's input; (-3, 3) covers a normalised input.
         sharing: "layer" (one activation), a whole number A (A groups of outputs), "output" (one an output, the paper's
             formula read literally) or "edge" (the ordinary KAN).
         input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
-        basis: the family of the basis functions; "bspline".
+        basis: the functions B_m: "bspline", "rbf" (FastKAN), "rswaf" (FasterKAN), "wavelet" (Wav-KAN), "chebyshev" (ChebyKAN),
+            "fourier" (FourierKAN) or "rational" (after KAT); formulas and what they do outside the grid in ``docs/model.md``.
         recompute: compute φ(x) again in the backward pass instead of saving it: a third less memory, a little more time.
         impl: implementation of the shared spline: "auto", "native", "triton", "eager", "aten" or "reference".
 
@@ -48,7 +50,7 @@ class Spline:
         check_grid(self.grid_size, self.spline_order, self.grid_range)
         base_function(self.base)
         _one_of("input_grad", self.input_grad, ("exact", "free"))
-        _one_of("basis", self.basis, ("bspline",))
+        _one_of("basis", self.basis, tuple(FAMILIES))
         _one_of("impl", self.impl, IMPLEMENTATIONS)
         if isinstance(self.sharing, bool) or not (isinstance(self.sharing, int) and self.sharing > 0):
             _one_of("sharing", self.sharing, (*SHARINGS, "a whole number above 0"))

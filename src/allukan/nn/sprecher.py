@@ -70,6 +70,8 @@ class SprecherLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
         self.spline = spline or SPRECHER
+        if self.spline.basis != "bspline":
+            raise ValueError(f"SprecherLinear needs basis='bspline', whose rising coefficients rise, got {self.spline.basis!r}")
         if self.spline.sharing != "layer" or self.spline.input_grad != "exact":
             raise ValueError(
                 "SprecherLinear needs sharing='layer' and input_grad='exact', "

@@ -138,6 +138,8 @@ def _matmul(x: Tensor, weight: Tensor) -> Tensor:
 
 def _edge_spline(spline: Spline | None) -> Spline:
     spline = spline or Spline(sharing="edge")
+    if spline.basis != "bspline":
+        raise ValueError(f"a directly stacked KAN is one of B-splines, not of basis {spline.basis!r}: use KALinear or KAConv")
     if spline.sharing != "edge":
         raise ValueError(f"a directly stacked KAN has one spline an edge, so sharing must be 'edge', got {spline.sharing!r}")
     return spline

@@ -10,6 +10,7 @@ from torch import Tensor
 from allukan.ops import bspline
 from allukan.ops.autograd import transformable, transforms
 from allukan.ops.bases import base_derivative, base_function
+from allukan.ops.basis import family
 from allukan.ops.shared_spline.aten import basis_expansion_aten
 from allukan.ops.shared_spline.dispatch import INPUT_GRADS, choose
 from allukan.ops.shared_spline.eager import locate
@@ -27,6 +28,7 @@ def basis_expansion(
     spline_order: int,
     grid_range: bspline.GridRange,
     *,
+    basis: str = "bspline",
     base: str = "silu",
     input_grad: str = "exact",
     impl: str = "auto",
@@ -41,6 +43,7 @@ def basis_expansion(
     """
     bspline.check_grid(grid_size, spline_order, grid_range)
     base_function(base)
+    family(basis)
     if input_grad not in INPUT_GRADS:
         raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
     if x.ndim < 2 or not x.is_floating_point():
@@ -48,10 +51,10 @@ def basis_expansion(
     if impl not in ("auto", "aten"):
         raise ValueError(f"unknown impl {impl!r} of the expanded basis; choose 'auto' or 'aten'")
     if impl == "aten" or torch.compiler.is_exporting():
-        return basis_expansion_aten(x, grid_size, spline_order, grid_range, base, input_grad).flatten(1, 2)
+        return basis_expansion_aten(x, grid_size, spline_order, grid_range, basis, base, input_grad).flatten(1, 2)
     lo, hi = grid_range
     call = transformable_expansion if transforms() else expand_op
-    return call(x, lo, hi, grid_size, spline_order, base, input_grad == "exact").flatten(1, 2)
+    return call(x, lo, hi, grid_size, spline_order, basis, base, input_grad == "exact").flatten(1, 2)
 
 
 def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> Tensor:
@@ -70,35 +73,43 @@ def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> 
     return out.narrow(2, k + 1, grid_size + k) + (0.0 * t).unsqueeze(2)  # 0·t carries NaN on
 
 
+def _evaluate(x: Tensor, grid: tuple[int, int, float, float], basis: str, derivative: bool) -> Tensor:
+    """The same for any family."""
+    if basis == "bspline":
+        return _local(x, grid, derivative)
+    functions, (grid_size, k, lo, hi) = family(basis), grid
+    return (functions.derivative if derivative else functions.values)(x, grid_size, k, (lo, hi)).movedim(-1, 2)
+
+
 @without_autocast
-def expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+def expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
     """``(B, C, *S)`` → ``(B, C, M + 1, *S)``; ``exact`` concerns the gradient only."""
-    if _engine(x, grid_size, spline_order, (lo, hi), base) == "native" and x.numel():
+    if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat = x.reshape(x.shape[0] * x.shape[1], -1)
-        values = ENGINES["native"].expand(flat, grid_size, (lo, hi), spline_order, base)
+        values = ENGINES["native"].expand(flat, grid_size, (lo, hi), spline_order, basis, base)
         return values.view(*x.shape[:2], -1, *x.shape[2:])
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    values = _local(wide, (grid_size, spline_order, lo, hi), derivative=False)
+    values = _evaluate(wide, (grid_size, spline_order, lo, hi), basis, derivative=False)
     return torch.cat([base_function(base)(wide).unsqueeze(2), values], dim=2).to(x.dtype)
 
 
 @without_autocast
 def expand_backward(
-    grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool
+    grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool
 ) -> Tensor:
     """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
-    if _engine(x, grid_size, spline_order, (lo, hi), base) == "native" and x.numel():
+    if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat, g = x.reshape(x.shape[0] * x.shape[1], -1), grad.reshape(x.shape[0] * x.shape[1], grad.shape[2], -1)
-        return ENGINES["native"].expand_backward(g, flat, grid_size, (lo, hi), spline_order, base, exact).view(x.shape)
+        return ENGINES["native"].expand_backward(g, flat, grid_size, (lo, hi), spline_order, basis, base, exact).view(x.shape)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     out = base_derivative(base)(wide) * grad[:, :, 0]  # x first: its memory format is that of the result
     if exact:
-        out = out + (grad[:, :, 1:] * _local(wide, (grid_size, spline_order, lo, hi), derivative=True)).sum(2)
+        out = out + (grad[:, :, 1:] * _evaluate(wide, (grid_size, spline_order, lo, hi), basis, derivative=True)).sum(2)
     return out.to(x.dtype)
 
 
-def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> str:
-    return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, base)
+def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> str:
+    return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, basis, base)
 
 
 expand_op = torch.library.custom_op("allukan::basis_expansion", expand, mutates_args=())
@@ -106,7 +117,7 @@ expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward"
 
 
 @expand_op.register_fake
-def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, base: str, exact: bool) -> Tensor:
+def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
     return x.new_empty(*x.shape[:2], grid_size + spline_order + 1, *x.shape[2:])
 
 

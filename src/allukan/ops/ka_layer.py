@@ -34,6 +34,7 @@ class Activation:
     grid_size: int
     spline_order: int
     grid_range: GridRange
+    basis: str
     base: str
     input_grad: str
     blocks: int = 1
@@ -42,17 +43,18 @@ class Activation:
     impl: str = "auto"
 
     @cached_property
-    def grid(self) -> tuple[float, float, int, int, str, bool]:
+    def grid(self) -> tuple[float, float, int, int, str, str, bool]:
         """Arguments of ``expand``."""
-        return *self.grid_range, self.grid_size, self.spline_order, self.base, self.input_grad == "exact"
+        return *self.grid_range, self.grid_size, self.spline_order, self.basis, self.base, self.input_grad == "exact"
 
     def engine(self, x: Tensor) -> str:
         """The implementation that runs for x."""
-        return choose(self.impl, x.device.type, x.dtype, self.grid_size, self.spline_order, self.grid_range, self.base)
+        grid = (self.grid_size, self.spline_order, self.grid_range)
+        return choose(self.impl, x.device.type, x.dtype, *grid, self.basis, self.base)
 
     def options(self, engine: str) -> tuple:
         """Arguments of ``layout.forward``."""
-        return *self.grid_range, self.spline_order, self.base, self.input_grad == "exact", self.blocks, engine
+        return *self.grid_range, self.spline_order, self.basis, self.base, self.input_grad == "exact", self.blocks, engine
 
 
 @through_subclasses
@@ -78,12 +80,13 @@ def ka_layer(
     a, lo_hi = activation, activation.grid_range
     if a.expanded:
         if composite:
-            options: Any = {"base": a.base, "input_grad": a.input_grad, "impl": "aten" if engine == "aten" else "auto"}
-            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options)
+            options: Any = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad}
+            how = "auto" if engine != "aten" else engine
+            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options, impl=how)
             return linear.forward(h, compose(coef, base_weight, weight), bias)
         return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
     if engine == "reference" or composite:
-        options = {"base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
+        options = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
         return linear.forward(shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options), weight, bias)
     return _Shared.apply(x, coef, base_weight, weight, bias, activation.options(engine), linear, a.recompute)
 

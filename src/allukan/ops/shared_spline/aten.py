@@ -11,8 +11,10 @@ from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_function
+from allukan.ops.basis import family
 from allukan.ops.shared_spline.eager import horner, locate, piece_table
 from allukan.ops.shared_spline.layout import without_autocast
+from allukan.ops.shared_spline.reference import shared_spline_reference
 
 
 @without_autocast
@@ -22,11 +24,14 @@ def shared_spline_aten(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
     input_grad: str,
     blocks: int,
 ) -> Tensor:
     """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/blocks, *S)``; see ``shared_spline``."""
+    if basis != "bspline":  # the reference knows every basis in torch's operators
+        return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, basis, base, input_grad, blocks)
     wide, coef, base_weight = _wide(x, coef, base_weight)
     seen = wide if input_grad == "exact" else wide.detach()
     if len(coef) == 1:  # elementwise, any shape
@@ -39,13 +44,17 @@ def shared_spline_aten(
 
 @without_autocast
 def basis_expansion_aten(
-    x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str, input_grad: str
+    x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str, input_grad: str
 ) -> Tensor:
     """x ``(B, C, *S)`` → ``(B, C, M + 1, *S)``; see ``basis_expansion``."""
     (wide,) = _wide(x)
-    each = torch.eye(grid_size + spline_order, dtype=wide.dtype, device=x.device)
-    basis = splines(wide if input_grad == "exact" else wide.detach(), each, spline_order, grid_range, 1)[:, 0].transpose(1, 2)
-    return torch.cat([base_function(base)(wide).unsqueeze(2), basis], dim=2).to(x.dtype)
+    seen = wide if input_grad == "exact" else wide.detach()
+    if basis == "bspline":
+        each = torch.eye(grid_size + spline_order, dtype=wide.dtype, device=x.device)
+        values = splines(seen, each, spline_order, grid_range, 1)[:, 0].transpose(1, 2)
+    else:
+        values = family(basis).values(seen, grid_size, spline_order, grid_range).movedim(-1, 2)
+    return torch.cat([base_function(base)(wide).unsqueeze(2), values], dim=2).to(x.dtype)
 
 
 def splines(x: Tensor, coef: Tensor, spline_order: int, grid_range: bspline.GridRange, blocks: int) -> Tensor:

@@ -1,9 +1,10 @@
 """φ as piecewise cubics on a fine grid: the tables that the CPU kernels look up, base activation included.
 
 Every curve of one activation (column 0 the base b, column 1 + m the basis function B_m) is a cubic in t ∈ [0, 1] on every row of
-a uniform grid whose step divides the interval of the spline. For B-splines up to order 3 that is exact; a
-smooth base is interpolated in Chebyshev's nodes, off by 1e-8 in value and 1e-6 in slope at most, about the rounding of float32.
-So φ = w b + Σ c_m B_m is one look-up and Horner's rule, no exponential. Beyond the outermost rows a base follows its asymptotes.
+a uniform grid whose step divides the interval of the spline. For B-splines up to order 3 that is exact; a smooth base is
+interpolated in Chebyshev's nodes, off by 1e-8 in value and 1e-6 in slope at most, about the rounding of float32, and so are other
+families of basis functions, in steps of at most 1 / ``FINENESS`` of their width. So φ = w b + Σ c_m B_m is one look-up and
+Horner's rule, no exponential. Beyond the outermost rows a base follows its asymptotes, a basis function stays what it is there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_function, split_base
+from allukan.ops.basis import family
 
+FINENESS = 16  # rows a width of the basis: cubics in Chebyshev's nodes are then off by 1 / (3072 · 16⁴) = 5e-9
 MAX_ROWS = 1 << 15
 # where a base is curved (half-width), its slopes right and left of that, the widest step; others are two lines that meet in 0
 _CURVED = {"silu": (18.0, 1.0, 0.0, 1 / 16), "gelu": (7.0, 1.0, 0.0, 1 / 32), "tanh": (9.5, 0.0, 0.0, 1 / 32)}
@@ -52,22 +55,22 @@ class Curves:
         return {name: getattr(self, name).ctypes.data for name in ("base", "local", "begin", "columns", "slopes", "grid")}
 
 
-def rows_needed(grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> int:
+def rows_needed(grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> int:
     """Rows of the table."""
-    first, last, _ = _extent(grid_size, spline_order, grid_range, base)
+    first, last, _ = _extent(grid_size, spline_order, grid_range, basis, base)
     return last - first + 1
 
 
 @cache
-def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, base: str) -> Curves:
+def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> Curves:
     """The tables of one kind of activation, made once."""
     lo = grid_range[0]
-    first, last, scale = _extent(grid_size, spline_order, grid_range, base)
+    first, last, scale = _extent(grid_size, spline_order, grid_range, basis, base)
     shift = math.ceil(lo * scale) - lo * scale  # knots fall on row borders, and u is as exact around 0 as x is
     nodes = (1 - torch.cos((2 * torch.arange(4, dtype=torch.float64) + 1) * (math.pi / 8))) / 2
     edges = torch.arange(first, last + 1, dtype=torch.float64)
     x = (edges.unsqueeze(1) + nodes - shift) / scale
-    values = torch.cat([_curved(base, x).unsqueeze(-1), bspline.basis(x, grid_size, spline_order, grid_range)], dim=-1)
+    values = torch.cat([_curved(base, x).unsqueeze(-1), family(basis).values(x, grid_size, spline_order, grid_range)], dim=-1)
     table = torch.linalg.solve(torch.vander(nodes, increasing=True), values)  # (rows, 4 powers, M + 1)
     table = torch.where(table.abs() < 1e-13, 0.0, table)
     for end, t in ((0, 1.0), (-1, 0.0)):  # the outermost rows hold the asymptote, from the border on
@@ -95,13 +98,14 @@ def _pack(functions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     return functions[chosen, np.arange(first, stop)[:, None]], begin, int(first)
 
 
-def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, base: str) -> tuple[int, int, float]:
+def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, basis: str, base: str) -> tuple[int, int, float]:
     """Numbers of the first and the last row, and rows a unit of x; the outermost rows lie beyond everything that is curved."""
-    lo, hi = grid_range
+    (lo, hi), grid, functions = grid_range, (grid_size, order, grid_range), family(basis)
     h = (hi - lo) / grid_size
     reach, _, _, step = _asymptotes(base)
-    scale = max(1, math.ceil(h / step)) / h
-    left, right = min(lo - order * h, -reach), max(hi + order * h, reach)
+    scale = max(1, math.ceil(h / min(step, functions.width(*grid) / FINENESS))) / h
+    start, stop = functions.ends(*grid)
+    left, right = min(start, -reach), max(stop, reach)
     return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
 
 

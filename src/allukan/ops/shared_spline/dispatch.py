@@ -10,6 +10,7 @@ from torch import Tensor
 
 from allukan.ops.autograd import remembered, sees_operators, transforms
 from allukan.ops.bases import base_function, split_base
+from allukan.ops.basis import family
 from allukan.ops.bspline import GridRange, check_grid
 from allukan.ops.shared_spline.aten import shared_spline_aten
 from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
@@ -33,6 +34,7 @@ def shared_spline(
     grid_range: GridRange = (-1.0, 1.0),
     spline_order: int = 3,
     *,
+    basis: str = "bspline",
     base: str = "silu",
     input_grad: str = "exact",
     blocks: int = 1,
@@ -49,8 +51,10 @@ def shared_spline(
         x: ``(B, C, *S)``; any shape when ``A == 1``. Floating point; arithmetic is float32 (float64 for float64).
         coef: spline coefficients ``(A, M)`` with ``M = grid_size + spline_order``.
         base_weight: weights of the base activation ``(A,)``.
-        grid_range: ``(lo, hi)``; outside it the spline runs out to zero within ``spline_order`` intervals.
-        spline_order: polynomial degree, 1 or more.
+        grid_range: ``(lo, hi)``; outside it the spline runs out to zero within ``spline_order`` intervals, another basis as its
+            file in ``ops.basis`` says.
+        spline_order: polynomial degree, 1 or more; for another basis it only counts in M.
+        basis: the functions B_m, "bspline" or another of ``ops.basis.FAMILIES``.
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: runs of channels, a divisor of C and of A.
@@ -71,31 +75,33 @@ def shared_spline(
     """
     _check(x, coef, base_weight, grid_range, spline_order, input_grad, blocks)
     base_function(base)
-    engine = choose(
-        impl, x.device.type, x.dtype, coef.shape[1] - spline_order, spline_order, (grid_range[0], grid_range[1]), base
-    )
+    grid = (coef.shape[1] - spline_order, spline_order, (grid_range[0], grid_range[1]))
+    engine = choose(impl, x.device.type, x.dtype, *grid, basis, base)
     if engine in COMPOSED:
-        return COMPOSED[engine](x, coef, base_weight, grid_range, spline_order, base, input_grad, blocks)
+        return COMPOSED[engine](x, coef, base_weight, grid_range, spline_order, basis, base, input_grad, blocks)
     call = shared_spline_op if sees_operators() else transformable_spline if transforms() else SharedSpline.apply
-    return call(x, coef, base_weight, *grid_range, spline_order, base, input_grad == "exact", blocks, engine)
+    return call(x, coef, base_weight, *grid_range, spline_order, basis, base, input_grad == "exact", blocks, engine)
 
 
 @remembered
-def choose(impl: str, device: str, dtype: torch.dtype, grid_size: int, order: int, grid_range: GridRange, base: str) -> str:
+def choose(
+    impl: str, device: str, dtype: torch.dtype, grid_size: int, order: int, grid_range: GridRange, basis: str, base: str
+) -> str:
     """The engine for tensors of that device and type; one asked for by name is taken or refused, never replaced.
 
-    Raises ``ValueError`` with the reason when ``impl`` cannot run.
+    Raises ``ValueError`` for a basis that does not exist, and with the reason when ``impl`` cannot run.
 
-    >>> choose("auto", "cpu", torch.float64, 5, 3, (-3.0, 3.0), "silu")
+    >>> choose("auto", "cpu", torch.float64, 5, 3, (-3.0, 3.0), "bspline", "silu")
     'eager'
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
+    family(basis)
     grid = (grid_size, order, grid_range)
     if impl == "auto" and torch.compiler.is_exporting():  # what is exported runs where this package is not
         return "aten"
     engine = _FASTEST.get(device, "eager") if impl == "auto" else impl
-    reasons = _reasons_against(engine, device, dtype, grid, base)
+    reasons = _reasons_against(engine, device, dtype, grid, basis, base)
     if not reasons:
         return engine
     if impl != "auto":
@@ -105,35 +111,39 @@ def choose(impl: str, device: str, dtype: torch.dtype, grid_size: int, order: in
     return "eager"
 
 
-def available(x: Tensor, grid_size: int, spline_order: int, grid_range: GridRange, base: str) -> list[str]:
+def available(x: Tensor, grid_size: int, spline_order: int, grid_range: GridRange, basis: str, base: str) -> list[str]:
     """The engines that run on x at full speed; Triton's interpreter is none.
 
-    >>> available(torch.zeros(1), 5, 3, (-3.0, 3.0), "silu")
+    >>> available(torch.zeros(1), 5, 3, (-3.0, 3.0), "bspline", "silu")
     ['eager', 'native']
     """
     grid = (grid_size, spline_order, grid_range)
-    able = [engine for engine in ENGINES if not _reasons_against(engine, x.device.type, x.dtype, grid, base)]
+    able = [engine for engine in ENGINES if not _reasons_against(engine, x.device.type, x.dtype, grid, basis, base)]
     return [engine for engine in able if x.is_cuda or engine != "triton"]
 
 
-def _reasons_against(engine: str, device: str, dtype: torch.dtype, grid: tuple[int, int, GridRange], base: str) -> list[str]:
+def _reasons_against(
+    engine: str, device: str, dtype: torch.dtype, grid: tuple[int, int, GridRange], basis: str, base: str
+) -> list[str]:
     """Why the engine cannot compute this; empty when it can."""
     (size, order, ends), installed = grid, "triton" in ENGINES
     interpreted = installed and ENGINES["triton"].INTERPRETED
     hint = "TRITON_INTERPRET=1, set before the start, lets a CPU interpret it, slowly"
-    too_wide = order <= MAX_NATIVE_ORDER and rows_needed(size, order, ends, base) > MAX_ROWS
+    too_steep = basis == "bspline" and order > MAX_NATIVE_ORDER
+    too_wide = not too_steep and rows_needed(size, order, ends, basis, base) > MAX_ROWS
     obstacles = {
         "native": {
             "it needs the package numba: pip install numba": "native" not in ENGINES,
             f"it runs on a CPU and x is on {device}": device != "cpu",
             f"it computes in float32 and x is {dtype}": dtype == torch.float64,
-            f"spline_order {order} is above {MAX_NATIVE_ORDER}": order > MAX_NATIVE_ORDER,
+            f"spline_order {order} is above {MAX_NATIVE_ORDER}": too_steep,
             f"grid_range {ends} with {size} intervals would need a table of more than {MAX_ROWS} rows": too_wide,
         },
         "triton": {
             "it needs the package triton: pip install triton": not installed,
             f"TRITON_INTERPRET is set, which is for tensors on a CPU, and x is on {device}": interpreted and device != "cpu",
             f"it runs on CUDA and x is on {device}; {hint}": not interpreted and device != "cuda",
+            f"it has no basis {basis!r}, only 'bspline'": basis != "bspline",
             f"it has no base activation {base!r}": installed and split_base(base)[0] not in ENGINES["triton"].BASE_KINDS,
         },
     }

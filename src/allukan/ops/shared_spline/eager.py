@@ -1,14 +1,12 @@
 """Closed-form forward and backward in plain torch, one cache-sized block of the feature map at a time.
 
-On a uniform grid ``u = (x - lo)/h``, ``i = floor(u)``, ``t = u - i``: φ is a polynomial in t whose coefficients sit in row i of a
-small table. Forward is a table look-up and Horner's rule; backward looks the same row up again, so only x is saved. The
-coefficient gradient first sums g·t^p per interval and block (partial sums, no atomics) and then maps these few numbers
-back through the table.
+For B-splines, that is; other families of basis functions go on to ``dense``. On a uniform grid ``u = (x - lo)/h``, ``i =
+floor(u)``, ``t = u - i``: φ is a polynomial in t whose coefficients sit in row i of a small table. Forward is a table look-up
+and Horner's rule; backward looks the same row up again, so only x is saved. The coefficient gradient first sums g·t^p per
+interval and block (partial sums, no atomics) and then maps these few numbers back through the table.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +14,8 @@ from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_derivative, base_function
-
-BLOCK = 1 << 16  # elements handled at once: a handful of float32 temporaries of this size stay in the L2 cache
+from allukan.ops.shared_spline import dense
+from allukan.ops.shared_spline.blocks import blocks
 
 
 def piece_table(coef: Tensor, spline_order: int) -> Tensor:
@@ -55,16 +53,8 @@ def horner(table: Tensor, row: Tensor, t: Tensor) -> Tensor:
     return out
 
 
-def _blocks(batch: int, groups: int, length: int) -> Iterator[tuple[slice, slice]]:
-    rows = max(1, BLOCK // max(1, groups * length))
-    columns = max(1, BLOCK // groups)
-    for start in range(0, batch, rows):
-        for left in range(0, length, columns):
-            yield slice(start, start + rows), slice(left, left + columns)
-
-
-def _offsets(blocks: int, rows: int, device: torch.device) -> Tensor:
-    return (torch.arange(blocks, device=device) * rows).view(1, blocks, 1)
+def _offsets(groups: int, rows: int, device: torch.device) -> Tensor:
+    return (torch.arange(groups, device=device) * rows).view(1, groups, 1)
 
 
 def forward(
@@ -73,9 +63,12 @@ def forward(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
 ) -> Tensor:
     """x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``; float32 arithmetic, float64 for float64."""
+    if basis != "bspline":
+        return dense.forward(x, coef, base_weight, grid_range, spline_order, basis, base)
     dtype = torch.promote_types(x.dtype, torch.float32)
     (batch, groups, length), per_group = x.shape, coef.shape[1]
     table = piece_table(coef.to(dtype), spline_order)
@@ -83,7 +76,7 @@ def forward(
     flat = table.transpose(0, 1).flatten(1, 2)  # (R, J·rows, k+1)
     weight = base_weight.to(dtype).view(groups, per_group, 1)
     out = x.new_empty(batch, groups, per_group, length)
-    for rows, columns in _blocks(batch, groups, length):
+    for rows, columns in blocks(batch, groups, length):
         block = x[rows, :, columns].to(dtype)
         row, t = locate(block, coef.shape[2] - spline_order, spline_order, grid_range)
         row = row + offsets if groups > 1 else row
@@ -100,10 +93,13 @@ def backward(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``forward`` for x, coef and base_weight, from grad ``(B, J, R, N)`` and the inputs alone."""
+    if basis != "bspline":
+        return dense.backward(grad, x, coef, base_weight, grid_range, spline_order, basis, base, exact)
     dtype = torch.promote_types(x.dtype, torch.float32)
     (batch, groups, length), per_group = x.shape, coef.shape[1]
     grid_size, k = coef.shape[2] - spline_order, spline_order
@@ -117,7 +113,7 @@ def backward(
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
     grad_table = torch.zeros(per_group, k + 1, groups * n_rows, dtype=torch.float64, device=x.device)
     grad_weight = torch.zeros(groups, per_group, dtype=torch.float64, device=x.device)
-    for rows, columns in _blocks(batch, groups, length):
+    for rows, columns in blocks(batch, groups, length):
         block = x[rows, :, columns].to(dtype)
         row, t = locate(block, grid_size, k, grid_range)
         row = row + offsets if groups > 1 else row

@@ -22,6 +22,7 @@ class Options(NamedTuple):
     lo: float
     hi: float
     spline_order: int
+    basis: str
     base: str
     exact: bool
     blocks: int
@@ -58,9 +59,9 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Ten
     c, w = coef.unflatten(0, (o.blocks, -1)), base_weight.unflatten(0, (o.blocks, -1))
     run = ENGINES[o.engine].forward
     if len(coef) == 1:
-        return _restore(run(_elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base), x)
+        return _restore(run(_elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.basis, o.base), x)
     last = _channels_last(x, o.blocks, o.engine)
-    return _join(run(_runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base), x, last)
+    return _join(run(_runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.basis, o.base), x, last)
 
 
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,12 +82,12 @@ def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *optio
     if len(coef) == 1:
         order = _memory_order(x)
         g = (grad if order is None else grad.permute(order)).reshape(1, 1, 1, -1)
-        flat, *others = run(g, _elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
+        flat, *others = run(g, _elementwise(x), c, w, (o.lo, o.hi), o.spline_order, o.basis, o.base, o.exact)
         grad_x = _restore(flat, x)
     else:
         last = _channels_last(x, o.blocks, o.engine)
         g = _runs(grad, last, o.blocks, c.shape[1])
-        runs, *others = run(g, _runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.base, o.exact)
+        runs, *others = run(g, _runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.basis, o.base, o.exact)
         grad_x = _join(runs, x, last)
     return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1)
 

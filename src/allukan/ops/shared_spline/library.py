@@ -19,13 +19,14 @@ def shared_spline_op(
     lo: float,
     hi: float,
     spline_order: int,
+    basis: str,
     base: str,
     exact: bool,
     blocks: int,
     engine: str,
 ) -> Tensor:
     """``layout.forward``."""
-    return layout.forward(x, coef, base_weight, lo, hi, spline_order, base, exact, blocks, engine)
+    return layout.forward(x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
 
 
 @shared_spline_op.register_fake
@@ -43,13 +44,14 @@ def shared_spline_backward_op(
     lo: float,
     hi: float,
     spline_order: int,
+    basis: str,
     base: str,
     exact: bool,
     blocks: int,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``layout.backward``."""
-    return layout.backward(grad, x, coef, base_weight, lo, hi, spline_order, base, exact, blocks, engine)
+    return layout.backward(grad, x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
 
 
 @shared_spline_backward_op.register_fake

@@ -32,13 +32,23 @@ def takes(x: Tensor, coef: Tensor, base_weight: Tensor) -> bool:
 
 
 def forward_whole(
-    x: Tensor, coef: Tensor, base_weight: Tensor, lo: float, hi: float, order: int, base: str, exact: bool, blocks: int
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    lo: float,
+    hi: float,
+    order: int,
+    basis: str,
+    base: str,
+    exact: bool,
+    blocks: int,
 ) -> Tensor:
     """``layout.forward`` for tensors that ``takes`` accepts: no view, no copy, one call into compiled code."""
     activations, count = coef.shape
     out = torch.empty_like(x) if activations == 1 else x.new_empty(x.shape[0], activations // blocks * x.shape[1], *x.shape[2:])
     sizes = _sizes(x, activations, blocks, count)
-    _run("forward", x, x, out, (coef, base_weight), curves(count - order, order, (lo, hi), base), "base", sizes, exact)
+    curve = curves(count - order, order, (lo, hi), basis, base)
+    _run("forward", x, x, out, (coef, base_weight), curve, "base", sizes, exact)
     return out
 
 
@@ -50,6 +60,7 @@ def backward_whole(
     lo: float,
     hi: float,
     order: int,
+    basis: str,
     base: str,
     exact: bool,
     blocks: int,
@@ -58,16 +69,18 @@ def backward_whole(
     activations, count = coef.shape
     grad = _in_order_of(x, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
     out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
-    curve, sizes = curves(count - order, order, (lo, hi), base), _sizes(x, activations, blocks, count)
+    curve, sizes = curves(count - order, order, (lo, hi), basis, base), _sizes(x, activations, blocks, count)
     sums = _run("backward", x, grad, out, (coef, base_weight), curve, "base", sizes, exact)
     kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
     return out, grad_coef, grad_weight
 
 
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
+def forward(
+    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, basis: str, base: str
+) -> Tensor:
     """``eager.forward`` in float32: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
     values, c, w = (_plain(t) for t in (x, coef.flatten(0, 1), base_weight.flatten()))
-    out = forward_whole(values, c, w, *grid_range, spline_order, base, True, x.shape[1])
+    out = forward_whole(values, c, w, *grid_range, spline_order, basis, base, True, x.shape[1])
     return out.to(x.dtype).view(*x.shape[:2], coef.shape[1], x.shape[2])
 
 
@@ -78,28 +91,36 @@ def backward(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
     g, values, c, w = (_plain(t) for t in (grad, x, coef.flatten(0, 1), base_weight.flatten()))
-    grad_x, grad_coef, grad_weight = backward_whole(g, values, c, w, *grid_range, spline_order, base, exact, x.shape[1])
+    grad_x, grad_coef, grad_weight = backward_whole(g, values, c, w, *grid_range, spline_order, basis, base, exact, x.shape[1])
     return grad_x.to(x.dtype), grad_coef.view(coef.shape).to(coef.dtype), grad_weight.view(coef.shape[:2]).to(base_weight.dtype)
 
 
-def expand(x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
+def expand(x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, basis: str, base: str) -> Tensor:
     """x ``(S, N)`` → b and all M basis functions, ``(S, M + 1, N)``."""
-    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, base)
+    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, basis, base)
     out = torch.empty(len(x), len(curve.columns), x.shape[1])
     _run("expand", values, values, out, (values, values), curve, "columns", (*x.shape, 1, 1, len(curve.columns) - 1))
     return out.to(x.dtype)
 
 
 def expand_backward(
-    grad: Tensor, x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, base: str, exact: bool
+    grad: Tensor,
+    x: Tensor,
+    grid_size: int,
+    grid_range: bspline.GridRange,
+    spline_order: int,
+    basis: str,
+    base: str,
+    exact: bool,
 ) -> Tensor:
     """Gradient of ``expand`` for x, from grad ``(S, M + 1, N)``."""
-    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, base)
+    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, basis, base)
     out = torch.empty_like(values)
     sizes = (*x.shape, 1, 1, len(curve.columns) - 1)
     _run("expand_backward", values, _plain(grad), out, (values, values), curve, "slopes", sizes, exact)

@@ -1,4 +1,4 @@
-"""The specification: φ_a(x) = w_a b(x) + Σ_m c_am B_m(x) by Cox–de Boor and autograd, nothing clever."""
+"""The specification: φ_a(x) = w_a b(x) + Σ_m c_am B_m(x), the basis as defined, by autograd, nothing clever."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from allukan.ops import bspline
 from allukan.ops.bases import base_function
+from allukan.ops.basis import family
 from allukan.ops.shared_spline.layout import without_autocast
 
 
@@ -17,6 +18,7 @@ def shared_spline_reference(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
     input_grad: str,
     blocks: int,
@@ -32,7 +34,7 @@ def shared_spline_reference(
     spline_input = folded if input_grad == "exact" else folded.detach()
     coef, base_weight = coef.to(dtype).unflatten(0, (blocks, -1)), base_weight.to(dtype).unflatten(0, (blocks, -1))
     grid_size = coef.shape[-1] - spline_order
-    values = bspline.basis(spline_input, grid_size, spline_order, grid_range)
+    values = family(basis).values(spline_input, grid_size, spline_order, grid_range)
     spline = torch.einsum("bj...m,jrm->bjr...", values, coef)
     activated = torch.einsum("bj...,jr->bjr...", base_function(base)(folded), base_weight)
     out_shape = x.shape if coef.shape[:2] == (1, 1) else (b, coef.shape[1] * c, *x.shape[2:])

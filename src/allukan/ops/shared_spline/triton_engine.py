@@ -29,8 +29,11 @@ _LAUNCH = {"num_warps": _THREADS // 32, "enable_fp_fusion": True}
 Pieces = tuple[tuple[float, ...], ...]
 
 
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, base: str) -> Tensor:
+def forward(
+    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, basis: str, base: str
+) -> Tensor:
     """``eager.forward``: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
+    assert basis == "bspline", "the dispatch refuses every other"
     (outer, runs, length), each = x.shape, coef.shape[1]
     out = x.new_empty(outer, runs, each, length)
     shape = _shape(x, coef, _FORWARD_TILE)
@@ -61,10 +64,12 @@ def backward(
     base_weight: Tensor,
     grid_range: bspline.GridRange,
     spline_order: int,
+    basis: str,
     base: str,
     exact: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
+    assert basis == "bspline", "the dispatch refuses every other"
     runs, each, count = coef.shape
     per_thread = max(1, min(4, _REGISTERS // (each * count)))
     shape, grid = _shape(x, coef, _THREADS * per_thread), _grid(coef, grid_range, spline_order, base)
