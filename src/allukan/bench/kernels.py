@@ -70,7 +70,7 @@ def _passes(
     forward: dict[str, Call] = {}
     backward: dict[str, Call] = {}
     for engine in engines:
-        options = (*GRID, 3, "silu", input_grad == "exact", 1, engine)
+        options = (*GRID, 3, "bspline", "silu", input_grad == "exact", 1, engine)
         g = torch.randn_like(layout.forward(x, coef, weight, *options))
         forward[engine] = partial(layout.forward, x, coef, weight, *options)
         backward[engine] = partial(layout.backward, g, x, coef, weight, *options)
