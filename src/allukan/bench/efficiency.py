@@ -1,4 +1,4 @@
-"""``allukan bench efficiency``: every model of the factory, what it holds, computes, keeps and takes, beside its convolutional twin."""
+"""``allukan bench efficiency``: what every model holds, computes, keeps and takes, beside its convolutional twin."""
 
 from __future__ import annotations
 
