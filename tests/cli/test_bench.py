@@ -46,7 +46,7 @@ def test_efficiency_writes_result_figure_and_page(shell, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Title\n<!-- efficiency -->\n<!-- /efficiency -->\n")
     files = ["--out", tmp_path / "e.json", "--figure", tmp_path / "e.png", "--page", page]
-    done = shell("bench", "efficiency", "--models", "allukan-tiny", "--px", "32", *QUICK, *files)
+    done = shell("bench", "efficiency", "--models", "allukan-tiny", "--px", "32", "--batch", "2", *QUICK, *files)
     assert done.code == 0, done
     assert json.loads((tmp_path / "e.json").read_text())["benchmark"] == "efficiency"
     assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")

@@ -24,7 +24,7 @@ def stack(spatial_dims, channels, width):
 @pytest.mark.slow
 @pytest.mark.parametrize(("spatial_dims", "width", "shape"), [(0, 32, (64, 2)), (2, 8, (4, 1, 10, 10))])
 def test_a_hundred_layers_stay_finite_in_bf16_and_the_loss_falls(spatial_dims, width, shape):
-    """Every layer receives a finite gradient that is not zero, in every step. How little such a stack learns: docs/evidence/depth.md."""
+    """Every layer receives a finite gradient, not zero, in every step. How little such a stack learns: docs/evidence/depth.md."""
     torch.manual_seed(0)
     network = stack(spatial_dims, shape[1], width)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

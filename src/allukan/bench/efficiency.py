@@ -15,6 +15,7 @@ from allukan.errors import UserError
 from allukan.models import MODELS, SIZES
 
 TWIN = "convtwin"
+SMALLEST = 32  # pixels that the networks halve down to one
 
 
 def bench_efficiency(
@@ -27,11 +28,15 @@ def bench_efficiency(
     ("base" for models that have no size), which is measured whether it is asked for or not, in the same rounds.
     """
     task = Task(batch=batch, px=px)
+    if batch == 1 and px <= SMALLEST:
+        raise UserError(f"batch norm needs more than one value at the bottom: give px above {SMALLEST} or a batch above 1.")
     if not limit_gib > 0:
         raise UserError(f"option limit_gib must be above 0, got {limit_gib}.")
     names = list(MODELS if models is None else models)
     names = [*dict.fromkeys(_twin(name) for name in names), *names]
-    makers, rows, notes = factory_networks(task, dict.fromkeys(names)), {}, []
+    makers = factory_networks(task, dict.fromkeys(names))
+    rows: dict[str, Row] = {}
+    notes: list[str] = []
     for name, make in makers.items():
         try:
             network = make()
