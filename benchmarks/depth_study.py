@@ -124,7 +124,8 @@ def draw(path: Path, rows: list[dict]) -> None:
     for line, task in zip(axes, TASKS, strict=True):
         found = [row for row in rows if row["task"] == task]
         for i, name in enumerate(LAYERS):
-            for norm, style in (("batch", "-"), ("none", "--")):
+            for norm in NORMS[name]:
+                style = {"batch": "-", "none": "--"}[norm]
                 ours = [row for row in found if (row["layer"], row["norm"]) == (name, norm)]
                 for place, key in zip(line, ("norms_at_start", "norms_after"), strict=False):
                     for row in ours:
@@ -135,7 +136,7 @@ def draw(path: Path, rows: list[dict]) -> None:
         line[0].set(yscale="log", xlabel="layer", ylabel=task, title=f"gradient norm of λ at the start, {deepest} layers")
         line[1].set(yscale="log", xlabel="layer", title="and after the training")
         line[2].set(xscale="log", xlabel="layers", title="last loss (1: no better than the mean)", ylim=(0, 2))
-    axes[0, 2].legend(fontsize=7)
+    axes[1, 2].legend(fontsize=7, loc="lower right")
     for place in axes.flat:
         place.grid(alpha=0.25)
         place.spines[["top", "right"]].set_visible(False)
