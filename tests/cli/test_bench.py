@@ -42,6 +42,18 @@ def test_models(shell):
     assert [line.split()[1] for line in done.out.splitlines()[2:5]] == ["conv", "ka", "convtwin-tiny"]
 
 
+def test_efficiency_writes_result_figure_and_page(shell, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n<!-- efficiency -->\n<!-- /efficiency -->\n")
+    files = ["--out", tmp_path / "e.json", "--figure", tmp_path / "e.png", "--page", page]
+    done = shell("bench", "efficiency", "--models", "allukan-tiny", "--px", "32", "--batch", "2", *QUICK, *files)
+    assert done.code == 0, done
+    assert json.loads((tmp_path / "e.json").read_text())["benchmark"] == "efficiency"
+    assert (tmp_path / "e.png").read_bytes().startswith(b"\x89PNG")
+    assert "| allukan-tiny " in page.read_text()
+    assert "commit" in page.read_text()
+
+
 @pytest.mark.slow
 def test_gradients(shell):
     done = shell("bench", "gradients", "--size", "tiny", "--px", "32", "--in-channels", "1", *QUICK)
@@ -79,6 +91,9 @@ def test_kernels(shell):
         (["models", "--others", "unett"], "did you mean 'unet'"),
         (["models", "--precision", "fp4"], "precision 'fp4'"),
         (["models", "--px", "8"], "px"),
+        (["efficiency", "--models", "unett"], "did you mean 'unet'"),
+        (["efficiency", "--page", "nowhere.md"], "has no lines"),
+        (["efficiency", "--figure", "figure.txt"], "cannot be drawn"),
         (["gradients", "--repeats", "0"], "repeats"),
         (["train", "--models", "allukan-tyny"], "unknown model 'allukan-tyny'"),
         (["train", "--models", ""], "models"),

@@ -82,9 +82,15 @@ def _network(way: Way, task: Task) -> AllUKAN:
     with torch.no_grad():
         for layer in ka_layers(network).values():
             layer.coef.add_(0.3 * torch.randn(layer.coef.shape, generator=numbers))
-            if way.checkpointed:
-                layer.forward = _checkpointed(layer.forward)  # type: ignore[method-assign]
+    if way.checkpointed:
+        checkpoint_layers(network)
     return network
+
+
+def checkpoint_layers(network: nn.Module) -> None:
+    """Let every KA layer of the network keep its input only, and run again in the backward pass."""
+    for layer in ka_layers(network).values():
+        layer.forward = _checkpointed(layer.forward)  # type: ignore[method-assign]
 
 
 def _checkpointed(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,10 +108,10 @@ def on_paper(network: nn.Module, task: Task) -> Row:
     return {"parameters": parameter_count(paper), "saved_bytes": saved_bytes(lambda: paper(x), paper)}
 
 
-def fits(needed: int, settings: Settings) -> bool:
-    """Whether a step that keeps so many bytes fits into the memory that is free now."""
+def fits(needed: int, settings: Settings, limit_gib: float = math.inf) -> bool:
+    """Whether a step that keeps so many bytes fits into the memory that is free now, and keeps no more than the limit."""
     free = available_bytes(settings.place)
-    return free is None or _SPARE * needed < free
+    return needed <= limit_gib * 2**30 and (free is None or _SPARE * needed < free)
 
 
 def too_large(task: Task, settings: Settings) -> UserError:

@@ -15,7 +15,7 @@ FORMAT = "allukan bench"
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """An aligned Markdown table; units by the ends of the keys: ``_bytes``, ``_seconds``, ``_ratio``, ``_share``.
+    """An aligned Markdown table; units by the ends of the keys: ``_bytes``, ``_flops``, ``_seconds``, ``_ratio``, ``_share``.
 
     What is a list is left to the JSON.
 
@@ -46,6 +46,8 @@ def _cell(key: str, value: Any) -> str:
         return str(value).replace("|", "\\|")
     if key.endswith("bytes"):
         return f"{value / 2**20:,.1f} MiB"
+    if key.endswith("flops"):
+        return f"{value / 1e9:,.2f} G"
     if key.endswith("seconds"):
         return f"{1000 * value:,.2f} ms" if value < 10 else f"{value:,.1f} s"
     if key.endswith("ratio"):

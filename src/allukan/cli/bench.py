@@ -113,6 +113,38 @@ def gradients(
 
 
 @app.command()
+def efficiency(
+    models: Annotated[str | None, Option(help="Of allukan train, separated by commas  [all]")] = None,
+    px: Annotated[int, Option(help="Sides of the images.")] = 256,
+    batch: Annotated[int, Option(help="Images a step.")] = 1,
+    limit_gib: Annotated[float, Option(help="Models that keep more for the backward pass are counted, not run.")] = 2.0,
+    device: Device = "auto",
+    precision: Precision = "32-true",
+    compile: Compile = False,
+    threads: Threads = None,
+    repeats: Repeats = 2,
+    seconds: Seconds = 3.0,
+    out: Out = None,
+    figure: Annotated[Path | None, Option(help="PNG or SVG: memory and parameters against time  [none]")] = None,
+    page: Annotated[Path | None, Option(help="Markdown page whose <!-- efficiency --> block gets the table  [none]")] = None,
+) -> None:
+    """Every model there is: parameters, FLOPs, memory kept for backward, times, and ratios to its convolutional twin."""
+    from allukan import bench
+
+    bench.check_out(out)
+    bench.check_page(page, "efficiency")
+    bench.check_figure(figure)
+    settings = bench.Settings(device, precision, compile, threads, repeats, seconds)
+    rows, notes = bench.bench_efficiency(settings, _split(models), px=px, batch=batch, limit_gib=limit_gib)
+    where = _show("efficiency", rows, notes, settings, out)
+    if figure is not None:
+        bench.draw_efficiency(figure, rows, f"{batch} × 3 × {px}² on {where['device']}, {where['threads']} threads, {precision}")
+    if page is not None:
+        text = [bench.markdown(rows), *(f"- {note}" for note in notes), bench.provenance(where)]
+        bench.fill_block(page, "efficiency", "\n\n".join([text[0], "\n".join(text[1:-1]), text[-1]]))
+
+
+@app.command()
 def train(
     models: Annotated[str, Option(help="Names of models, separated by commas; the first is the reference.")] = (
         "convtwin-small,allukan-small"
@@ -168,8 +200,8 @@ def _split(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _show(benchmark: str, rows: list[dict[str, Any]], notes: list[str], settings: Settings, out: Path | None) -> None:
-    """The table, what is missing from it, and where it was measured; the JSON when it is wanted."""
+def _show(benchmark: str, rows: list[dict[str, Any]], notes: list[str], settings: Settings, out: Path | None) -> dict[str, Any]:
+    """The table, what is missing from it, and where it was measured; the JSON when it is wanted. Returns the where."""
     from allukan import bench
 
     with settings.running():
@@ -182,3 +214,4 @@ def _show(benchmark: str, rows: list[dict[str, Any]], notes: list[str], settings
     if out is not None:
         bench.write_json(out, benchmark, rows, where, notes)
         console.print(f"Written: {out}", soft_wrap=True)
+    return where
