@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/allukan demo --out build/demo
 
 test: check
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"  # a thread for each of the two, or they wait for each other
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
