@@ -16,7 +16,7 @@ METHODS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__",
 
 
 class Reads(TorchDispatchMode):
-    """Counts the operators for which a host would wait: those that read values, those whose shape depends on values, and moves.
+    """Counts the operators for which a host would wait: those that read values, those whose shape depends on values,.
 
     With the methods of ``Tensor`` that read without an operator. Not seen are waits inside a kernel of our own, and copies
     between devices, as there is only one here: ``test_cuda_never_waits`` sees these.

@@ -1,4 +1,4 @@
-"""Initialisation that keeps activations and gradients at unit variance through any number of KA layers."""
+"""Initialisation that keeps activations and gradients that have unit variance there, layer after layer."""
 
 from __future__ import annotations
 
