@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from allukan.data import Prepared
-from allukan.training.batches import BatchOrder, Bytes, augment, batches, draw_turns
+from allukan.training.augment import draw_turns, turn
+from allukan.training.batches import BatchOrder, Bytes, batches
 
 
 def prepared(count: int, size: tuple[int, int] = (4, 4)) -> Prepared:
@@ -48,10 +49,10 @@ def test_ranks_share_the_images_without_overlap(train):
 @pytest.mark.parametrize("size", [(6, 6), (4, 6)])
 def test_augmentation_moves_image_and_mask_together_and_reaches_every_symmetry(size):
     x = torch.arange(size[0] * size[1], dtype=torch.uint8).view(1, 1, *size).repeat(64, 1, 1, 1)
-    images, masks = augment(x, x, draw_turns(64, seed=3))
+    images, masks = turn(x, x, draw_turns(64, seed=3))
     assert torch.equal(images, masks)
-    assert torch.equal(augment(x, x, draw_turns(64, seed=3))[0], images)
-    assert not torch.equal(augment(x, x, draw_turns(64, seed=4))[0], images)
+    assert torch.equal(turn(x, x, draw_turns(64, seed=3))[0], images)
+    assert not torch.equal(turn(x, x, draw_turns(64, seed=4))[0], images)
     kinds = {tuple(image.flatten().tolist()) for image in images}
     assert len(kinds) == (8 if size[0] == size[1] else 4)
     assert all(sorted(kind) == list(range(size[0] * size[1])) for kind in kinds)

@@ -4,8 +4,8 @@ from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.outputs import decide, probabilities
-from allukan.models.skeleton import SIZES
 from allukan.models.storage import ModelCard, load_card, load_model, save_model
+from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "UKAN",
     "AllUKAN",
     "ModelCard",
+    "Topology",
     "build_model",
     "decide",
     "ka_layers",

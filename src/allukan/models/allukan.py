@@ -9,7 +9,10 @@ from torch import nn
 
 from allukan.models.layers import Layers
 from allukan.models.skeleton import UShape
+from allukan.models.topology import Topology
 from allukan.nn import KALayer, Spline
+
+PRESETS = {"default": Spline(), "paper": Spline(sharing="output", input_grad="free")}
 
 
 class AllUKAN(UShape):
@@ -27,6 +30,8 @@ class AllUKAN(UShape):
         spline: options of every KA layer, or a mapping of those that are not the default; the first layer, which sees the
             image, has the identity as base.
         norm: "batch", "instance" or "group".
+        preset: "default", or "paper": the formula read literally, an activation an output with Grad-Free Splines.
+        topology: options of the U-shape, or a mapping of those that are not U-KAN's.
 
     >>> import torch
     >>> AllUKAN(3, 1, size="tiny")(torch.zeros(2, 3, 50, 37)).shape
@@ -42,8 +47,13 @@ class AllUKAN(UShape):
         layer: str = "ka",
         spline: Spline | Mapping[str, Any] | None = None,
         norm: str = "batch",
+        preset: str = "default",
+        topology: Topology | Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, size, Layers(spatial_dims, layer, Spline().updated(spline), norm))
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
+        layers = Layers(spatial_dims, layer, PRESETS[preset].updated(spline), norm)
+        super().__init__(in_channels, out_channels, size, layers, Topology().updated(topology))
 
 
 def ka_layers(model: nn.Module) -> dict[str, KALayer]:

@@ -16,18 +16,21 @@ from allukan.models.allukan import AllUKAN
 from allukan.models.ukan import UKAN
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "allukan-tiny": partial(AllUKAN, size="tiny", layer="ka"),
-    "allukan-small": partial(AllUKAN, size="small", layer="ka"),
-    "allukan-base": partial(AllUKAN, size="base", layer="ka"),
-    "convtwin-tiny": partial(AllUKAN, size="tiny", layer="conv"),
-    "convtwin-small": partial(AllUKAN, size="small", layer="conv"),
-    "convtwin-base": partial(AllUKAN, size="base", layer="conv"),
-    "edgekan-tiny": partial(AllUKAN, size="tiny", layer="edge"),
-    "edgekan-small": partial(AllUKAN, size="small", layer="edge"),
-    "edgekan-base": partial(AllUKAN, size="base", layer="edge"),
-    "stackedkan-tiny": partial(AllUKAN, size="tiny", layer="stacked"),
-    "stackedkan-small": partial(AllUKAN, size="small", layer="stacked"),
-    "stackedkan-base": partial(AllUKAN, size="base", layer="stacked"),
+    "allukan-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="default"),
+    "allukan-small": partial(AllUKAN, size="small", layer="ka", preset="default"),
+    "allukan-base": partial(AllUKAN, size="base", layer="ka", preset="default"),
+    "allukan-paper-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="paper"),
+    "allukan-paper-small": partial(AllUKAN, size="small", layer="ka", preset="paper"),
+    "allukan-paper-base": partial(AllUKAN, size="base", layer="ka", preset="paper"),
+    "convtwin-tiny": partial(AllUKAN, size="tiny", layer="conv", preset="default"),
+    "convtwin-small": partial(AllUKAN, size="small", layer="conv", preset="default"),
+    "convtwin-base": partial(AllUKAN, size="base", layer="conv", preset="default"),
+    "edgekan-tiny": partial(AllUKAN, size="tiny", layer="edge", preset="default"),
+    "edgekan-small": partial(AllUKAN, size="small", layer="edge", preset="default"),
+    "edgekan-base": partial(AllUKAN, size="base", layer="edge", preset="default"),
+    "stackedkan-tiny": partial(AllUKAN, size="tiny", layer="stacked", preset="default"),
+    "stackedkan-small": partial(AllUKAN, size="small", layer="stacked", preset="default"),
+    "stackedkan-base": partial(AllUKAN, size="base", layer="stacked", preset="default"),
     "ukan": partial(UKAN, layer="kan"),
     "ukan-linear": partial(UKAN, layer="linear", spline=None),
     "ukan-sakan": partial(UKAN, layer="sakan"),
@@ -60,7 +63,7 @@ def model_options(name: str) -> tuple[str, ...]:
     """The further options of a model; ``UserError`` for a name that is not in ``MODELS``.
 
     >>> model_options("convtwin-tiny")
-    ('spline', 'norm')
+    ('spline', 'norm', 'topology')
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)

@@ -109,6 +109,12 @@ class Layers:
         """Layer, norm and, for the convolutional twin, activation."""
         return nn.Sequential(self.conv(in_channels, out_channels, kernel_size, **options), *self.after(out_channels))  # type: ignore[arg-type]
 
+    def shortcut(self, in_channels: int, out_channels: int, image: bool = False) -> nn.Module:
+        """The way around a residual stage: nothing, or a 1×1 layer and a norm where the channels change."""
+        if in_channels == out_channels:
+            return nn.Identity()
+        return nn.Sequential(self.conv(in_channels, out_channels, 1, image=image), self.make_norm(out_channels))
+
     def mixer(self, channels: int) -> nn.Sequential:
         """What follows a linear layer of a token block: norm, depthwise 3×3, norm."""
         return nn.Sequential(*self.after(channels), *self.unit(channels, channels, groups=channels))
@@ -118,11 +124,27 @@ class Layers:
         return self.unit(in_channels, out_channels, stride=2)
 
 
-class TokenBlock(nn.Module):
-    """x + 3 × [linear → norm → depthwise 3×3 → norm](LN x), then LN: U-KAN's tokenised block (arXiv 2406.02918, eq. 7)."""
+class Residual(nn.Module):
+    """shortcut(x) + drop(units(x))."""
 
-    def __init__(self, layers: Layers, channels: int, repeats: int = 3) -> None:
+    def __init__(self, units: nn.Module, shortcut: nn.Module, drop: nn.Module) -> None:
         super().__init__()
+        self.units, self.shortcut, self.drop = units, shortcut, drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` → ``(B, C', *S)``."""
+        return self.shortcut(x) + self.drop(self.units(x))
+
+
+class TokenBlock(nn.Module):
+    """x + 3 × [linear → norm → depthwise 3×3 → norm](LN x), then LN: U-KAN's tokenised block (arXiv 2406.02918, eq. 7).
+
+    ``drop`` is applied to what is added to x: stochastic depth.
+    """
+
+    def __init__(self, layers: Layers, channels: int, repeats: int = 3, drop: nn.Module | None = None) -> None:
+        super().__init__()
+        self.drop = drop or nn.Identity()
         self.norm_in, self.norm_out = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.linears = nn.ModuleList(layers.linear(channels, channels) for _ in range(repeats))
         self.mixers = nn.ModuleList(layers.mixer(channels) for _ in range(repeats))
@@ -133,7 +155,7 @@ class TokenBlock(nn.Module):
         y = self.norm_in(tokens)
         for linear, mixer in zip(self.linears, self.mixers, strict=True):
             y = mixer(linear(y).transpose(1, 2).unflatten(2, x.shape[2:])).flatten(2).transpose(1, 2)
-        return self.norm_out(tokens + y).transpose(1, 2).unflatten(2, x.shape[2:])
+        return self.norm_out(tokens + self.drop(y)).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
 def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
+from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
-from allukan.models.layers import Layers, TokenBlock, resize
+from allukan.models.layers import Layers, Residual, TokenBlock, resize
 from allukan.models.pooling import max_pool
-
-SIZES: dict[str, tuple[int, int, int, int, int]] = {
-    "tiny": (8, 16, 64, 80, 128),
-    "small": (12, 24, 96, 120, 192),
-    "base": (16, 32, 128, 160, 256),  # U-KAN's widths
-}
+from allukan.models.topology import Topology
 
 
 class UShape(nn.Module):
@@ -25,31 +22,48 @@ class UShape(nn.Module):
         out_channels: logits, one a class.
         size: a name of ``SIZES``.
         make: gives every layer.
+        topology: what differs from U-KAN's.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, size: str, make: Layers) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: str, make: Layers, topology: Topology) -> None:
         super().__init__()
-        if size not in SIZES:
-            raise ValueError(f"unknown size {size!r}; choose one of {', '.join(SIZES)}")
+        widths = topology.widths_of(size)
         if make.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {make.spatial_dims}")
-        widths = SIZES[size]
         self.in_channels, self.out_channels, self.spatial_dims = in_channels, out_channels, make.spatial_dims
+        drops = _drops(topology)
+        downward = widths[::-1]  # 256, 160, 128, 32, 16
+
+        def stage(a: int, b: int, inner: int, image: bool = False) -> nn.Module:
+            channels = (a, *[inner] * (topology.depth - 1), b)
+            units = nn.Sequential(*(make.unit(*c, image=image and i == 0) for i, c in enumerate(pairwise(channels))))
+            return Residual(units, make.shortcut(a, b, image), next(drops)) if topology.residual else units
+
+        def tokens(channels: int) -> TokenBlock:
+            return TokenBlock(make, channels, topology.token_depth, next(drops))
+
         inputs = (in_channels, *widths[:2])
         self.encoder = nn.ModuleList(
-            nn.Sequential(make.unit(a, b, image=i == 0), make.unit(b, b))
-            for i, (a, b) in enumerate(zip(inputs, widths[:3], strict=True))
+            stage(a, b, b, image=i == 0) for i, (a, b) in enumerate(zip(inputs, widths[:3], strict=True))
         )
-        self.embeddings = nn.ModuleList(nn.Sequential(make.embedding(a, b), TokenBlock(make, b)) for a, b in pairwise(widths[2:]))
-        downward = widths[::-1]  # 256, 160, 128, 32, 16
-        self.decoder = nn.ModuleList(
-            nn.Sequential(make.unit(a, a), make.unit(a, b)) for a, b in zip(downward, (*downward[1:], widths[0]), strict=True)
-        )
-        self.decoder_tokens = nn.ModuleList(TokenBlock(make, c) for c in downward[1:3])
+        self.embeddings = nn.ModuleList(nn.Sequential(make.embedding(a, b), tokens(b)) for a, b in pairwise(widths[2:]))
+        self.decoder = nn.ModuleList(stage(a, b, a) for a, b in zip(downward, (*downward[1:], widths[0]), strict=True))
+        self.decoder_tokens = nn.ModuleList(tokens(c) for c in downward[1:3])
         self.head = make.conv(widths[0], out_channels, 1, bias=True)
+        coarser = downward[1:] if topology.deep_supervision else ()
+        self.heads = nn.ModuleList(make.conv(c, out_channels, 1, bias=True) for c in coarser)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` → logits ``(B, out_channels, *S)``; ``ValueError`` for another number of channels."""
+        return self.head(self._features(x)[-1])
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The logits ``(B, out_channels, *S)``, and with deep supervision those at 1/2, 1/4, 1/8 and 1/16 of the size."""
+        *coarser, finest = self._features(x)
+        return [self.head(finest), *(head(x) for head, x in zip(reversed(self.heads), reversed(coarser), strict=True))]
+
+    def _features(self, x: Tensor) -> list[Tensor]:
+        """What the stages of the decoder give, from 1/16 of the size up to all of it; without further heads the last one only."""
         check_input(x, self.in_channels, self.spatial_dims)
         sizes, skips = [tuple(x.shape[2:])], []
         for stage in self.encoder:
@@ -59,12 +73,22 @@ class UShape(nn.Module):
             x = embed(x)
             skips.append(x)
         skips.pop()  # the bottleneck itself
+        found: list[Tensor] = []
         for i, stage in enumerate(self.decoder):
             skip = skips.pop() if skips else None
             x = resize(stage(x), sizes[0] if skip is None else skip.shape[2:])
             x = x if skip is None else x + skip
             x = self.decoder_tokens[i](x) if i < len(self.decoder_tokens) else x
-        return self.head(x)
+            found = [*(found if len(self.heads) else ()), x]
+        return found
+
+
+def _drops(topology: Topology) -> Iterator[nn.Module]:
+    """Stochastic depth of the branches in the order in which they are made, which is that of the data up to the last stages."""
+    count = 4 + 8 * topology.residual
+    for i in range(count):
+        share = topology.drop_path * i / (count - 1)
+        yield DropPath(share) if share else nn.Identity()
 
 
 def check_input(x: Tensor, in_channels: int, spatial_dims: int) -> None:

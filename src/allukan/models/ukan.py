@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from allukan.models.layers import Layers
 from allukan.models.skeleton import UShape
+from allukan.models.topology import Topology
 from allukan.nn import SPRECHER, KALinear, Spline, SprecherLinear
 
 TOKEN_LAYERS: dict[str, Spline] = {  # with the spline that each has unless told otherwise
@@ -37,6 +38,7 @@ class UKAN(UShape):
             with shared activations) or "sprecher" (``SprecherLinear`` and a batch norm).
         spline: options of those layers, or a mapping of those that are not the default; not for "linear". For "kan"
             ``sharing`` is "edge", for "sakan" anything else.
+        topology: options of the U-shape, or a mapping of those that are not the published ones.
 
     >>> import torch
     >>> UKAN(3, 1, size="tiny", layer="sakan")(torch.zeros(2, 3, 50, 37)).shape
@@ -51,6 +53,7 @@ class UKAN(UShape):
         size: str = "base",
         layer: str = "kan",
         spline: Spline | Mapping[str, Any] | None = None,
+        topology: Topology | Mapping[str, Any] | None = None,
     ) -> None:
         if layer not in TOKEN_LAYERS:
             raise ValueError(f"unknown layer {layer!r}; choose one of {', '.join(TOKEN_LAYERS)}")
@@ -61,7 +64,8 @@ class UKAN(UShape):
             raise ValueError(
                 f"sharing={options.sharing!r} is not layer={layer!r}: sharing='edge' belongs to 'kan', the rest to 'sakan'"
             )
-        super().__init__(in_channels, out_channels, size, UKANLayers(spatial_dims, "conv", options, "batch", layer))
+        layers = UKANLayers(spatial_dims, "conv", options, "batch", layer)
+        super().__init__(in_channels, out_channels, size, layers, Topology().updated(topology))
         for part in (self.embeddings, self.decoder_tokens):
             part.apply(_initialise)
 

@@ -29,6 +29,10 @@ class SplineActivation(nn.Module):
         self.base_weight = nn.Parameter(torch.ones(1, **factory))
         self.coef = nn.Parameter(torch.zeros(1, self.spline.coefficients, **factory))
 
+    def spline_parameters(self) -> list[nn.Parameter]:
+        """What makes the activation: all there is."""
+        return list(self.parameters())
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape → the same shape."""
         s = self.spline

@@ -72,6 +72,10 @@ class KALayer(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    def spline_parameters(self) -> list[nn.Parameter]:
+        """What makes the activations: w and c; with an activation an edge every parameter, since λ_qp scales φ_qp alone."""
+        return list(self.parameters()) if self.spline.sharing == "edge" else [self.base_weight, self.coef]
+
     def combine(self, x: Tensor) -> Tensor:
         """φ and the linear map of the layer in one operation, see ``ops.ka_layer``."""
         return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.activation, self.linear)

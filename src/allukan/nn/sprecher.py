@@ -102,6 +102,10 @@ class SprecherLinear(nn.Module):
         if self.residual is not None:
             nn.init.constant_(self.residual, 1 / self.in_features if self.in_features > self.out_features else 0.1)
 
+    def spline_parameters(self) -> list[nn.Parameter]:
+        """What makes φ and Φ."""
+        return [self.increments, *self.outer.spline_parameters()]
+
     def inner_coef(self) -> Tensor:
         """Coefficients ``(M,)`` of φ, rising to 1: a spline whose coefficients rise rises."""
         rising = F.softplus(self.increments).cumsum(0)

@@ -10,23 +10,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allukan.data import Prepared
+from allukan.training.augment import draw_turns
 
 _CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` of ``draw_turns`` to augment them by, or None."""
+    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` (or None) and ``seed`` to augment them by."""
 
     images: Tensor
     masks: Tensor
     turns: Tensor | None
+    seed: int
 
 
 class Request(NamedTuple):
-    """Which images make up one batch, and their turns."""
+    """Which images make up one batch, their turns, and the seed of what else changes them."""
 
     indices: Tensor
     turns: Tensor | None
+    seed: int
 
 
 class Bytes(Dataset[Batch]):
@@ -47,7 +50,7 @@ class Bytes(Dataset[Batch]):
         return self.images.device
 
     def __getitem__(self, request: Request) -> Batch:
-        return Batch(self.images[request.indices], self.masks[request.indices], request.turns)
+        return Batch(self.images[request.indices], self.masks[request.indices], request.turns, request.seed)
 
 
 class BatchOrder(Sampler[Request]):
@@ -79,7 +82,7 @@ class BatchOrder(Sampler[Request]):
     def _indices(self) -> Tensor:
         if not self.train:
             return torch.arange(self.count)[self.rank :: self.world]
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(mix(self.seed, self.epoch)))
         return order[: self.count - self.count % self.world][self.rank :: self.world]
 
     def __len__(self) -> int:
@@ -90,10 +93,11 @@ class BatchOrder(Sampler[Request]):
         indices = _sent(self._indices(), self.device)
         turns = None
         if self.train:
-            turns = _sent(draw_turns(len(indices), _mix(self.seed, self.epoch, self.rank)), self.device)
+            turns = _sent(draw_turns(len(indices), mix(self.seed, self.epoch, self.rank)), self.device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             step = slice(start, start + self.batch_size)
-            yield Request(indices[step], None if turns is None else turns[step])
+            seed = mix(self.seed, self.epoch, self.rank, start)
+            yield Request(indices[step], None if turns is None else turns[step], seed if self.train else 0)
 
 
 def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
@@ -104,41 +108,12 @@ def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> Data
     return DataLoader(data, batch_size=None, sampler=order, pin_memory=device.type == "cuda" and data.device.type == "cpu")
 
 
-def draw_turns(count: int, seed: int) -> Tensor:
-    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns.
-
-    >>> draw_turns(2, seed=0).shape
-    torch.Size([2, 3])
-    """
-    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed)) < 0.5
-
-
-def augment(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Every image its own rotation by 0, 90, 180 or 270 degrees and its own flips, the mask with it.
-
-    ``turns`` are those of ``draw_turns``, on the device of the images. Non-square images are rotated by 0 or 180 degrees only.
-    Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
-
-    >>> x = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
-    >>> a, b = augment(x, x, draw_turns(1, seed=1))
-    >>> bool((a == b).all()), sorted(a.flatten().tolist()) == list(range(16))
-    (True, True)
-    """
-    both = torch.cat([images, masks], dim=1)
-    horizontal, vertical, transposed = turns.view(-1, 3, 1, 1, 1).unbind(1)
-    both = torch.where(horizontal, both.flip(-1), both)
-    both = torch.where(vertical, both.flip(-2), both)
-    if both.shape[-1] == both.shape[-2]:
-        both = torch.where(transposed, both.transpose(-1, -2), both)  # with the flips: all eight symmetries of the square
-    return both[:, : images.shape[1]], both[:, images.shape[1] :]
-
-
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     """On the device, without waiting for what that still does."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One seed from several."""
     mixed = 0
     for number in numbers:

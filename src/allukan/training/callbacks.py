@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
 
 from allukan.models import save_model
 from allukan.training.module import SegmentationModule
@@ -42,6 +45,31 @@ class KeepBest(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Comes from ``last.ckpt``."""
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+
+
+class Averaged(WeightAveraging):
+    """Validates and keeps an exponential moving average of all weights and statistics instead of their last values.
+
+    Its decay grows to ``decay`` as (1 + n) / (10 + n) over the steps n, so that the start is forgotten in a short training too.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        self.decay = decay
+
+    def _average(self, averaged: Any, current: Any, _: Tensor | int) -> None:
+        step = self._latest_update_step + 1  # counted here: the tensor that counts too would have to be read from the device
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + step) / (10 + step)))
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The average stays in place until it has been saved."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Back to the weights that are trained."""
+        super().on_validation_epoch_end(trainer, pl_module)
 
 
 class History(pl.Callback):

@@ -12,10 +12,13 @@ from typing import Any
 import yaml
 
 from allukan.errors import UserError
+from allukan.training.augment import AUGMENTATIONS
 
 PROTOCOLS = ("clean", "ukan")
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
+_UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
+_AUGMENT: dict[str, tuple[str, ...]] = {"clean": (), "ukan": ()}
 _SMALLEST = 32  # pixels: the deepest feature map is 1/32 of the input
 
 
@@ -34,6 +37,13 @@ class TrainConfig:
         seed: of the split, the initial weights, the order and the augmentation.
         lr: initial learning rate of Adam, cosine to 1e-5; None is the protocol's, 3e-3 (clean) or 1e-4 (ukan).
         weight_decay: L2 penalty on λ; not on splines, norms and biases.
+        spline_lr: initial learning rate of the splines (w and c; every parameter of a layer with a spline an edge); None is
+            ``lr``, and for the model "ukan" by the protocol "ukan" 1e-2, as published.
+        spline_decay: L2 penalty on w and c.
+        spline_smoothness: weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})², which straightens the splines.
+        ema: decay of the exponential moving average of the weights that is validated and kept, as 0.999; 0 keeps the weights.
+        augment: changes of the training images beside rotations and flips: any of "affine", "elastic", "intensity" and
+            "speckle"; None is the protocol's, by "ukan" none.
         groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed".
         accelerator: "auto", "cpu", "cuda" …, as Lightning names them.
@@ -52,6 +62,11 @@ class TrainConfig:
     seed: int = 0
     lr: float | None = None
     weight_decay: float = 1e-4
+    spline_lr: float | None = None
+    spline_decay: float = 0.0
+    spline_smoothness: float = 0.0
+    ema: float = 0.0
+    augment: tuple[str, ...] | None = None
     groups: str | None = None
     precision: str = "auto"
     accelerator: str = "auto"
@@ -65,7 +80,10 @@ class TrainConfig:
         _number("epochs", self.epochs, int, 1)
         _number("batch_size", self.batch_size, int, 1)
         _number("seed", self.seed, int, 0)
-        _number("weight_decay", self.weight_decay, (int, float), 0)
+        for name in ("weight_decay", "spline_decay", "spline_smoothness", "ema"):
+            _number(name, getattr(self, name), (int, float), 0)
+        if self.ema >= 1:
+            raise UserError(f"option ema must be below 1, got {self.ema!r}: 0.999 averages over the last thousand steps.")
         if self.protocol not in PROTOCOLS:
             raise UserError(f"unknown protocol {self.protocol!r}: choose one of {', '.join(PROTOCOLS)}.")
         if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
@@ -73,10 +91,16 @@ class TrainConfig:
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         _number("lr", self.lr, (int, float), 0)
+        if self.spline_lr is None:
+            published = self.protocol == "ukan" and self.model == "ukan"
+            object.__setattr__(self, "spline_lr", _UKAN_SPLINE_LR if published else self.lr)
+        _number("spline_lr", self.spline_lr, (int, float), 0)
+        object.__setattr__(self, "augment", _AUGMENT[self.protocol] if self.augment is None else _augmentations(self.augment))
 
     def save(self, path: Path) -> None:
         """Write every option in force as YAML."""
-        path.write_text(yaml.safe_dump(asdict(self) | {"size": list(self.size)}, sort_keys=False))
+        lists = {"size": list(self.size), "augment": list(self.augment or ())}
+        path.write_text(yaml.safe_dump(asdict(self) | lists, sort_keys=False))
 
 
 def load_config(path: str | Path | None, given: Mapping[str, Any]) -> TrainConfig:
@@ -151,6 +175,16 @@ def parse_size(value: Any) -> tuple[int, int]:
     if min(numbers) < _SMALLEST:
         raise UserError(f"size {value!r} is not usable: the network halves it five times, so give at least {_SMALLEST} pixels.")
     return numbers[0], numbers[-1]
+
+
+def _augmentations(value: Any) -> tuple[str, ...]:
+    """Names, from a list or a text with commas; "none" and nothing at all are no name."""
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+    names = [name for name in names if name not in ("", "none")]
+    for name in names:
+        if name not in AUGMENTATIONS or names.count(name) > 1:
+            raise UserError(f"augment holds {name!r}: choose from {', '.join(AUGMENTATIONS)}, each once, or none.")
+    return tuple(names)
 
 
 def _number(name: str, value: Any, kind: type | tuple[type, ...], least: float) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from allukan.models import ModelCard, decide, probabilities
-from allukan.training.batches import Batch, augment
+from allukan.models.layers import resize
+from allukan.training.augment import strengthen, turn
+from allukan.training.batches import Batch, mix
+from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap
+from allukan.training.parameters import parameter_groups, roughness
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -26,13 +31,16 @@ class SegmentationModule(pl.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, card: ModelCard, lr: float, weight_decay: float, compile: bool = False) -> None:
+    def __init__(self, network: nn.Module, card: ModelCard, config: TrainConfig) -> None:
         super().__init__()
-        self.network, self.card = network, card
-        self.lr, self.weight_decay = lr, weight_decay
+        self.network, self.card, self.config = network, card, config
         self.loss = SegmentationLoss(card.target)
-        if compile:
+        if config.compile:
             network.compile()
+        self._levels: Callable[[Tensor], list[Tensor]] | None = None
+        if len(getattr(network, "heads", ())):
+            self._levels = cast(Callable[[Tensor], list[Tensor]], network.levels)
+            self._levels = torch.compile(self._levels) if config.compile else self._levels
         for name in ("mean", "std"):
             values = torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, *[1] * card.spatial_dims)
             self.register_buffer(name, values, persistent=False)
@@ -41,23 +49,38 @@ class SegmentationModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Bytes ``(B, C, *S)`` → logits ``(B, K', *S)``."""
-        return self.network((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        return self.network(self._normalised(images))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def on_train_epoch_start(self) -> None:
-        """Sum of the losses of the epoch and their number."""
+        """Sum of the losses of the epoch and their number; stochastic depth follows seed and epoch, so a resume repeats it."""
+        torch.manual_seed(mix(self.config.seed, self.current_epoch, self.global_rank))
         self._losses = torch.zeros(2, device=self.device)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one augmented batch."""
-        images, masks, turns = batch
-        images, masks = augment(images, masks, turns) if turns is not None else (images, masks)
-        loss = self.loss(self(images), masks)
+        images, masks = self._augmented(batch)
+        loss = self._supervised(images, masks)
         assert self._losses is not None
         self._losses += torch.stack([loss.detach(), loss.new_ones(())]).to(self._losses.dtype)
         if self.trainer.is_last_batch:  # the mean over all batches, which are of one size
             mean = self._losses[0] / self._losses[1]
             self.log("train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
-        return loss
+        return loss + self.config.spline_smoothness * roughness(self.network) if self.config.spline_smoothness else loss
+
+    def _supervised(self, images: Tensor, masks: Tensor) -> Tensor:
+        """The loss; with deep supervision its mean over the levels, each of half the weight of the finer one, at full size."""
+        if self._levels is None:
+            return self.loss(self(images), masks)
+        logits = self._levels(self._normalised(images))
+        losses = [self.loss(resize(level, masks.shape[2:]), masks) / 2**i for i, level in enumerate(logits)]
+        return torch.stack(losses).sum() / sum(0.5**i for i in range(len(losses)))
+
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        images, masks = (batch.images, batch.masks) if batch.turns is None else turn(batch.images, batch.masks, batch.turns)
+        return strengthen(images, masks, self.config.augment, batch.seed) if self.config.augment else (images, masks)
 
     def on_validation_epoch_start(self) -> None:
         """Sums over images of every score, and their number, gathered on the device without a synchronisation a step."""
@@ -82,21 +105,11 @@ class SegmentationModule(pl.LightningModule):
             self.log(f"val_{name}", value.float(), prog_bar=name == "dice", rank_zero_only=False)
 
     def configure_optimizers(self) -> Any:
-        """Adam; λ decays, splines, norms and biases do not; cosine to 1e-5 over the epochs."""
-        decayed, kept = split_parameters(self.network)
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+        """Adam on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
+        c = self.config
+        groups = parameter_groups(self.network, c.lr or 0.0, c.weight_decay, c.spline_lr or 0.0, c.spline_decay)
         fused = self.device.type in ("cpu", "cuda")  # one kernel, and no step counter that the host has to read
-        optimizer = torch.optim.Adam(groups, lr=self.lr, fused=fused)
-        floor = min(1e-5, self.lr)
+        optimizer = torch.optim.Adam(groups, fused=fused)
+        floor = min(1e-5, *(group["lr"] for group in groups))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1, eta_min=floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
-
-
-def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that weight decay pulls to zero (weights of linear maps), and the others."""
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for name, parameter in network.named_parameters():
-        linear = name.rpartition(".")[2] == "weight" and parameter.ndim > 1
-        (decayed if linear else kept).append(parameter)
-    return decayed, kept

@@ -15,14 +15,17 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
 from allukan.errors import UserError
 from allukan.models import ModelCard
+from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
-from allukan.training.callbacks import History, KeepBest
+from allukan.training.callbacks import Averaged, History, KeepBest
 from allukan.training.config import TrainConfig
 from allukan.training.module import SegmentationModule
+from allukan.training.parameters import has_roughness, spline_parameters
 
 _log = logging.getLogger("allukan")
 _MONITOR = {"clean": "val_iou", "ukan": "val_iou_pooled"}
@@ -54,6 +57,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
+    _check_splines(config, network)
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
     card = _normalised(card, train_set)
@@ -61,9 +65,18 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
-    module = SegmentationModule(network, card, config.lr or 0.0, config.weight_decay, config.compile)
+    module = SegmentationModule(network, card, config)
     _fit(trainer, module, train_set, val_set, config, resume)
     return run
+
+
+def _check_splines(config: TrainConfig, network: nn.Module) -> None:
+    """``UserError`` for an option of splines that would change nothing."""
+    for name, wanted in (("spline_lr", config.spline_lr != config.lr), ("spline_decay", config.spline_decay)):
+        if wanted and not spline_parameters(network):
+            raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
+    if config.spline_smoothness and not has_roughness(network):
+        raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
 
 
 def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> Splits:
@@ -91,7 +104,8 @@ def _quieten() -> None:
 def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> pl.Trainer:
     monitor = _MONITOR[config.protocol]
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[pl.Callback] = [*further, KeepBest(run / "model", monitor), History(run / "history.csv"), checkpoint]
+    callbacks: list[pl.Callback] = [*further, KeepBest(run / "model", monitor), History(run / "history.csv")]
+    callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     try:

@@ -10,7 +10,7 @@ from allukan.ops import bspline
 from allukan.ops.basis import chebyshev, fourier, rational, rbf, rswaf, wavelet
 from allukan.ops.basis.definition import Family
 
-__all__ = ["FAMILIES", "Family", "family"]
+__all__ = ["FAMILIES", "ORDERED", "Family", "family"]
 
 
 def _bspline_ends(grid_size: int, spline_order: int, grid_range: bspline.GridRange) -> tuple[float, float]:
@@ -27,6 +27,7 @@ FAMILIES: dict[str, Family] = {
     "fourier": fourier.FAMILY,
     "rational": rational.FAMILY,
 }
+ORDERED = ("bspline", "rbf", "rswaf")  # whose functions are bumps that follow each other along the grid
 
 
 def family(name: str) -> Family:
