@@ -29,6 +29,8 @@ NAMES = [name for name in MODELS if not name.endswith(("-small", "-base"))]
 PARAMETERS = {  # 3 channels, 1 class, 2D
     "allukan-tiny": 699_636,
     "allukan-base": 2_763_236,
+    "allukan-paper-tiny": 725_970,
+    "allukan-paper-base": 2_816_282,
     "convtwin-tiny": 699_249,
     "convtwin-base": 2_762_849,
     "edgekan-tiny": 6_926_385,
@@ -46,7 +48,13 @@ PARAMETERS = {  # 3 channels, 1 class, 2D
     "resenc": 105_914_401,
 }
 # another value of every option; a spline in its fields
-CHANGES = {"size": ["small"], "norm": ["instance", "group"], "channels": [(4, 8, 8, 8, 32)]}
+TOPOLOGY = [{"widths": [8, 8, 16, 16, 24]}, {"depth": 3}, {"token_depth": 1}, {"residual": True}, {"drop_path": 0.5}]
+CHANGES = {
+    "topology": [*TOPOLOGY, {"deep_supervision": True}],
+    "size": ["small"],
+    "norm": ["instance", "group"],
+    "channels": [(4, 8, 8, 8, 32)],
+}
 SPLINES = {"grid_size": 7, "spline_order": 2, "grid_range": (-2.0, 2.5), "sharing": 4, "base": "tanh", "basis": "rbf"}
 FIXED = {  # fields of the spline that the name decides
     "convtwin-tiny": set(SPLINES) - {"base"},

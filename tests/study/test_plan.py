@@ -45,6 +45,18 @@ def test_every_model_gets_the_same_grid_by_the_clean_protocol(write, tmp_path):
     assert {(cell.options["protocol"], cell.options["seed"]) for cell in points} == {("clean", 4)}
 
 
+def test_stochastic_depth_is_tuned_where_a_model_has_it(write, tmp_path):
+    models = {"ka": {"model": "allukan-tiny", "options": {"topology": {"depth": 3}}}, "unet": {"model": "unet"}}
+    study = load_study(write(models=models, tune={"grid": {"drop_path": [0, 0.1]}}))
+    points = {cell.name: cell.config({}).options for cell in study.cells(tmp_path) if cell.point is not None}
+    assert points == {
+        "a/tune/ka/drop_path=0": {"topology": {"depth": 3, "drop_path": 0}},
+        "a/tune/ka/drop_path=0.1": {"topology": {"depth": 3, "drop_path": 0.1}},
+        "a/tune/unet/default": {},
+    }
+    check_study(study, tmp_path / "out")
+
+
 def test_numbers_as_people_write_them(write, tmp_path):
     path = write()
     path.write_text("data: {a: a}\nmodels: {ka: {model: allukan-tiny, lr: 1e-3}}\n")
@@ -53,6 +65,7 @@ def test_numbers_as_people_write_them(write, tmp_path):
 
 KA = {"model": "allukan-tiny"}
 TUNE = {"grid": {"lr": [0.1]}}
+DROPPED = {"topology": {"drop_path": 0}}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +103,10 @@ TUNE = {"grid": {"lr": [0.1]}}
         ({"tune": {**TUNE, "on": "test"}}, "tune.on"),
         ({"tune": {**TUNE, "seed": [0, 1]}}, "tune.seed"),
         ({"tune": TUNE, "models": {"ka": {**KA, "lr": 0.1}}}, "models.ka gives lr"),
+        (
+            {"tune": {"grid": {"drop_path": [0]}}, "models": {"ka": {**KA, "options": {"topology": {"drop_path": 0}}}}},
+            "ka gives drop_path",
+        ),
         ({"tune": TUNE, "common": {"lr": 0.1}}, "common gives lr"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

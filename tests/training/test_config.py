@@ -38,6 +38,11 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
         ("lr", "fast", "lr"),
         ("protocol", "clena", "protocol 'clena'"),
         ("precision", "fp8", "precision 'fp8'"),
+        ("ema", 1.0, "ema must be below 1"),
+        ("spline_lr", -1, "spline_lr"),
+        ("spline_smoothness", "much", "spline_smoothness"),
+        ("augment", "affine,elastik", "augment holds 'elastik'"),
+        ("augment", ["affine", "affine"], "each once"),
         ("epoch", 3, "did you mean 'epochs'"),
     ],
 )
@@ -62,3 +67,11 @@ def test_a_resumed_run_keeps_its_options_but_may_change_machine(tmp_path):
         resume_config(tmp_path, {"epochs": 3})
     with pytest.raises(UserError, match=r"config\.yaml is missing"):
         resume_config(tmp_path / "nowhere", {})
+
+
+def test_augmentation_from_a_text_with_commas_a_list_and_none(tmp_path):
+    assert TrainConfig(**GIVEN, augment="affine, speckle").augment == ("affine", "speckle")
+    assert TrainConfig(**GIVEN, augment="none").augment == ()
+    assert TrainConfig(**GIVEN, protocol="ukan").augment == ()
+    TrainConfig(**GIVEN, augment=["elastic"]).save(tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml", {}).augment == ("elastic",)

@@ -9,8 +9,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from allukan.data import write_phantoms
+from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.training import TrainConfig, resume_config, train
+from allukan.training.augment import AUGMENTATIONS
 from allukan.training.callbacks import History
 
 
@@ -24,9 +26,13 @@ class Interrupted(Exception):
     """Stands for a power cut."""
 
 
-def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch):
+DROPPED = {"topology": {"drop_path": 0.3}}
+
+
+@pytest.mark.parametrize("given", [{}, {"ema": 0.9, "augment": ("affine", "speckle"), "options": DROPPED}])
+def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch, given):
     write_phantoms(tmp_path / "data", count=20, size=32, seed=0)
-    whole = train(config(tmp_path / "data", tmp_path / "whole", epochs=3))
+    whole = train(config(tmp_path / "data", tmp_path / "whole", epochs=3, **given))
     write = History._write
 
     def cut(self):
@@ -36,7 +42,7 @@ def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(History, "_write", cut)
     with pytest.raises(Interrupted):
-        train(config(tmp_path / "data", tmp_path / "cut", epochs=3))
+        train(config(tmp_path / "data", tmp_path / "cut", epochs=3, **given))
     monkeypatch.setattr(History, "_write", write)
     resumed = train(resume_config(tmp_path / "cut", {}), resume=True)
     states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, resumed)]
@@ -45,6 +51,65 @@ def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch):
     assert columns[0] == columns[1]  # all but the seconds
     models = [load_file(run / "model/model.safetensors") for run in (whole, resumed)]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+@pytest.fixture(scope="module")
+def plainly_trained(tmp_path_factory):
+    """Data, and the weights that a training of two epochs without further options ends with and keeps."""
+    folder = tmp_path_factory.mktemp("plain")
+    write_phantoms(folder / "data", count=12, size=32, seed=0)
+    return folder / "data", trained_weights(train(config(folder / "data", folder / "run", epochs=2, batch_size=4)))
+
+
+def trained_weights(run):
+    return load_file(run / "model/model.safetensors"), torch.load(run / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"spline_lr": 0.02},
+        {"spline_decay": 0.1},
+        {"spline_smoothness": 1.0},
+        {"ema": 0.9},
+        {"options": DROPPED},
+        {"options": {"topology": {"deep_supervision": True}}},
+        *({"augment": (name,)} for name in AUGMENTATIONS),
+    ],
+)
+def test_every_option_changes_what_is_trained(plainly_trained, tmp_path, given):
+    data, (model, _) = plainly_trained
+    changed, _ = trained_weights(train(config(data, tmp_path / "run", epochs=2, batch_size=4, **given)))
+    name = "decoder.4.1.0.coef"
+    assert not torch.allclose(changed[name], model[name], rtol=1e-4)
+
+
+def test_the_average_is_what_is_validated_and_kept(plainly_trained, tmp_path):
+    data, _ = plainly_trained
+    run = train(config(data, tmp_path / "run", epochs=1, batch_size=2, ema=0.9))
+    kept, last = trained_weights(run)
+    for name, value in kept.items():
+        assert torch.equal(value, last["state_dict"][f"network.{name}"]), name
+    trained = last["current_model_state"]
+    assert not torch.equal(trained["network.head.weight"], kept["head.weight"])
+    rows = (run / "history.csv").read_text().splitlines()
+    reported = float(rows[1].split(",")[rows[0].split(",").index("val_iou")])
+    scores = evaluate(open_run(run), subset="val", predictor=Predictor(run / "model", "cpu"))
+    assert scores["classes"]["lesion"]["iou"]["mean"] == pytest.approx(reported, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"model": "convtwin-tiny", "spline_lr": 0.02}, "no splines: leave spline_lr out"),
+        ({"model": "unet", "spline_decay": 0.02}, "no splines: leave spline_decay out"),
+        ({"spline_smoothness": 0.1, "options": {"spline": {"basis": "fourier"}}}, "leave spline_smoothness out"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(plainly_trained, tmp_path, given, word):
+    with pytest.raises(UserError, match=word):
+        train(config(plainly_trained[0], tmp_path / "run", **given))
+    assert not (tmp_path / "run").exists()
 
 
 def shapes(root, layout):

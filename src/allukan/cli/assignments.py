@@ -11,8 +11,8 @@ from allukan.errors import UserError
 def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
     """``["a.b=1", "a.c=x"]`` → ``{"a": {"b": 1, "c": "x"}}``, the values read as YAML; the last one of a name wins.
 
-    >>> parse_assignments(["spline.sharing=4", "norm=group"])
-    {'spline': {'sharing': 4}, 'norm': 'group'}
+    >>> parse_assignments(["spline.sharing=4", "norm=group", "ema=1e-3"])
+    {'spline': {'sharing': 4}, 'norm': 'group', 'ema': 0.001}
     """
     parsed: dict[str, Any] = {}
     for text in texts:
@@ -31,10 +31,12 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 def _parse(assignment: str) -> tuple[str, Any]:
     import yaml
 
+    from allukan.training import read_value
+
     name, equals, text = assignment.partition("=")
     if not (name and equals):
         raise UserError(f"--set {assignment!r} is not usable: write NAME=VALUE.")
     try:
-        return name, yaml.safe_load(text)
+        return name, read_value(text)
     except yaml.YAMLError:
         raise UserError(f"--set {assignment!r} is not usable: {text!r} is not a YAML value.") from None

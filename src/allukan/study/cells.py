@@ -15,8 +15,9 @@ import torch
 
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
-from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, train
+from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, merge, train
 
+DROP_PATH = "drop_path"
 TUNE = "tune"  # stands in the place of the protocol, in the folders of the tuning
 
 
@@ -81,7 +82,7 @@ class Cell:
 
     def config(self, chosen: Mapping[str, Any]) -> TrainConfig:
         """What the training does. ``UserError`` for options that are not usable."""
-        return load_config(None, {**self.options, **chosen})
+        return load_config(None, merge(self.options, placed(chosen)))
 
     def check_started(self, config: TrainConfig) -> None:
         """``UserError`` when the folder holds a run that was started with other options."""
@@ -94,6 +95,18 @@ class Cell:
                     f"{self.folder} was started with {option} {saved[option]!r} and the study says {value!r}: "
                     "choose another --out, or remove that folder."
                 )
+
+
+def placed(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point of the tuning as options of a training: ``drop_path`` is one of the network's topology.
+
+    >>> placed({"lr": 0.1, "drop_path": 0.2})
+    {'lr': 0.1, 'options': {'topology': {'drop_path': 0.2}}}
+    """
+    options = dict(point)
+    if DROP_PATH in options:
+        options["options"] = {"topology": {DROP_PATH: options.pop(DROP_PATH)}}
+    return options
 
 
 def read_finished(cell: Cell) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def check_study(study: Study, out: Path) -> None:
             raise UserError(f"cross {train} → {test}: {a.root} and {b.root} differ in their classes, nothing can be tested.")
     cells, built = study.cells(out), set()
     for cell in cells:
-        first = {name: values[0] for name, values in study.tune.grid.items()} if study.tune and cell.tuned else {}
+        first = study.tune.points(cell.options["model"])[0] if study.tune and cell.tuned else {}
         config = cell.config(first)
         dataset = opened[cell.data]
         network = (config.model, repr(config.options), dataset.classes, dataset.target)

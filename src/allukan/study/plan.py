@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from allukan.errors import UserError
-from allukan.study.cells import TUNE, Cell
+from allukan.models import model_options
+from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
 from allukan.training import PROTOCOLS, TrainConfig, check_names, merge, read_yaml
 
 _KEYS = ("data", "models", "protocols", "seeds", "common", "tune", "cross", "test_data")
 _SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
 _OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
 _MODEL_OPTIONS = tuple(name for name in _OPTIONS if name != "groups")  # these are a matter of the images
-_TUNABLE = ("lr", "weight_decay", "batch_size")
+_TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -28,13 +29,14 @@ class Tune:
     grid: Mapping[str, tuple[Any, ...]]
     seed: int
 
-    def points(self) -> list[dict[str, Any]]:
-        """Every combination.
+    def points(self, model: str) -> list[dict[str, Any]]:
+        """Every combination of what a model has; those without an own topology have no stochastic depth.
 
-        >>> Tune({"lr": (0.1, 0.2), "weight_decay": (0,)}, seed=0).points()
-        [{'lr': 0.1, 'weight_decay': 0}, {'lr': 0.2, 'weight_decay': 0}]
+        >>> Tune({"lr": (0.1, 0.2), "drop_path": (0, 0.1)}, seed=0).points("unet")
+        [{'lr': 0.1}, {'lr': 0.2}]
         """
-        return [dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())]
+        grid = {name: values for name, values in self.grid.items() if name != DROP_PATH or "topology" in model_options(model)}
+        return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ class Study:
 
     def _tuning(self, out: Path) -> Iterator[Cell]:
         """Always by the clean protocol: in the other one the validation images are those reported."""
-        for data, model, point in itertools.product(self.data, self.models, self.tune.points() if self.tune else ()):
+        for data, model in itertools.product(self.data, self.models) if self.tune else ():
             assert self.tune is not None
-            folder = out / data / TUNE / model / ",".join(f"{name}={value}" for name, value in point.items())
-            options = self._options(data, model, folder, "clean", self.tune.seed) | point
-            yield Cell(folder, data, TUNE, model, options, point=point)
+            for point in self.tune.points(self.models[model]["model"]):
+                name = ",".join(f"{option}={value}" for option, value in point.items()) or "default"
+                folder = out / data / TUNE / model / name
+                options = merge(self._options(data, model, folder, "clean", self.tune.seed), placed(point))
+                yield Cell(folder, data, TUNE, model, options, point=point)
 
     def _options(self, data: str, model: str, folder: Path, protocol: str, seed: int) -> dict[str, Any]:
         of_data = dict(self.data[data])
@@ -107,7 +111,7 @@ def load_study(path: str | Path) -> Study:
     tune = _tune(raw["tune"]) if raw.get("tune") else None
     for where, options in {"common": common, **_under("data", data), **_under("models", models)}.items():
         for name in tune.grid if tune else ():
-            if name in options:
+            if name in options or name in (options.get("options") or {}).get("topology", {}):
                 raise UserError(f"{where} gives {name}, which tune.grid varies: leave one of them out.")
     return Study(
         data=data,

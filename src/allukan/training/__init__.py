@@ -1,6 +1,15 @@
 """Training: configuration, loss, batches, the Lightning module and the run that ties them together."""
 
-from allukan.training.config import MACHINE_OPTIONS, PROTOCOLS, TrainConfig, check_names, load_config, merge, read_yaml
+from allukan.training.config import (
+    MACHINE_OPTIONS,
+    PROTOCOLS,
+    TrainConfig,
+    check_names,
+    load_config,
+    merge,
+    read_value,
+    read_yaml,
+)
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
 from allukan.training.resume import resume_config
@@ -15,6 +24,7 @@ __all__ = [
     "check_names",
     "load_config",
     "merge",
+    "read_value",
     "read_yaml",
     "resume_config",
     "train",

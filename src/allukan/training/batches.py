@@ -82,7 +82,7 @@ class BatchOrder(Sampler[Request]):
     def _indices(self) -> Tensor:
         if not self.train:
             return torch.arange(self.count)[self.rank :: self.world]
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(mix(self.seed, self.epoch)))
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
         return order[: self.count - self.count % self.world][self.rank :: self.world]
 
     def __len__(self) -> int:
@@ -93,10 +93,10 @@ class BatchOrder(Sampler[Request]):
         indices = _sent(self._indices(), self.device)
         turns = None
         if self.train:
-            turns = _sent(draw_turns(len(indices), mix(self.seed, self.epoch, self.rank)), self.device)
+            turns = _sent(draw_turns(len(indices), _mix(self.seed, self.epoch, self.rank)), self.device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             step = slice(start, start + self.batch_size)
-            seed = mix(self.seed, self.epoch, self.rank, start)
+            seed = _mix(self.seed, self.epoch, self.rank, start)
             yield Request(indices[step], None if turns is None else turns[step], seed if self.train else 0)
 
 
@@ -113,7 +113,7 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def mix(*numbers: int) -> int:
+def _mix(*numbers: int) -> int:
     """One seed from several."""
     mixed = 0
     for number in numbers:

@@ -146,6 +146,15 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789"))
 
 
+def read_value(text: str) -> Any:
+    """One YAML value, read as in a file. Raises ``yaml.YAMLError``.
+
+    >>> read_value("1e-4"), read_value("[1, two]")
+    (0.0001, [1, 'two'])
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; ``UserError`` when it is not there or not one, and for a key that stands twice."""
     try:

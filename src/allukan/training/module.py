@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from allukan.models import ModelCard, decide, probabilities
 from allukan.models.layers import resize
 from allukan.training.augment import strengthen, turn
-from allukan.training.batches import Batch, mix
+from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap
 from allukan.training.parameters import parameter_groups, roughness
@@ -55,12 +55,12 @@ class SegmentationModule(pl.LightningModule):
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def on_train_epoch_start(self) -> None:
-        """Sum of the losses of the epoch and their number; stochastic depth follows seed and epoch, so a resume repeats it."""
-        torch.manual_seed(mix(self.config.seed, self.current_epoch, self.global_rank))
+        """Sum of the losses of the epoch and their number."""
         self._losses = torch.zeros(2, device=self.device)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one augmented batch."""
+        torch.manual_seed(batch.seed)  # of stochastic depth: after a resume it goes on as it would have
         images, masks = self._augmented(batch)
         loss = self._supervised(images, masks)
         assert self._losses is not None

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from allukan.errors import UserError
+from allukan.inference import fuse
+from allukan.models import AllUKAN, ModelCard, Topology, build_model
+
+WIDTHS = (4, 4, 8, 8, 12)
+ALL = {"depth": 3, "token_depth": 1, "residual": True, "drop_path": 0.3, "deep_supervision": True, "widths": WIDTHS}
+
+
+def network(model="allukan-tiny", **topology):
+    torch.manual_seed(0)
+    return build_model(model, in_channels=1, out_channels=2, topology={"widths": WIDTHS, **topology})
+
+
+@pytest.mark.parametrize("model", ["allukan-tiny", "convtwin-tiny", "ukan"])
+def test_every_parameter_of_everything_at_once_learns(model):
+    built = network(model, **ALL)
+    sum(level.square().mean() for level in built.levels(torch.randn(4, 1, 64, 64))).backward()
+    assert not [n for n, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+
+
+def test_levels_halve_the_size_and_the_first_is_the_output():
+    built = network(deep_supervision=True).eval()
+    x = torch.randn(1, 1, 64, 96)
+    levels = built.levels(x)
+    assert [tuple(level.shape[2:]) for level in levels] == [(64, 96), (32, 48), (16, 24), (8, 12), (4, 6)]
+    assert torch.equal(levels[0], built(x))
+    assert len(network().levels(x)) == 1
+
+
+def test_stochastic_depth_is_for_training_only_and_grows_with_depth():
+    plain, dropped = network(residual=True), network(residual=True, drop_path=0.5)
+    x = torch.randn(8, 1, 32, 32)
+    assert torch.equal(plain.eval()(x), dropped.eval()(x))
+    dropped.train()
+    assert not torch.equal(dropped(x), dropped(x))
+    shares = [m.drop_prob for m in dropped.modules() if type(m).__name__ == "DropPath"]
+    assert len(shares) == 11  # the first of twelve is never dropped
+    assert max(shares) == 0.5
+
+
+def test_a_dropped_branch_leaves_the_shortcut():
+    from allukan.models.layers import Residual
+
+    units, x = torch.nn.Conv2d(2, 2, 3, padding=1), torch.randn(1, 2, 4, 4)
+    assert torch.equal(Residual(units, torch.nn.Identity(), torch.nn.Dropout(1.0))(x), x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model", ["allukan-tiny", "convtwin-tiny"])
+def test_fused_it_is_the_same_function(model):
+    built = network(model, **ALL)
+    built(torch.randn(4, 1, 64, 64))
+    built.eval()
+    x = torch.randn(1, 1, 33, 40)
+    torch.testing.assert_close(fuse(built)(x), built(x), rtol=1e-4, atol=1e-4)
+
+
+def test_three_dimensions():
+    model = AllUKAN(1, 1, 3, size="tiny", topology=ALL)
+    assert model(torch.randn(2, 1, 32, 33, 35)).shape == (2, 1, 32, 33, 35)
+
+
+@pytest.mark.parametrize(
+    ("topology", "word"),
+    [
+        ({"depth": 0}, "depth must be a whole number above 0, got 0"),
+        ({"drop_path": 1}, "drop_path must be a probability below 1, got 1"),
+        ({"residual": "yes"}, "residual must be true or false"),
+        ({"widths": [1, 2, 3]}, "widths must be five"),
+        ({"width": 3}, "width"),
+        (3, "topology must be a mapping"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_of_the_user(topology, word):
+    with pytest.raises(UserError, match=word):
+        ModelCard("allukan-tiny", 1, ("a",), "binary", (32, 32), (0.5,), (0.2,), options={"topology": topology}).build()
+
+
+def test_a_topology_as_it_is_and_one_with_changed_fields():
+    given = Topology(depth=3)
+    assert Topology().updated(given) is given
+    assert given.updated({"residual": True}) == Topology(depth=3, residual=True)

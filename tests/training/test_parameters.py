@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch import nn
+
+from allukan.models import build_model
+from allukan.nn import KAConv2d, KALinear, Spline, SplineActivation
+from allukan.training import TrainConfig
+from allukan.training.parameters import parameter_groups, roughness, spline_parameters
+
+
+def groups(model, options=(), **config):
+    with torch.device("meta"):
+        network = build_model(model, in_channels=3, out_channels=1, **dict(options))
+    c = TrainConfig("d", "o", model=model, **config)
+    found = parameter_groups(network, c.lr, c.weight_decay, c.spline_lr, c.spline_decay)
+    listed = [id(p) for group in found for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in network.parameters())  # each once
+    return {(g["lr"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in found}, network
+
+
+def test_ukan_trains_its_kan_layers_with_the_published_rate_by_its_own_protocol():
+    found, _ = groups("ukan", protocol="ukan")
+    assert sum(count for (lr, _), count in found.items() if lr == 1e-2) == 3_993_600
+    assert {lr for lr, _ in found} == {1e-2, 1e-4}
+    assert {lr for lr, _ in groups("ukan")[0]} == {3e-3}
+    assert {lr for lr, _ in groups("allukan-tiny", protocol="ukan")[0]} == {1e-4}
+
+
+def test_splines_of_shared_layers_are_w_and_c():
+    found, network = groups("allukan-tiny", spline_lr=0.02, spline_decay=1e-5)
+    splines = sum(p.numel() for name, p in network.named_parameters() if name.endswith((".coef", ".base_weight")))
+    assert found[0.02, 1e-5] == splines == 9 * len([m for m in network.modules() if hasattr(m, "coef")])
+    weights = sum(p.numel() for name, p in network.named_parameters() if name.endswith(".weight") and p.ndim > 1)
+    assert found[3e-3, 1e-4] == weights
+    assert set(found) == {(0.02, 1e-5), (3e-3, 1e-4), (3e-3, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("model", "some"), [("ukan-sprecher", True), ("convtwin-tiny", False), ("ukan-linear", False), ("unet", False)]
+)
+def test_who_has_splines(model, some):
+    with torch.device("meta"):
+        assert bool(spline_parameters(build_model(model, in_channels=3, out_channels=1))) == some
+
+
+def test_roughness_is_the_sum_of_squared_second_differences():
+    layers = nn.Sequential(
+        KALinear(2, 3, spline=Spline(sharing="output")), nn.Linear(3, 2), SplineActivation(Spline(basis="rbf"))
+    )
+    m = torch.arange(8.0)
+    with torch.no_grad():
+        layers[0].coef.copy_(torch.stack([m, 3 - m, m**2]))  # second differences 0, 0 and 2
+        layers[2].coef.copy_(m**2)
+    assert float(roughness(layers).detach()) == pytest.approx(6 * 4 / 3 + 6 * 4)
+
+
+def test_only_bumps_in_a_row_are_rough():
+    waves = KAConv2d(1, 1, 3, spline=Spline(basis="fourier"))
+    assert roughness(nn.Sequential(waves, SplineActivation())).detach() == 0  # the other starts at zero
