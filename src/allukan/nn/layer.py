@@ -40,7 +40,7 @@ class KALayer(nn.Module):
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         self.spline = spline
-        self.plan: Plan = plan(spline.sharing, out_channels, groups)
+        self.plan: Plan = plan(spline.sharing, in_channels, out_channels, groups)
         self.activation = Activation(
             spline.grid_size,
             spline.spline_order,

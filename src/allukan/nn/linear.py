@@ -26,7 +26,7 @@ class KALinear(KALayer):
     ) -> None:
         super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), **factory)
         self.in_features, self.out_features = in_features, out_features
-        self.linear = MatrixProduct(1 if self.plan.expanded else self.plan.activations)
+        self.linear = MatrixProduct(self.plan.conv_groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""

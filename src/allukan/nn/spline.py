@@ -11,7 +11,7 @@ from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
 from allukan.ops.shared_spline import IMPLEMENTATIONS
 
-SHARINGS = ("layer", "output", "edge")
+SHARINGS = ("layer", "input", "output", "edge")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Spline:
         grid_size: intervals G of the uniform grid.
         spline_order: degree k of the B-spline; ``M = G + k`` coefficients an activation. Of another basis only M matters.
         grid_range: ``(lo, hi)`` in units of the layer's input; (-3, 3) covers a normalised input.
-        sharing: "layer" (one activation), a whole number A (A groups of outputs), "output" (one an output, the paper's
-            formula read literally) or "edge" (the ordinary KAN).
+        sharing: "layer" (one activation), "input" (one an input channel, at the same price), a whole number A (A groups of
+            outputs), "output" (one an output, the paper's formula read literally) or "edge" (the ordinary KAN).
         input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
         basis: the functions B_m: "bspline", "rbf" (FastKAN), "rswaf" (FasterKAN), "wavelet" (Wav-KAN), "chebyshev" (ChebyKAN),
@@ -91,18 +91,22 @@ class Plan:
     expanded: bool
 
 
-def plan(sharing: str | int, out_channels: int, groups: int) -> Plan:
+def plan(sharing: str | int, in_channels: int, out_channels: int, groups: int) -> Plan:
     """The cheapest exact form (DESIGN section 2): elementwise φ and one grouped convolution, or the expanded basis.
 
     Raises ``ValueError`` when a number of activations does not divide the outputs.
 
-    >>> plan("layer", 64, 1)
+    >>> plan("layer", 64, 64, 1)
     Plan(activations=1, blocks=1, conv_groups=1, expanded=False)
-    >>> plan("output", 64, 64).expanded  # depthwise: every activation meets one channel only
+    >>> plan("input", 32, 64, 1)
+    Plan(activations=32, blocks=32, conv_groups=1, expanded=False)
+    >>> plan("output", 64, 64, 64).expanded  # depthwise: every activation meets one channel only
     False
     """
     if sharing == "edge":
         return Plan(0, 1, groups, expanded=True)
+    if sharing == "input":
+        return Plan(in_channels, in_channels, groups, expanded=False)
     a = {"layer": 1, "output": out_channels}.get(str(sharing), sharing)
     assert isinstance(a, int)
     if out_channels % a:
