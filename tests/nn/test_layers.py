@@ -13,7 +13,7 @@ from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, SplineAct
 from allukan.ops import bspline
 from allukan.ops.bases import base_function
 
-SHARINGS = ("layer", 2, "output", "edge")
+SHARINGS = ("layer", "input", 2, "output", "edge")
 CONVS = {1: (KAConv1d, nn.Conv1d), 2: (KAConv2d, nn.Conv2d), 3: (KAConv3d, nn.Conv3d)}
 
 
@@ -41,7 +41,7 @@ def naive_linear(layer, x):
             w, c = of_edges(layer)
             out[:, q] += w[q, p] * base[:, p] + layer.weight[q, p] * (basis[:, p] @ c[q, p])
         else:
-            a = q * len(layer.coef) // out.shape[1]
+            a = p if s.sharing == "input" else q * len(layer.coef) // out.shape[1]
             out[:, q] += layer.weight[q, p] * (layer.base_weight[a] * base[:, p] + basis[:, p] @ layer.coef[a])
     return out if layer.bias is None else out + layer.bias
 
@@ -78,6 +78,7 @@ def naive_conv(layer, x, dims):
                 w, c = of_edges(layer)
                 y = w[edge] * base[at] + layer.weight[edge] * (basis[at] @ c[edge])
             else:
+                a = at[1] if s.sharing == "input" else a
                 y = layer.weight[edge] * (layer.base_weight[a] * base[at] + basis[at] @ layer.coef[a])
             out[(slice(None), q, *where)] += y * valid[at]
     return out if layer.bias is None else out + layer.bias.view(1, -1, *[1] * dims)
@@ -142,7 +143,13 @@ def test_signatures_start_like_torchs(ours, theirs):
 
 @pytest.mark.parametrize(
     ("sharing", "expected"),
-    [("layer", 4 * 6 * 9 + 9), (2, 4 * 6 * 9 + 2 * 9), ("output", 4 * 6 * 9 + 6 * 9), ("edge", 4 * 6 * 9 * 10)],
+    [
+        ("layer", 4 * 6 * 9 + 9),
+        ("input", 4 * 6 * 9 + 4 * 9),
+        (2, 4 * 6 * 9 + 2 * 9),
+        ("output", 4 * 6 * 9 + 6 * 9),
+        ("edge", 4 * 6 * 9 * 10),
+    ],
 )
 def test_parameters_are_those_of_the_formula(sharing, expected):
     """n_in n_out + A (M + 1) for shared activations, n_in n_out (M + 2) for the ordinary KAN; DESIGN section 2."""

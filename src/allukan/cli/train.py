@@ -13,7 +13,7 @@ from allukan.errors import UserError
 
 Option = typer.Option
 _MODELS = (
-    "allukan-, convtwin- or edgekan-tiny, -small, -base; ukan, ukan-linear, -sakan, -sprecher; "
+    "allukan-, allukan-paper-, convtwin- or edgekan-tiny, -small, -base; ukan, ukan-linear, -sakan, -sprecher; "
     "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); default allukan-base"
 )
 
@@ -30,8 +30,9 @@ def train(
     seed: Annotated[int | None, Option(help="Of split, weights, order and augmentation  [0]")] = None,
     lr: Annotated[float | None, Option(help="Initial learning rate  [clean 3e-3, ukan 1e-4]")] = None,
     weight_decay: Annotated[float | None, Option(help="On the linear weights  [1e-4]")] = None,
+    augment: Annotated[str | None, Option(help="affine,elastic,intensity,speckle or some of them, or none")] = None,
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
-    sharing: Annotated[str | None, Option(help="Shared activations: layer, output, edge or a number  [layer]")] = None,
+    sharing: Annotated[str | None, Option(help="Shared activations: layer, input, output, edge or a number  [layer]")] = None,
     input_grad: Annotated[str | None, Option(help="exact, or free (Grad-Free Spline)  [exact]")] = None,
     precision: Annotated[str | None, Option(help="auto, 32-true, bf16-mixed, 16-mixed  [auto]")] = None,
     accelerator: Annotated[str | None, Option(help="auto, cpu, cuda …  [auto]")] = None,
@@ -57,6 +58,7 @@ def train(
         "seed": seed,
         "lr": lr,
         "weight_decay": weight_decay,
+        "augment": augment,
         "groups": groups,
         "precision": precision,
         "accelerator": accelerator,

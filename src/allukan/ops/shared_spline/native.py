@@ -22,6 +22,7 @@ from allukan.ops.shared_spline.curves import Curves, curves
 
 _dense = torch.ops.aten.is_non_overlapping_and_dense.default
 _LEAST = 1 << 13  # elements that are worth a thread
+_SHORT = 128  # elements that are not worth a start
 
 
 def takes(x: Tensor, coef: Tensor, base_weight: Tensor) -> bool:
@@ -44,6 +45,9 @@ def forward_whole(
     blocks: int,
 ) -> Tensor:
     """``layout.forward`` for tensors that ``takes`` accepts: no view, no copy, one call into compiled code."""
+    if _scattered(x, coef, blocks):
+        parts = (_gathered(x, blocks), coef, base_weight)
+        return _scatter(forward_whole(*parts, lo, hi, order, basis, base, exact, blocks), x)
     activations, count = coef.shape
     out = torch.empty_like(x) if activations == 1 else x.new_empty(x.shape[0], activations // blocks * x.shape[1], *x.shape[2:])
     sizes = _sizes(x, activations, blocks, count)
@@ -66,6 +70,10 @@ def backward_whole(
     blocks: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``layout.backward`` likewise."""
+    if _scattered(x, coef, blocks):
+        parts = (_gathered(grad, blocks), _gathered(x, blocks), coef, base_weight)
+        grad_x, *others = backward_whole(*parts, lo, hi, order, basis, base, exact, blocks)
+        return _scatter(grad_x, x), others[0], others[1]
     activations, count = coef.shape
     grad = _in_order_of(x, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
     out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
@@ -125,6 +133,21 @@ def expand_backward(
     sizes = (*x.shape, 1, 1, len(curve.columns) - 1)
     _run("expand_backward", values, _plain(grad), out, (values, values), curve, "slopes", sizes, exact)
     return out.to(x.dtype)
+
+
+def _scattered(x: Tensor, coef: Tensor, blocks: int) -> bool:
+    """Whether the elements of an activation lie in runs too short to be worth a start each, as in ``(N, C)`` with A = C."""
+    return 1 < blocks == len(coef) and len(x) > 1 and x.numel() < _SHORT * blocks * len(x)
+
+
+def _gathered(x: Tensor, blocks: int) -> Tensor:
+    """``(B, C, *S)`` → ``(1, J, N)``: a run an activation."""
+    return x.reshape(len(x), blocks, -1).transpose(0, 1).contiguous().view(1, blocks, -1)
+
+
+def _scatter(gathered: Tensor, like: Tensor) -> Tensor:
+    """The inverse."""
+    return gathered.view(gathered.shape[1], len(like), -1).transpose(0, 1).contiguous().view(like.shape)
 
 
 def _in_order_of(x: Tensor, grad: Tensor) -> Tensor:

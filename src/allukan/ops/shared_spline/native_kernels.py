@@ -159,6 +159,15 @@ def _add_line(x: Any, border: Any, slope: Any, right: bool, out: Any) -> None:
         out[i] += slope * outside
 
 
+@_jit
+def _add_lines(x: Any, grid: Any, weight: Any, out: Any) -> None:
+    """Both straight parts of w b, where they are not zero."""
+    if grid[6] != 0:
+        _add_line(x, grid[4], weight * grid[6], True, out)
+    if grid[7] != 0:
+        _add_line(x, grid[5], weight * grid[7], False, out)
+
+
 @_jit_sums
 def _add_line_slope(x: Any, g: Any, border: Any, slope: Any, weight: Any, right: bool, out: Any) -> Any:
     """The same for the gradient; returns Σ g b of this part."""
@@ -172,11 +181,35 @@ def _add_line_slope(x: Any, g: Any, border: Any, slope: Any, weight: Any, right:
 
 
 @_jit
+def _add_line_slopes(x: Any, g: Any, grid: Any, weight: Any, out: Any) -> Any:
+    total = np.float32(0)
+    if grid[6] != 0:
+        total += _add_line_slope(x, g, grid[4], grid[6], weight, True, out)
+    if grid[7] != 0:
+        total += _add_line_slope(x, g, grid[5], grid[7], weight, False, out)
+    return total
+
+
+@_jit
 def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
     """First and last of the elements (all segments in a row) that a thread takes, cut at multiples of ``_RUN``."""
     total = job[_S] * job[_N]
     step = ((total + threads - 1) // threads + _RUN - 1) // _RUN * _RUN
     return min(total, thread * step), min(total, (thread + 1) * step)
+
+
+@_jit
+def _place(job: Any, element: int) -> tuple[int, int, int]:
+    """Group, segment and position of an element, in the order of groups: a table serves all samples before the next is made."""
+    samples, number = job[_S] // job[_J], element // job[_N]
+    return number // samples, number % samples * job[_J] + number // samples, element % job[_N]
+
+
+@_jit
+def _worth_a_table(job: Any) -> bool:
+    """Whether an activation meets enough elements in a row; several of a group take turns on every segment."""
+    in_a_row = job[_N] * (job[_S] // job[_J]) if job[_R] == 1 else job[_N]
+    return 2 * in_a_row > job[_ROWS] or job[_J] * job[_R] == 1
 
 
 @_jit
@@ -240,14 +273,14 @@ def forward(address: int, thread: int, threads: int) -> None:
     x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_group, n))
     coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
     curves, grid = _curves(job), _array(job, _GRID, 8)
-    own, made = np.empty((n_rows, 4), np.float32), -1
+    own, made = np.empty((n_rows, 4), np.float32), -1  # the activation that the table is of
     rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
-    tabled = 2 * n > n_rows or job[_J] * per_group == 1
+    tabled = _worth_a_table(job)
     first, last = _share(job, thread, threads)
     while first < last:
-        s, left = first // n, first % n
+        j, s, left = _place(job, first)
         right = min(n, left + last - first)
-        j, first = s % job[_J], first + right - left
+        first += right - left
         for r in range(per_group):
             if tabled and made != j * per_group + r:
                 _fill(curves, weight[j, r], coef[j, r], own)
@@ -259,10 +292,8 @@ def forward(address: int, thread: int, threads: int) -> None:
                     _look_up(own, rows, position, ys)
                 else:
                     _evaluate_directly(curves, weight[j, r], coef[j, r], rows, position, ys)
-                if outside and grid[6] != 0:
-                    _add_line(xs, grid[4], weight[j, r] * grid[6], True, ys)
-                if outside and grid[7] != 0:
-                    _add_line(xs, grid[5], weight[j, r] * grid[7], False, ys)
+                if outside:
+                    _add_lines(xs, grid, weight[j, r], ys)
 
 
 @_jit
@@ -277,17 +308,18 @@ def backward(address: int, thread: int, threads: int) -> None:
     sums[:] = 0
     own, moments, waiting, made = np.zeros((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
     rows, position, kept = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
-    tabled = 2 * n > n_rows or job[_J] * per_group == 1
+    tabled = _worth_a_table(job)
     first, last = _share(job, thread, threads)
     while first < last:
-        s, left = first // n, first % n
+        j, s, left = _place(job, first)
         right = min(n, left + last - first)
-        j, first = s % job[_J], first + right - left
+        first += right - left
         for r in range(per_group):
             w, c, total = weight[j, r], coef[j, r], sums[j, r]
             if tabled and made != j * per_group + r:
+                _fold(moments, curves, sums[max(made, 0) // per_group, max(made, 0) % per_group])
                 _fill_slopes(curves, grid[0], w, c, exact, own)
-                made = j * per_group + r
+                made, waiting = j * per_group + r, 0
             for start in range(left, right, _RUN):
                 end = min(start + _RUN, right)
                 xs, ys, gs = x[s, start:end], out[s, start:end], kept[: end - start]
@@ -295,19 +327,19 @@ def backward(address: int, thread: int, threads: int) -> None:
                 if r == 0:
                     ys[:] = 0
                 outside = _locate(xs, grid, rows, position)
-                if outside and grid[6] != 0:
-                    total[0] += _add_line_slope(xs, gs, grid[4], grid[6], w, True, ys)
-                if outside and grid[7] != 0:
-                    total[0] += _add_line_slope(xs, gs, grid[5], grid[7], w, False, ys)
+                if outside:
+                    total[0] += _add_line_slopes(xs, gs, grid, w, ys)
                 if tabled:
                     _add_slopes(own, rows, position, gs, ys)
                     _add_moments(rows, position, gs, moments)
                 else:
                     _differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
-                waiting += end - start
-                if tabled and (waiting >= _FLUSH or end == right):
+                waiting += (end - start) * tabled
+                if waiting >= _FLUSH:
                     _fold(moments, curves, total)
                     waiting = 0
+    if tabled:
+        _fold(moments, curves, sums[made // per_group, made % per_group])
 
 
 @_jit
@@ -343,10 +375,8 @@ def expand(address: int, thread: int, threads: int) -> None:
         outside = _locate(x[s, left:right], grid, rows, position)
         for m in range(count):
             _look_up(columns[m], rows, position, out[s, m, left:right])
-        if outside and grid[6] != 0:
-            _add_line(x[s, left:right], grid[4], grid[6], True, out[s, 0, left:right])
-        if outside and grid[7] != 0:
-            _add_line(x[s, left:right], grid[5], grid[7], False, out[s, 0, left:right])
+        if outside:
+            _add_lines(x[s, left:right], grid, np.float32(1), out[s, 0, left:right])
 
 
 @_jit
@@ -356,7 +386,7 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
     n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
     x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], count, n)), _array(job, _OUT, (job[_S], n))
     slopes, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
-    rows, position, one = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.float32(1)
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
     first, last = _share(job, thread, threads)
     while first < last:
         s, left = first // n, first % n
@@ -367,10 +397,8 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
         outside = _locate(xs, grid, rows, position)
         for m in range(count if job[_EXACT] != 0 else 1):
             _add_slopes(slopes[m], rows, position, g[s, m, left:right], ys)
-        if outside and grid[6] != 0:
-            _add_line_slope(xs, base, grid[4], grid[6], one, True, ys)
-        if outside and grid[7] != 0:
-            _add_line_slope(xs, base, grid[5], grid[7], one, False, ys)
+        if outside:
+            _add_line_slopes(xs, base, grid, np.float32(1), ys)
 
 
 def _forward_team(address: Any) -> None:
