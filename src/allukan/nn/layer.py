@@ -62,13 +62,18 @@ class KALayer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing."""
+        """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing.
+
+        A shared φ carries the gain, so that λ has the spread of torch's own weights, 1/√(3 n): behind a norm that spread only
+        sets how fast λ turns for a given learning rate, which is then the one that a convolution needs.
+        """
         delta, moment = unit_gain(self.spline)
-        start = delta * flat(self.spline)
-        nn.init.normal_(self.weight, std=1.0 / math.sqrt(max(1, self.weight[0].numel()) * moment))
+        edges, inputs = self.spline.sharing == "edge", max(1, self.weight[0].numel())
+        gain = 1.0 if edges else math.sqrt(3 / moment)
+        nn.init.normal_(self.weight, std=1 / (gain * math.sqrt(inputs * moment)))
         with torch.no_grad():
-            self.coef.copy_(start.expand_as(self.coef))
-            self.base_weight.copy_(self.weight.flatten() if self.spline.sharing == "edge" else torch.ones_like(self.base_weight))
+            self.coef.copy_((gain * delta * flat(self.spline)).expand_as(self.coef))
+            self.base_weight.copy_(self.weight.flatten() if edges else torch.full_like(self.base_weight, gain))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
