@@ -108,6 +108,13 @@ def expand_backward(
     return out.to(x.dtype)
 
 
+@without_autocast
+def base_backward(grad: Tensor, x: Tensor, base: str) -> Tensor:
+    """Gradient for x of the base alone, b(x), from grad of its shape."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (base_derivative(base)(wide) * grad).to(x.dtype)
+
+
 def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> str:
     return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, basis, base)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from allukan.ops.autograd import differentiable_once, sees_operators, transforms
-from allukan.ops.basis_expansion import basis_expansion, expand, expand_backward
+from allukan.ops.basis_expansion import base_backward, basis_expansion, expand, expand_backward
 from allukan.ops.bspline import GridRange
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.shared_spline import layout
@@ -46,6 +46,11 @@ class Activation:
     def grid(self) -> tuple[float, float, int, int, str, str, bool]:
         """Arguments of ``expand``."""
         return *self.grid_range, self.grid_size, self.spline_order, self.basis, self.base, self.input_grad == "exact"
+
+    @property
+    def coefficients(self) -> int:
+        """M = G + k."""
+        return self.grid_size + self.spline_order
 
     def engine(self, x: Tensor) -> str:
         """The implementation that runs for x."""
@@ -200,10 +205,15 @@ def _expanded_backward(
     wide, grad_x, grad_bias = torch.zeros_like(composed), [], None
     w = composed.detach().to(grad.dtype)
     for part, g in zip(parts, grad.split([len(part) for part in parts]), strict=True):
-        grad_h, grad_weight, bias = linear.backward(g, _expand(part, activation, g.dtype), w, (True, True, biased))
-        assert grad_h is not None
+        exact = activation.input_grad == "exact"
+        grad_h, grad_weight, bias = linear.backward(g, _expand(part, activation, g.dtype), w, (exact, True, biased))
         assert grad_weight is not None
-        grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, *activation.grid))
+        if grad_h is not None:
+            grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, *activation.grid))
+        else:  # Grad-Free: the input hears of the base channels alone, a (M + 1)-th of the product
+            grad_b, _, _ = linear.backward(g, part.to(g.dtype), w[:, :: activation.coefficients + 1], (True, False, False))
+            assert grad_b is not None
+            grad_x.append(base_backward(grad_b, part, activation.base))
         wide += grad_weight
         grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
     return torch.cat(grad_x), *torch.autograd.grad(composed, leaves, wide), *_in(parameters[2].dtype, grad_bias)
