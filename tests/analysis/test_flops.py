@@ -171,8 +171,16 @@ def test_kaconv_by_hand(sharing, stride):
     assert cost.backward == Flops(2 * product, backward)
 
 
-def test_depthwise_with_an_activation_a_channel():
-    layer = KAConv2d(4, 4, 3, padding=1, groups=4, spline=Spline(sharing="output"))
+def test_grad_free_and_expanded_the_input_costs_the_product_of_the_base_channels():
+    layer = KAConv2d(4, 6, 3, padding=1, bias=False, spline=Spline(sharing="output", input_grad="free"))
+    product = 2 * 4 * 6 * 9 * 2 * 8**2
+    assert behind(layer, (2, 4, 8, 8)).forward.linear == 9 * product
+    assert behind(layer, (2, 4, 8, 8)).backward.linear == (9 + 1) * product
+
+
+@pytest.mark.parametrize("sharing", ["input", "output"])
+def test_depthwise_with_an_activation_a_channel(sharing):
+    layer = KAConv2d(4, 4, 3, padding=1, groups=4, spline=Spline(sharing=sharing))
     assert not layer.plan.expanded
     cost = behind(layer, (2, 4, 8, 8))
     n = 2 * 4 * 64  # every element meets one of the four

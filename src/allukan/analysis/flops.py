@@ -22,7 +22,8 @@ the exact backward pass all slopes too (``Family.flops``), and the base as above
 2 M + 5 backward and, exact, another 2 M; expanded, 2 backward and, exact, 2 M.
 
 "exact" and "free" are ``input_grad``. A layer computes all its gradients together, whether or not somebody asks for each of them;
-the linear map's are another two products, one where λ is frozen in the shared form. ``recompute`` adds the shared form's forward
+the linear map's are another two products, one where λ is frozen in the shared form; expanded and "free" the one for x is of the
+base channels only, 1 / (M + 1) of it. ``recompute`` adds the shared form's forward
 count to the backward. This is the closed form: an implementation that tabulates the base as well computes less.
 """
 
@@ -137,7 +138,8 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
     grid = (s.grid_size, s.spline_order, s.basis, s.base)
     if layer.plan.expanded:
         spline = expansion_cost(elements, *grid, exact=exact) + _compose_cost(layer)
-        spline, products, width = _again(spline), 2, s.coefficients + 1
+        width = s.coefficients + 1
+        spline, products = _again(spline), 2 if exact else 1 + 1 / width
     else:
         met = layer.plan.activations // layer.plan.blocks
         a = layer.plan.activations
@@ -145,7 +147,7 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
         spline, products, width = _again(spline) if s.recompute else spline, 1 + layer.weight.requires_grad, 1
     product = 2 * out.numel() * layer.weight[0].numel() * width
     bias = out.numel() if layer.bias is not None else 0
-    cost = spline + Cost(Flops(product, other=bias), Flops(products * product, other=bias))
+    cost = spline + Cost(Flops(product, other=bias), Flops(round(products * product), other=bias))
     return cost if out.requires_grad else Cost(cost.forward)
 
 
