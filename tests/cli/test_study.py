@@ -87,7 +87,7 @@ def test_wrong_use(shell, places):
     assert not (places / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["accuracy_cpu", "accuracy_gpu"])
+@pytest.mark.parametrize("name", ["accuracy_cpu", "accuracy_ukan_gpu", "accuracy_clean_gpu", "ablation_gpu", "search_cpu"])
 def test_the_studies_of_the_benchmarks_are_valid(name):
     from allukan.study import load_study
 

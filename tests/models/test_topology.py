@@ -41,6 +41,14 @@ def test_stochastic_depth_is_for_training_only_and_grows_with_depth():
     assert max(shares) == 0.5
 
 
+@pytest.mark.parametrize("model", ["allukan-tiny", "allukan-paper-tiny", "convtwin-tiny", "ukan"])
+def test_residual_stages_are_a_matter_of_the_preset_and_of_the_option(model):
+    shortcuts = {given: len(list(network(model, residual=given).encoder[0].named_children())) for given in (True, False)}
+    assert shortcuts == {True: 3, False: 2}
+    plain = build_model(model, in_channels=1, out_channels=1).encoder[0]
+    assert hasattr(plain, "shortcut") == model.startswith(("allukan-tiny", "convtwin"))
+
+
 def test_a_dropped_branch_leaves_the_shortcut():
     from allukan.models.layers import Residual
 

@@ -12,7 +12,10 @@ from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import KALayer, Spline
 
-PRESETS = {"default": Spline(), "paper": Spline(sharing="output", input_grad="free")}
+PRESETS: dict[str, tuple[Spline, Topology]] = {
+    "default": (Spline(grid_size=10), Topology(residual=True)),
+    "paper": (Spline(sharing="output", input_grad="free"), Topology()),
+}
 
 
 class AllUKAN(UShape):
@@ -27,11 +30,12 @@ class AllUKAN(UShape):
         size: "tiny", "small" or "base"; base has U-KAN's widths.
         layer: "ka"; "conv" for the convolutional twin (its activation is ``spline.base``); "edge" for one spline an edge,
             and "stacked" for the same computed the ordinary way, the directly stacked KAN.
-        spline: options of every KA layer, or a mapping of those that are not the default; the first layer, which sees the
-            image, has the identity as base.
+        spline: options of every KA layer, or a mapping of those that are not the preset's; the first layer, which sees the
+            image, has the identity as base. With a spline an edge the usual 5 intervals are the default.
         norm: "batch", "instance" or "group".
-        preset: "default", or "paper": the formula read literally, an activation an output with Grad-Free Splines.
-        topology: options of the U-shape, or a mapping of those that are not U-KAN's.
+        preset: "default", an activation a layer on 10 intervals and residual stages; or "paper", the formula read literally, an
+            activation an output with Grad-Free Splines on U-KAN's plain skeleton.
+        topology: options of the U-shape, or a mapping of those that are not the preset's.
 
     >>> import torch
     >>> AllUKAN(3, 1, size="tiny")(torch.zeros(2, 3, 50, 37)).shape
@@ -52,8 +56,11 @@ class AllUKAN(UShape):
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-        layers = Layers(spatial_dims, layer, PRESETS[preset].updated(spline), norm)
-        super().__init__(in_channels, out_channels, size, layers, Topology().updated(topology))
+        splines, shape = PRESETS[preset]
+        splines = splines if layer == "ka" else Spline()
+        super().__init__(
+            in_channels, out_channels, size, Layers(spatial_dims, layer, splines.updated(spline), norm), shape.updated(topology)
+        )
 
 
 def ka_layers(model: nn.Module) -> dict[str, KALayer]:
