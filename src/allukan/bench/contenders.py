@@ -21,6 +21,7 @@ VARIANTS: dict[str, tuple[str, Spline]] = {
     "ka": ("ka", Spline()),
     "ka-free": ("ka", Spline(input_grad="free")),
     "ka-recompute": ("ka", Spline(recompute=True)),
+    "ka-input": ("ka", Spline(sharing="input")),
     "ka-4": ("ka", Spline(sharing=4)),
     "ka-output": ("ka", Spline(sharing="output")),
     "edge": ("edge", Spline()),

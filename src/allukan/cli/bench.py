@@ -22,7 +22,7 @@ Repeats = Annotated[int, Option(help="Rounds of measurement at most.")]
 Seconds = Annotated[float, Option(help="That each may take for each of its times; slow ones get fewer rounds, three at least.")]
 Out = Annotated[Path | None, Option(help="JSON file for the figures  [print only]")]
 Peers = Annotated[Path | None, Option(help="Folder of clones of efficient-kan, fast-kan, torch-conv-kan, pykan, inkan, U-KAN")]
-Variants = Annotated[str | None, Option(help="Of ours, as ka,ka-free,ka-recompute,ka-4,ka-output,edge,stacked  [all]")]
+Variants = Annotated[str | None, Option(help="Of ours, as ka,ka-free,ka-recompute,ka-input,ka-4,ka-output,edge,stacked  [all]")]
 
 
 @app.command()
