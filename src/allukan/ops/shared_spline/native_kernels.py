@@ -17,7 +17,20 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
+from allukan.ops.shared_spline.native_elements import (
+    add_line_slopes,
+    add_lines,
+    add_slopes,
+    collect_moments,
+    differentiate_directly,
+    evaluate_directly,
+    fill,
+    fill_slopes,
+    fold,
+    jit,
+    locate,
+    look_up,
+)
 
 JOB = (
     *("x", "g", "out", "coef", "weight", "table", "local", "begin", "grid", "sums"),
@@ -28,8 +41,6 @@ _S, _N, _J, _R, _ROWS, _FIRST, _ALIVE, _WIDTH, _M, _EXACT = range(10, 20)
 _RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
 _FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
 _ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
-_jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
-_jit_sums = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
 
 
 @intrinsic
@@ -46,151 +57,7 @@ _team_member = types.ExternalFunction("omp_get_thread_num", types.int32())
 _team_size = types.ExternalFunction("omp_get_num_threads", types.int32())
 
 
-@_jit
-def _locate(x: Any, grid: Any, rows: Any, position: Any) -> bool:
-    """Row of the table and position in it of every x; NaN goes to row 0, its position carries it on.
-
-    True when a straight part of the base (``_add_line``) is needed: somewhere x lies beyond the curved part, or there is none.
-    """
-    outside = grid[4] <= grid[5]
-    scale, shift, first, last = grid[0], grid[1], grid[2], grid[3]
-    zero, one = np.float32(0), np.float32(1)
-    for i in range(x.size):
-        u = x[i] * scale + shift
-        row = np.floor(u)
-        row = row if row > first else first
-        row = row if row < last else last
-        t = u - row
-        t = zero if t < zero else t
-        position[i] = one if t > one else t
-        rows[i] = np.uint32(np.int32(row - first))
-        outside |= (row == first) | (row == last)
-    return outside
-
-
-@_jit
-def _fill(curves: Any, weight: Any, coef: Any, out: Any) -> None:
-    """φ of one activation, ``(rows, 4)``; ``curves`` are base, local, begin and the first alive row (``Curves``)."""
-    base, local, begin, first = curves
-    for row in range(out.shape[0]):
-        for p in range(4):
-            out[row, p] = weight * base[row, p]
-    for row in range(local.shape[0]):
-        for q in range(local.shape[1]):
-            c = coef[begin[row] + q]
-            for p in range(4):
-                out[first + row, p] += c * local[row, q, p]
-
-
-@_jit
-def _fill_slopes(curves: Any, scale: Any, weight: Any, coef: Any, exact: bool, out: Any) -> None:
-    """φ' of one activation; without ``exact`` that of its base branch."""
-    base, local, begin, first = curves
-    for row in range(out.shape[0]):
-        for p in range(3):
-            out[row, p] = weight * base[row, p + 1]
-    if exact:
-        for row in range(local.shape[0]):
-            for q in range(local.shape[1]):
-                c = coef[begin[row] + q]
-                for p in range(3):
-                    out[first + row, p] += c * local[row, q, p + 1]
-    for row in range(out.shape[0]):
-        for p in range(3):
-            out[row, p] *= np.float32(p + 1) * scale
-
-
-@_jit
-def _fold(moments: Any, curves: Any, sums: Any) -> None:
-    """Adjoint of ``_fill``: adds to sums ``(1 + M,)``, the gradients of weight and coefficients, and clears the moments."""
-    base, local, begin, first = curves
-    for row in range(moments.shape[0]):
-        for p in range(4):
-            sums[0] += np.float64(moments[row, p]) * base[row, p]
-    for row in range(local.shape[0]):
-        for q in range(local.shape[1]):
-            for p in range(4):
-                sums[begin[row] + q + 1] += np.float64(moments[first + row, p]) * local[row, q, p]
-    moments[:] = 0
-
-
-@_jit
-def _look_up(table: Any, rows: Any, position: Any, out: Any) -> None:
-    """φ of every element."""
-    whole = out.size - out.size % LANES
-    for i in range(0, whole, LANES):
-        cubic(table, rows, position, out, i)
-    for i in range(whole, out.size):
-        row, t = rows[i], position[i]
-        out[i] = ((table[row, 3] * t + table[row, 2]) * t + table[row, 1]) * t + table[row, 0]
-
-
-@_jit
-def _add_slopes(table: Any, rows: Any, position: Any, g: Any, out: Any) -> None:
-    """Adds g φ'."""
-    whole = out.size - out.size % LANES
-    for i in range(0, whole, LANES):
-        add_slope(table, rows, position, g, out, i)
-    for i in range(whole, out.size):
-        row, t = rows[i], position[i]
-        out[i] += g[i] * ((table[row, 2] * t + table[row, 1]) * t + table[row, 0])
-
-
-@_jit
-def _add_moments(rows: Any, position: Any, g: Any, moments: Any) -> None:
-    """Adds g, g t, g t² and g t³ to the row of every element."""
-    whole = g.size - g.size % LANES
-    for i in range(0, whole, LANES):
-        add_moments(moments, rows, position, g, i)
-    for i in range(whole, g.size):
-        row, t, value = rows[i], position[i], g[i]
-        for p in range(4):
-            moments[row, p] += value
-            value *= t
-
-
-@_jit
-def _add_line(x: Any, border: Any, slope: Any, right: bool, out: Any) -> None:
-    """The straight part of the base right (or left) of a border."""
-    zero = np.float32(0)
-    for i in range(x.size):
-        d = x[i] - border
-        outside = zero if (d < zero if right else d > zero) else d  # NaN stays
-        out[i] += slope * outside
-
-
-@_jit
-def _add_lines(x: Any, grid: Any, weight: Any, out: Any) -> None:
-    """Both straight parts of w b, where they are not zero."""
-    if grid[6] != 0:
-        _add_line(x, grid[4], weight * grid[6], True, out)
-    if grid[7] != 0:
-        _add_line(x, grid[5], weight * grid[7], False, out)
-
-
-@_jit_sums
-def _add_line_slope(x: Any, g: Any, border: Any, slope: Any, weight: Any, right: bool, out: Any) -> Any:
-    """The same for the gradient; returns Σ g b of this part."""
-    total, zero = np.float32(0), np.float32(0)
-    for i in range(x.size):
-        d = x[i] - border
-        outside = (d > zero) if right else (d <= zero)
-        out[i] += g[i] * weight * slope if outside else zero
-        total += g[i] * slope * d if outside else zero
-    return total
-
-
-@_jit
-def _add_line_slopes(x: Any, g: Any, grid: Any, weight: Any, out: Any) -> Any:
-    total = np.float32(0)
-    if grid[6] != 0:
-        total += _add_line_slope(x, g, grid[4], grid[6], weight, True, out)
-    if grid[7] != 0:
-        total += _add_line_slope(x, g, grid[5], grid[7], weight, False, out)
-    return total
-
-
-@_jit
+@jit
 def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
     """First and last of the elements (all segments in a row) that a thread takes, cut at multiples of ``_RUN``."""
     total = job[_S] * job[_N]
@@ -198,74 +65,33 @@ def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
     return min(total, thread * step), min(total, (thread + 1) * step)
 
 
-@_jit
+@jit
 def _place(job: Any, element: int) -> tuple[int, int, int]:
     """Group, segment and position of an element, in the order of groups: a table serves all samples before the next is made."""
     samples, number = job[_S] // job[_J], element // job[_N]
     return number // samples, number % samples * job[_J] + number // samples, element % job[_N]
 
 
-@_jit
+@jit
 def _worth_a_table(job: Any) -> bool:
     """Whether an activation meets enough elements in a row; several of a group take turns on every segment."""
     in_a_row = job[_N] * (job[_S] // job[_J]) if job[_R] == 1 else job[_N]
     return 2 * in_a_row > job[_ROWS] or job[_J] * job[_R] == 1
 
 
-@_jit
+@jit
 def _array(job: Any, name: int, shape: Any) -> Any:
     return numba.carray(_pointer(job[name]), shape, np.float32)
 
 
-@_jit
-def _cubic(c: Any, t: Any) -> Any:
-    return ((c[3] * t + c[2]) * t + c[1]) * t + c[0]
-
-
-@_jit
-def _slope(c: Any, t: Any) -> Any:
-    return (np.float32(3) * c[3] * t + np.float32(2) * c[2]) * t + c[1]
-
-
-@_jit
-def _evaluate_directly(curves: Any, weight: Any, coef: Any, rows: Any, position: Any, out: Any) -> None:
-    """φ without a table of its own, for activations that meet too few elements to make one."""
-    base, local, begin, first = curves
-    for i in range(out.size):
-        row, t = np.int64(rows[i]), position[i]
-        value = weight * _cubic(base[row], t)
-        if first <= row < first + local.shape[0]:
-            for q in range(local.shape[1]):
-                value += coef[begin[row - first] + q] * _cubic(local[row - first, q], t)
-        out[i] = value
-
-
-@_jit
-def _differentiate_directly(
-    curves: Any, scale: Any, weight: Any, coef: Any, exact: bool, rows: Any, position: Any, g: Any, sums: Any, out: Any
-) -> None:
-    base, local, begin, first = curves
-    for i in range(out.size):
-        row, t = np.int64(rows[i]), position[i]
-        slope = weight * _slope(base[row], t)
-        sums[0] += g[i] * _cubic(base[row], t)
-        if first <= row < first + local.shape[0]:
-            for q in range(local.shape[1]):
-                m = begin[row - first] + q
-                sums[m + 1] += g[i] * _cubic(local[row - first, q], t)
-                if exact:
-                    slope += coef[m] * _slope(local[row - first, q], t)
-        out[i] += g[i] * scale * slope
-
-
-@_jit
+@jit
 def _curves(job: Any) -> Any:
     """base, local, begin and the first alive row."""
     base, local = _array(job, _TABLE, (job[_ROWS], 4)), _array(job, _LOCAL, (job[_ALIVE], job[_WIDTH], 4))
     return base, local, numba.carray(_pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
 
 
-@_jit
+@jit
 def forward(address: int, thread: int, threads: int) -> None:
     """φ of this thread's share of x into out."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -283,20 +109,20 @@ def forward(address: int, thread: int, threads: int) -> None:
         first += right - left
         for r in range(per_group):
             if tabled and made != j * per_group + r:
-                _fill(curves, weight[j, r], coef[j, r], own)
+                fill(curves, weight[j, r], coef[j, r], own)
                 made = j * per_group + r
             for start in range(left, right, _RUN):
                 xs, ys = x[s, start : min(start + _RUN, right)], out[s, r, start : min(start + _RUN, right)]
-                outside = _locate(xs, grid, rows, position)
+                outside = locate(xs, grid, rows, position)
                 if tabled:
-                    _look_up(own, rows, position, ys)
+                    look_up(own, rows, position, ys)
                 else:
-                    _evaluate_directly(curves, weight[j, r], coef[j, r], rows, position, ys)
+                    evaluate_directly(curves, weight[j, r], coef[j, r], rows, position, ys)
                 if outside:
-                    _add_lines(xs, grid, weight[j, r], ys)
+                    add_lines(xs, grid, weight[j, r], ys)
 
 
-@_jit
+@jit
 def backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, those of its parameters into sums."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -317,8 +143,8 @@ def backward(address: int, thread: int, threads: int) -> None:
         for r in range(per_group):
             w, c, total = weight[j, r], coef[j, r], sums[j, r]
             if tabled and made != j * per_group + r:
-                _fold(moments, curves, sums[max(made, 0) // per_group, max(made, 0) % per_group])
-                _fill_slopes(curves, grid[0], w, c, exact, own)
+                fold(moments, curves, sums[max(made, 0) // per_group, max(made, 0) % per_group])
+                fill_slopes(curves, grid[0], w, c, exact, own)
                 made, waiting = j * per_group + r, 0
             for start in range(left, right, _RUN):
                 end = min(start + _RUN, right)
@@ -326,23 +152,23 @@ def backward(address: int, thread: int, threads: int) -> None:
                 gs[:] = g[s, r, start:end]
                 if r == 0:
                     ys[:] = 0
-                outside = _locate(xs, grid, rows, position)
+                outside = locate(xs, grid, rows, position)
                 if outside:
-                    total[0] += _add_line_slopes(xs, gs, grid, w, ys)
+                    total[0] += add_line_slopes(xs, gs, grid, w, ys)
                 if tabled:
-                    _add_slopes(own, rows, position, gs, ys)
-                    _add_moments(rows, position, gs, moments)
+                    add_slopes(own, rows, position, gs, ys)
+                    collect_moments(rows, position, gs, moments)
                 else:
-                    _differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
+                    differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
                 waiting += (end - start) * tabled
                 if waiting >= _FLUSH:
-                    _fold(moments, curves, total)
+                    fold(moments, curves, total)
                     waiting = 0
     if tabled:
-        _fold(moments, curves, sums[made // per_group, made % per_group])
+        fold(moments, curves, sums[made // per_group, made % per_group])
 
 
-@_jit
+@jit
 def finish(sums: Any, coef: int, weight: int) -> None:
     """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
     threads, activations, columns = sums.shape
@@ -359,7 +185,7 @@ def finish(sums: Any, coef: int, weight: int) -> None:
                 grad_weight[a] = total
 
 
-@_jit
+@jit
 def expand(address: int, thread: int, threads: int) -> None:
     """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -372,14 +198,14 @@ def expand(address: int, thread: int, threads: int) -> None:
         s, left = first // n, first % n
         right = min(n, left + last - first, left + _RUN)
         first += right - left
-        outside = _locate(x[s, left:right], grid, rows, position)
+        outside = locate(x[s, left:right], grid, rows, position)
         for m in range(count):
-            _look_up(columns[m], rows, position, out[s, m, left:right])
+            look_up(columns[m], rows, position, out[s, m, left:right])
         if outside:
-            _add_lines(x[s, left:right], grid, np.float32(1), out[s, 0, left:right])
+            add_lines(x[s, left:right], grid, np.float32(1), out[s, 0, left:right])
 
 
-@_jit
+@jit
 def expand_backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -394,11 +220,11 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
         first += right - left
         xs, ys, base = x[s, left:right], out[s, left:right], g[s, 0, left:right]
         ys[:] = 0
-        outside = _locate(xs, grid, rows, position)
+        outside = locate(xs, grid, rows, position)
         for m in range(count if job[_EXACT] != 0 else 1):
-            _add_slopes(slopes[m], rows, position, g[s, m, left:right], ys)
+            add_slopes(slopes[m], rows, position, g[s, m, left:right], ys)
         if outside:
-            _add_line_slopes(xs, base, grid, np.float32(1), ys)
+            add_line_slopes(xs, base, grid, np.float32(1), ys)
 
 
 def _forward_team(address: Any) -> None:

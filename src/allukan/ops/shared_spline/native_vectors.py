@@ -1,4 +1,4 @@
-"""Four elements at once: the look-ups of ``native_kernels`` as vector instructions, which the compiler does not find by itself.
+"""Four elements at once: the look-ups of ``native_elements`` as vector instructions, which the compiler does not find by itself.
 
 The four coefficients of a row lie side by side, so a row is one load of 128 bits, and four rows are transposed in registers
 instead of being gathered number by number: half the time of the plain loop. Written in LLVM's portable vectors for any processor.
