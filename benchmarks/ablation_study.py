@@ -1,4 +1,4 @@
-"""What single changes are worth on validation images: runs of `allukan study` beside their reference, paired by data set and seed.
+"""What single changes are worth on validation images: runs of `allukan study` paired with their reference by data set and seed.
 
 python benchmarks/ablation_study.py STUDY… --against default --out RESULT.json --page PAGE.md
 

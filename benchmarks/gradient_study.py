@@ -24,8 +24,9 @@ from allukan.nn import Spline
 from allukan.ops import bspline
 from allukan.ops.bases import base_derivative
 from allukan.training import SegmentationLoss
-from allukan.training.batches import BatchOrder, augment
-from allukan.training.module import split_parameters
+from allukan.training.augment import turn
+from allukan.training.batches import BatchOrder
+from allukan.training.parameters import parameter_groups
 
 BATCH, LR = 8, 3e-3
 WAYS = ("exact", "free", "checkpointed")
@@ -124,16 +125,15 @@ def slope(layer: nn.Module) -> float:
 def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] = ()) -> tuple[dict, list[dict]]:
     """Loss curves of one training, and the comparison after the epochs in ``checks``; all ways of a seed start alike."""
     network = set_way(task.network(seed), way)
-    groups = zip(split_parameters(network), (1e-4, 0.0), strict=True)
-    optimizer = torch.optim.Adam([{"params": p, "weight_decay": decay} for p, decay in groups], lr=LR)
+    optimizer = torch.optim.Adam(parameter_groups(network, LR, 1e-4, LR, 0.0))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=1e-5)
     order, rows = BatchOrder(task.train, BATCH, seed, train=True), []
     curves: dict = {"name": way, "seed": seed, "train_loss": [], "val_loss": []}
     for epoch in range(1, epochs + 1):
         order.set_epoch(epoch)
         losses = []
-        for indices, number in order:
-            images, masks = augment(task.images[indices], task.masks[indices].float(), number)
+        for indices, turns, _ in order:
+            images, masks = turn(task.images[indices], task.masks[indices].float(), turns)
             loss = task.loss(network(images), masks)
             optimizer.zero_grad()
             loss.backward()

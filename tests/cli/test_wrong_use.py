@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 TRAIN = ["--model", "allukan-tiny", "--size", "32", "--epochs", "1", "--accelerator", "cpu", "--devices", "1"]
@@ -163,6 +164,11 @@ def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("allukan-tiny", "allukan-small"))
     assert "another architecture" in shell("train", "--resume", "--out", run).sentence
+    shutil.copy(trained / "config.yaml", config)
+    last = torch.load(run / "last.ckpt", weights_only=True)
+    last["optimizer_states"][0]["param_groups"] = last["optimizer_states"][0]["param_groups"][:1]
+    torch.save(last, run / "last.ckpt")
+    assert "as another version of allukan did" in shell("train", "--resume", "--out", run).sentence
     (run / "last.ckpt").write_bytes(b"garbage")
     assert "not a readable checkpoint" in shell("train", "--resume", "--out", run).sentence
 

@@ -104,10 +104,14 @@ class SegmentationModule(pl.LightningModule):
         for name, value in zip(_SCORES, sums[:-1] / sums[-1], strict=True):
             self.log(f"val_{name}", value.float(), prog_bar=name == "dice", rank_zero_only=False)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Which parameters learn and decay how."""
+        c = self.config
+        return parameter_groups(self.network, c.lr or 0.0, c.weight_decay, c.spline_lr or 0.0, c.spline_decay)
+
     def configure_optimizers(self) -> Any:
         """Adam on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
-        c = self.config
-        groups = parameter_groups(self.network, c.lr or 0.0, c.weight_decay, c.spline_lr or 0.0, c.spline_decay)
+        groups = self.parameter_groups()
         fused = self.device.type in ("cpu", "cuda")  # one kernel, and no step counter that the host has to read
         optimizer = torch.optim.Adam(groups, fused=fused)
         floor = min(1e-5, *(group["lr"] for group in groups))

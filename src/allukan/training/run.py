@@ -192,7 +192,8 @@ def _fit(
 def _check_checkpoint(path: Path, module: SegmentationModule) -> None:
     """``UserError`` unless ``last.ckpt`` is readable and of the architecture that ``config.yaml`` names."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, groups = checkpoint["state_dict"], checkpoint["optimizer_states"][0]["param_groups"]
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}): start the run anew.") from None
     have = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -203,3 +204,7 @@ def _check_checkpoint(path: Path, module: SegmentationModule) -> None:
                 f"{path} is a checkpoint of another architecture than {module.card.model!r}: {name} has shape "
                 f"{have.get(name, 'none')} there and {want.get(name, 'none')} here."
             )
+    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in module.parameter_groups()]:
+        raise UserError(
+            f"{path} groups its parameters as another version of allukan did: start the run anew."
+        )
