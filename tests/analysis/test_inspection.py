@@ -78,7 +78,7 @@ def test_shared_and_idle_layers():
 def test_rows_say_what_a_layer_is():
     found = inspect_model(build_model("allukan-tiny", in_channels=1, out_channels=1, spline=Spline(sharing=4)), (1, 1, 64, 64))
     rows = {layer.name: layer for layer in found.layers}
-    assert (rows["encoder.0.1.0"].kind, rows["encoder.0.1.0"].sharing, rows["encoder.0.1.0"].activations) == (
+    assert (rows["encoder.0.units.1.0"].kind, rows["encoder.0.units.1.0"].sharing, rows["encoder.0.units.1.0"].activations) == (
         "KAConv2d 3×3",
         "4",
         4,

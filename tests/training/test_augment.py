@@ -39,6 +39,15 @@ def test_image_and_mask_move_together(name):
     assert (moved != masks).float().mean() > 0.01
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_mixed_precision_changes_nothing(name):
+    images, masks = discs(8)
+    plain = strengthen(images, masks, (name,), seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = strengthen(images, masks, (name,), seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+
+
 def test_an_affine_change_is_a_similarity_of_pixels_with_a_little_more_width():
     height, width = 40, 100
     maps = _matrices(512, height / width, torch.Generator().manual_seed(0))

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.data import write_phantoms
 from allukan.training import TrainConfig, train
+from allukan.training.augment import AUGMENTATIONS
 from allukan.training.module import SegmentationModule
 
 READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::unique", "aten::bincount")
@@ -76,11 +77,15 @@ def fit(folder, between, model="allukan-tiny", **options):
     assert between.steps >= 5
 
 
-def test_nothing_is_read_between_steps_not_even_for_the_progress_bar(tmp_path, monkeypatch):
+EVERYTHING = {"ema": 0.9, "augment": AUGMENTATIONS, "options": {"topology": {"drop_path": 0.2}}, "spline_smoothness": 0.1}
+
+
+@pytest.mark.parametrize("given", [{}, EVERYTHING])
+def test_nothing_is_read_between_steps_not_even_for_the_progress_bar(tmp_path, monkeypatch, given):
     reads = Reads(monkeypatch)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     between = Between(reads.__enter__, lambda: reads.__exit__(None, None, None))
-    fit(tmp_path, between, accelerator="cpu")
+    fit(tmp_path, between, accelerator="cpu", **given)
     assert reads.found() == {
         "tolist": between.steps
     }  # MONAI's DiceLoss lists numbers of dimensions, of a tensor of the CPU's own
@@ -104,10 +109,11 @@ def test_every_way_to_read_is_counted(monkeypatch, read):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("given", [{}, EVERYTHING])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_cuda_never_waits(tmp_path, precision):
+def test_cuda_never_waits(tmp_path, precision, given):
     between = Between(lambda: torch.cuda.set_sync_debug_mode("error"), lambda: torch.cuda.set_sync_debug_mode("default"))
     try:
-        fit(tmp_path, between, accelerator="cuda", precision=precision)
+        fit(tmp_path, between, accelerator="cuda", precision=precision, **given)
     finally:
         torch.cuda.set_sync_debug_mode("default")

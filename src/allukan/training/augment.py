@@ -62,18 +62,21 @@ def strengthen(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -
     for name in names:
         if name not in AUGMENTATIONS:
             raise ValueError(f"unknown augmentation {name!r}; choose from {', '.join(AUGMENTATIONS)}")
-    generator = torch.Generator(images.device).manual_seed(seed)
-    changed = images.float() / 255
+    with torch.autocast(images.device.type, enabled=False):  # places in bfloat16 would be off by half a pixel
+        return _changed(images.float() / 255, masks, names, torch.Generator(images.device).manual_seed(seed))
+
+
+def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
     if "affine" in names or "elastic" in names:
-        grid = _places(changed, names, generator)
-        changed = F.grid_sample(changed, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        grid = _places(images, names, generator)
+        images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         moved = F.grid_sample(masks.float(), grid, mode="nearest", padding_mode="reflection", align_corners=False)
         masks = moved.to(masks.dtype)
     if "intensity" in names:
-        changed = _intensity(changed, generator)
+        images = _intensity(images, generator)
     if "speckle" in names:
-        changed = _speckle(changed, generator)
-    return changed * 255, masks
+        images = _speckle(images, generator)
+    return images * 255, masks
 
 
 def _places(images: Tensor, names: Sequence[str], generator: Generator) -> Tensor:

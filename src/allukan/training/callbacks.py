@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
 
 from allukan.models import save_model
 from allukan.training.module import SegmentationModule
@@ -54,15 +54,25 @@ class Averaged(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=self._average)
+        super().__init__(use_buffers=True)
         self.decay = decay
 
-    def _average(self, averaged: Any, current: Any, _: Tensor | int) -> None:
-        step = self._latest_update_step + 1  # counted here: the tensor that counts too would have to be read from the device
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + step) / (10 + step)))
-        else:
-            torch._foreach_copy_(averaged, current)
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Averages after an optimiser step; torch's ``AveragedModel`` would read a counter from the device at every tensor."""
+        if trainer.global_step == self._latest_update_step:
+            return
+        self._latest_update_step = step = trainer.global_step
+        assert self._average_model is not None
+        pairs = list(zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        averaged, current = map(list, zip(*floats, strict=True))
+        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + step) / (10 + step)))
+        for counter, value in pairs:
+            if not counter.is_floating_point():
+                counter.copy_(value)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The average stays in place until it has been saved."""
@@ -70,6 +80,10 @@ class Averaged(WeightAveraging):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Back to the weights that are trained."""
         super().on_validation_epoch_end(trainer, pl_module)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 class History(pl.Callback):

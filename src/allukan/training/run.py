@@ -205,6 +205,4 @@ def _check_checkpoint(path: Path, module: SegmentationModule) -> None:
                 f"{have.get(name, 'none')} there and {want.get(name, 'none')} here."
             )
     if [len(group["params"]) for group in groups] != [len(group["params"]) for group in module.parameter_groups()]:
-        raise UserError(
-            f"{path} groups its parameters as another version of allukan did: start the run anew."
-        )
+        raise UserError(f"{path} groups its parameters as another version of allukan did: start the run anew.")
