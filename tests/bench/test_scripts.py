@@ -37,7 +37,7 @@ def study(tmp_path):
     for data, seed, old, new in (("a", 0, 0.5, 0.6), ("a", 1, 0.4, 0.6), ("b", 0, 0.3, 0.2)):
         write_run(tmp_path / data / "clean/old" / str(seed), [0.9, old - 0.1, old, old + 0.1])  # the last three count
         write_run(tmp_path / data / "clean/new" / str(seed), [0.1, new, new, new], lr=0.2)
-    write_run(tmp_path / "b/clean/new/1", [0.9] * 4)  # has no partner
+    write_run(tmp_path / "b/clean/new/1", [0.9] * 4, lr=0.2)  # has no partner
     write_run(tmp_path / "b/clean/worse/0", [0.0] * 4)
     write_run(tmp_path / "b/clean/broken/0", [0.0] * 4, finished=False)
     return tmp_path

@@ -64,7 +64,7 @@ def test_the_large_study_of_the_docs_is_valid(shell, places):
     (places / "l.yaml").write_text(LARGE)
     done = shell("study", places / "l.yaml", "--out", places / "out", "--dry-run")
     assert done.code == 0, done
-    assert "0 of 72 runs are done" in done.out  # 2 × 3 models × (2 protocols × 3 seeds + 6 points)
+    assert "0 of 108 runs are done" in done.out  # 2 × 3 models × (2 protocols × 3 seeds + 12 points)
 
 
 def test_failures_are_told_and_the_exit_code_is_1(shell, places, in_this_process, monkeypatch):

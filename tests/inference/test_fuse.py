@@ -140,8 +140,8 @@ def test_the_predictor_predicts_as_the_model_it_was_given(tmp_path):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         expected = predictor.model((images / 255 - 0.5) / 0.2).sigmoid()
-    torch.testing.assert_close(predictor.probabilities(images), expected)
-    assert batch_norms(predictor.model) == 42  # as it was trained, for the report
+    torch.testing.assert_close(predictor.probabilities(images), expected, rtol=1e-4, atol=1e-4)
+    assert batch_norms(predictor.model) == 49  # as it was trained, for the report
 
 
 def operators(program):
