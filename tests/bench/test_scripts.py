@@ -52,5 +52,5 @@ def test_differences_are_paired_by_data_set_and_seed(study):
     assert new["standard error"] == pytest.approx(8.82, abs=0.01)  # of 10, 20 and -10
     assert new["options"] == {"lr": 0.2}
     assert rows[2]["standard error"] is None
-    with pytest.raises(UserError, match="no run of 'older' is finished: there are old, new, worse"):
+    with pytest.raises(UserError, match="no run of 'older' is finished: there are new, old, worse"):
         script.rows_of(*script.read_runs([study]), "older")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.models import build_model
+from allukan.models import build_model, ka_layers
 from allukan.nn import KAConv2d, KALinear, Spline, SplineActivation
 from allukan.training import TrainConfig
 from allukan.training.parameters import parameter_groups, roughness, spline_parameters
@@ -29,7 +29,7 @@ def test_ukan_trains_its_kan_layers_with_the_published_rate_by_its_own_protocol(
 def test_splines_of_shared_layers_are_w_and_c():
     found, network = groups("allukan-tiny", spline_lr=0.02, spline_decay=1e-5)
     splines = sum(p.numel() for name, p in network.named_parameters() if name.endswith((".coef", ".base_weight")))
-    assert found[0.02, 1e-5] == splines == 9 * len([m for m in network.modules() if hasattr(m, "coef")])
+    assert found[0.02, 1e-5] == splines == 14 * len(ka_layers(network))
     weights = sum(p.numel() for name, p in network.named_parameters() if name.endswith(".weight") and p.ndim > 1)
     assert found[3e-3, 1e-4] == weights
     assert set(found) == {(0.02, 1e-5), (3e-3, 1e-4), (3e-3, 0.0)}
