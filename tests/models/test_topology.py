@@ -78,7 +78,7 @@ def test_three_dimensions():
         ({"drop_path": 1}, "drop_path must be a probability below 1, got 1"),
         ({"residual": "yes"}, "residual must be true or false"),
         ({"widths": [1, 2, 3]}, "widths must be five"),
-        ({"width": 3}, "width"),
+        ({"width": 3}, "topology has no option 'width'; it has widths, depth"),
         (3, "topology must be a mapping"),
     ],
 )

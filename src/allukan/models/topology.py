@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
+
+from allukan.nn.spline import changed
 
 SIZES: dict[str, tuple[int, ...]] = {
     "tiny": (8, 16, 64, 80, 128),
@@ -65,7 +67,7 @@ class Topology:
             return given
         if given is not None and not isinstance(given, Mapping):
             raise TypeError(f"topology must be a mapping of {', '.join(f.name for f in fields(self))}, got {given!r}")
-        return replace(self, **given) if given else self
+        return changed(self, given or {}, "topology")
 
 
 def _whole(value: object) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from allukan.ops.bases import base_function
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
 from allukan.ops.shared_spline import IMPLEMENTATIONS
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 SHARINGS = ("layer", "input", "output", "edge")
 
 
@@ -68,7 +72,7 @@ class Spline:
         >>> Spline(grid_range=(-1, 1)).updated({"grid_size": 8}).grid_range
         (-1.0, 1.0)
         """
-        return given if isinstance(given, Spline) else replace(self, **(given or {}))
+        return given if isinstance(given, Spline) else changed(self, given or {}, "spline")
 
     def fitting(self, outputs: int) -> Spline:
         """The same for a layer with so many outputs: a number of activations shrinks to the largest that divides them.
@@ -116,6 +120,15 @@ def plan(sharing: str | int, in_channels: int, out_channels: int, groups: int) -
     if sharing != "output" and a % groups == 0:
         return Plan(a, groups, a, expanded=False)
     return Plan(a, 1, groups, expanded=True)
+
+
+def changed(options: T, given: Mapping[str, Any], what: str) -> T:
+    """A frozen dataclass with some fields changed; ``TypeError`` that names a field which does not exist."""
+    names = [f.name for f in fields(options)]
+    for name in given:
+        if name not in names:
+            raise TypeError(f"{what} has no option {name!r}; it has {', '.join(names)}")
+    return replace(options, **given)
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
