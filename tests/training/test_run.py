@@ -1,5 +1,6 @@
 """Whole trainings, small: resuming is exact, and every kind of target learns."""
 
+import csv
 import shutil
 
 import numpy as np
@@ -156,12 +157,13 @@ def test_several_classes_are_learned(tmp_path, layout, target):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ for a CPU, which is not there")
 def test_a_compiled_training_learns_the_same(tmp_path):
     write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
-    options = {"model": "convtwin-tiny", "epochs": 1, "batch_size": 4}
+    options = {"model": "convtwin-tiny", "epochs": 1, "batch_size": 8}  # one step: Adam's first one takes signs, rounding too
     runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, **options)) for how in (False, True)]
     states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
     assert states[0].keys() == states[1].keys()
-    losses = [float((run / "history.csv").read_text().splitlines()[1].split(",")[2]) for run in runs]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    plain, compiled = (dict(zip(*csv.reader((run / "history.csv").open()), strict=True)) for run in runs)
+    assert float(compiled["train_loss"]) == pytest.approx(float(plain["train_loss"]), rel=1e-4)
+    assert float(compiled["val_loss"]) == pytest.approx(float(plain["val_loss"]), rel=0.05)
 
 
 @pytest.mark.slow
