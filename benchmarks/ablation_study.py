@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -37,8 +36,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[dict[str, dict[Run, dict[str, fl
             run, (data, _, model, seed) = done.parent, done.parts[-5:-1]
             with (run / "history.csv").open(newline="") as file:
                 last = list(csv.DictReader(file))[-LAST:]
-            means = {name: fmean(float(row[name]) for row in last) for name in ("val_iou", "val_loss", "train_loss")}
-            runs[model][data, int(seed)] = means | {"minutes": json.loads(done.read_text())["train_seconds"] / 60}
+            runs[model][data, int(seed)] = {name: fmean(float(row[name]) for row in last) for name in ("val_iou", "train_loss")}
             config = read_yaml(run / "config.yaml")
             options[model] = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}
     return runs, options
