@@ -179,7 +179,7 @@ def test_nan_stays_where_it_is_and_the_far_outside_is_the_base(impl):
     coef, weight = torch.randn(1, 8), torch.tensor([2.0])
     out = shared_spline(x, coef, weight, GRID, impl=impl)
     assert out.isnan().tolist() == [True, False, False, False, False]
-    torch.testing.assert_close(out[2:], 2 * torch.nn.functional.silu(x[2:]))
+    torch.testing.assert_close(out[2:], 2 * torch.nn.functional.silu(x[2:].double()).float())
 
 
 @pytest.mark.parametrize("impl", ALL)
@@ -188,9 +188,11 @@ def test_huge_and_infinite_inputs_meet_the_base_only(impl, base):
     """Also where torch's own base says NaN (SiLU at -inf): the spline adds nothing to it."""
     x = torch.tensor([3e38, -3e38, 1e30, -1e30, -100.0, float("inf"), -float("inf")], requires_grad=True)
     coef, weight = torch.randn(1, 8), torch.ones(1)
-    out, expected = shared_spline(x, coef, weight, GRID, base=base, impl=impl), base_function(base)(x)
-    pairs = [(out, expected), (torch.autograd.grad(out.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0])]
-    for mine, theirs in pairs:
+    out = shared_spline(x, coef, weight, GRID, base=base, impl=impl)
+    wide = x.detach().double().requires_grad_()  # at the edge of float32 torch's own kernels differ between CPUs
+    expected = base_function(base)(wide)
+    slope, steepness = torch.autograd.grad(out.sum(), x)[0], torch.autograd.grad(expected.sum(), wide)[0]
+    for mine, theirs in [(out, expected.float()), (slope, steepness.float())]:
         if impl == "native":  # knows the limits of SiLU where torch says NaN
             assert not mine.isnan().any()
             mine, theirs = mine[~theirs.isnan()], theirs[~theirs.isnan()]

@@ -168,10 +168,12 @@ def test_nan_infinity_and_the_far_outside_meet_the_base_only(base):
     points = [3e38, -3e38, 1e30, -1e30, -5e3, 40.0, float("inf"), -float("inf"), float("nan"), 0.3]
     x = torch.tensor(points, device=DEVICE, requires_grad=True)
     coef, weight = torch.randn(1, 8, device=DEVICE), torch.ones(1, device=DEVICE)
-    out, expected = shared_spline(x, coef, weight, GRID, base=base, impl="triton"), base_function(base)(x)
-    torch.testing.assert_close(out[:-1], expected[:-1], equal_nan=True)  # SiLU at -inf is NaN in torch too
-    mine, theirs = (torch.autograd.grad(y.sum(), x)[0][:-2] for y in (out, expected))
-    torch.testing.assert_close(mine, theirs, equal_nan=True)
+    out = shared_spline(x, coef, weight, GRID, base=base, impl="triton")
+    wide = x.detach().double().requires_grad_()  # at the edge of float32 torch's own kernels differ between CPUs
+    expected = base_function(base)(wide)
+    torch.testing.assert_close(out[:-1], expected[:-1].float(), equal_nan=True)  # SiLU at -inf is NaN in torch too
+    mine, theirs = torch.autograd.grad(out.sum(), x)[0], torch.autograd.grad(expected.sum(), wide)[0]
+    torch.testing.assert_close(mine[:-2], theirs[:-2].float(), equal_nan=True)
     assert out[-2].isnan()
     assert out[-1].isfinite()
 

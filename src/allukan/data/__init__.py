@@ -3,8 +3,9 @@
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import Case, Dataset
 from allukan.data.groups import load_groups
-from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, read_masks, resize_image, write_image
+from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
+from allukan.data.masks import read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case

@@ -11,8 +11,9 @@ from pathlib import Path
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
 from allukan.data.groups import load_groups
-from allukan.data.images import read_image, read_masks
+from allukan.data.images import read_image
 from allukan.data.layouts import scan_dataset
+from allukan.data.masks import read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.splits import make_splits
 from allukan.errors import UserError

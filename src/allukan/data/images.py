@@ -1,4 +1,4 @@
-"""Reading images and masks of any usual kind into bytes, and writing PNG."""
+"""Reading images of any usual kind into bytes, and writing PNG."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from allukan.data.dataset import Case, Dataset
-from allukan.data.decode import Decoded, decode
+from allukan.data.decode import decode
 from allukan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
@@ -29,7 +28,9 @@ def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
     parts = [_one_image(path) for path in paths]
     for path, part in zip(paths[1:], parts[1:], strict=True):
         if part.shape[:2] != parts[0].shape[:2]:
-            raise UserError(f"{path} is {_size(part)} pixels but {paths[0]} is {_size(parts[0])}: channels must agree in size.")
+            raise UserError(
+                f"{path} is {size_text(part)} pixels but {paths[0]} is {size_text(parts[0])}: channels must agree in size."
+            )
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
 
@@ -54,78 +55,6 @@ def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     if high <= low:
         low, high = values.min(), max(values.max(), values.min() + 1)
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-
-
-def read_masks(case: Case, dataset: Dataset) -> NDArray[np.uint8]:
-    """Masks of a case as 0 and 1, ``(K, H, W)``; several files of one class are united.
-
-    In layout "folders" a mask has at most two values, the higher one is foreground; RGB, RGBA and palette files are fine. Label
-    maps are read by their stored value (the index, for a palette). Raises ``UserError`` for any other mask.
-    """
-    if dataset.layout == "folders":
-        return np.stack([_union([_binary(path) for path in files], files) for files in case.masks])
-    path = case.masks[0][0]
-    labels = _labels(path)
-    unknown = sorted(set(np.unique(labels).tolist()) - {0, *dataset.label_values})
-    if unknown:
-        raise UserError(f"{path} holds the label values {unknown[:5]}, known are {[0, *dataset.label_values]}.")
-    return (labels == np.array(dataset.label_values).reshape(-1, 1, 1)).astype(np.uint8)
-
-
-def _union(masks: Sequence[NDArray[np.uint8]], files: Sequence[Path]) -> NDArray[np.uint8]:
-    for path, mask in zip(files, masks, strict=True):
-        if mask.shape != masks[0].shape:
-            raise UserError(f"{path} is {_size(mask)} pixels but {files[0]} is {_size(masks[0])}: masks of a case must agree.")
-    united: NDArray[np.uint8] = np.maximum.reduce(list(masks))
-    return united
-
-
-def _binary(path: Path) -> NDArray[np.uint8]:
-    values = _mask_values(path)
-    found = np.unique(values)
-    if len(found) > 2 or (len(found) == 2 and found[0] != 0):
-        shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other.")
-    return (values > 0).astype(np.uint8)
-
-
-def _mask_values(path: Path) -> NDArray[Any]:
-    """``(H, W)``: grey, or the strongest of the colours; what is transparent is background."""
-    found = _decode_mask(path)
-    values = found.colours if found.colours is not None else found.values
-    if values.ndim == 3:
-        alpha = values[..., -1] if values.shape[2] in (2, 4) else np.ones(1)
-        values = np.where(alpha > 0, values[..., : 1 if values.shape[2] == 2 else 3].max(2), 0)
-    if not np.isfinite(values).all():
-        raise UserError(f"mask {path} holds NaN or infinite values: store 0 and 255.")
-    return values
-
-
-def _decode_mask(path: Path) -> Decoded:
-    found = decode(path)
-    if found.inverted:  # some programs mean the stored value, others what is shown: a guess would swap the classes
-        raise UserError(f"mask {path} is a TIFF whose zero is white: save it again with black as zero.")
-    return found
-
-
-def _labels(path: Path) -> NDArray[Any]:
-    raw = _decode_mask(path).values
-    if raw.ndim == 3:
-        channels = raw[..., :3]
-        if (channels != channels[..., :1]).any():
-            raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
-        raw = channels[..., 0]
-    if not np.isfinite(raw).all() or (raw != np.floor(raw)).any() or raw.min() < 0:
-        raise UserError(f"label map {path} must hold whole numbers from 0 upwards.")
-    return raw.astype(np.int64)
-
-
-def label_values(path: Path) -> set[int]:
-    """Every value above 0 in a label map. Raises ``UserError`` where it is none, and for more than 64 values."""
-    found = set(np.unique(_labels(path)).tolist()) - {0}
-    if len(found) > 64:
-        raise UserError(f"label map {path} holds {len(found)} values: is it a mask, and not interpolated?")
-    return found
 
 
 def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
@@ -168,5 +97,6 @@ def write_image(path: Path, array: NDArray[np.uint8]) -> None:
     os.replace(part, path)
 
 
-def _size(array: NDArray[Any]) -> str:
+def size_text(array: NDArray[Any]) -> str:
+    """Height and width of ``(H, W, …)`` in words, as in "200×312"."""
     return "×".join(map(str, array.shape[:2]))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from allukan.data.dataset import Case, Dataset
-from allukan.data.images import IMAGE_SUFFIXES, label_values
+from allukan.data.images import IMAGE_SUFFIXES
+from allukan.data.masks import label_values
 from allukan.errors import UserError
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
-from allukan.data.images import fit_channels, read_image, read_masks, resize_image, resize_masks
+from allukan.data.images import fit_channels, read_image, resize_image, resize_masks
+from allukan.data.masks import read_masks
 from allukan.errors import UserError
 
 
