@@ -65,8 +65,14 @@ def _binary(path: Path, ignored: int | None) -> NDArray[np.uint8]:
     found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other.")
+        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if _is_jpeg(path) else ""
+        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
     return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
+
+
+def foreground_values(case: Case) -> set[int]:
+    """The values above 0 in the binary masks of a case of class folders."""
+    return {int(value) for path in chain(*case.masks) for value in np.unique(_mask_values(path)) if value > 0}
 
 
 def _mask_values(path: Path) -> NDArray[Any]:
