@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allukan.data.dataset import Case, Dataset
-from allukan.data.decode import Decoded, decode
+from allukan.data.decode import decode
 from allukan.data.images import size_text
+from allukan.data.pixels import Decoded
 from allukan.errors import UserError
 
 
@@ -53,10 +54,9 @@ def _binary(path: Path) -> NDArray[np.uint8]:
 def _mask_values(path: Path) -> NDArray[Any]:
     """``(H, W)``: grey, or the strongest of the colours; what is transparent is background."""
     found = _decode_mask(path)
-    values = found.colours if found.colours is not None else found.values
-    if values.ndim == 3:
-        alpha = values[..., -1] if values.shape[2] in (2, 4) else np.ones(1)
-        values = np.where(alpha > 0, values[..., : 1 if values.shape[2] == 2 else 3].max(2), 0)
+    values = (found.values if found.colours is None else found.colours).max(2)
+    if found.opaque is not None:
+        values = np.where(found.opaque, values, 0)
     if not np.isfinite(values).all():
         raise UserError(f"mask {path} holds NaN or infinite values: store 0 and 255.")
     return values
@@ -66,16 +66,18 @@ def _decode_mask(path: Path) -> Decoded:
     found = decode(path)
     if found.inverted:  # some programs mean the stored value, others what is shown: a guess would swap the classes
         raise UserError(f"mask {path} is a TIFF whose zero is white: save it again with black as zero.")
+    if found.colours is None and found.values.shape[2] not in (1, 3):
+        raise UserError(f"mask {path} has {found.values.shape[2]} channels: expected is one plane, grey or RGB.")
     return found
 
 
 def _labels(path: Path) -> NDArray[Any]:
-    raw = _decode_mask(path).values
-    if raw.ndim == 3:
-        channels = raw[..., :3]
-        if (channels != channels[..., :1]).any():
-            raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
-        raw = channels[..., 0]
+    found = _decode_mask(path)
+    raw = found.values[..., 0]
+    if found.values.shape[2] > 1 and (found.colours is not None or (found.values != raw[..., None]).any()):
+        raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
+    if found.colours is None and found.opaque is not None and raw[~found.opaque].any():
+        raise UserError(f"label map {path} holds labels where it is transparent: store it without alpha.")
     if not np.isfinite(raw).all() or (raw != np.floor(raw)).any() or raw.min() < 0:
         raise UserError(f"label map {path} must hold whole numbers from 0 upwards.")
     return raw.astype(np.int64)
