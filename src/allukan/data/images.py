@@ -21,9 +21,9 @@ _PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there a
 def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """One or more files as bytes ``(H, W, C)``, their channels stacked; grey has one channel, colour three (RGB).
 
-    What a file says is alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: their
-    sizes must agree afterwards). Fewer than 8 bits are spread over 0 … 255, more are scaled per file between the 0.5 and 99.5
-    percentile; ``docs/formats.md`` says what is read. Raises ``UserError`` for a file that is no readable image or a stack of them,
+    What a file says is alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: the
+    sizes must agree then). Fewer than 8 bits are spread over 0 … 255, more are scaled per file between the 0.5 and 99.5
+    percentile (all in ``docs/formats.md``). Raises ``UserError`` for a file that is no readable image or a stack of them,
     for NaN or infinity, and for files of different sizes.
     """
     parts = [_one_image(path) for path in paths]
