@@ -1,6 +1,6 @@
 """The matrix of what is read: every file written by one program, its pixels compared with the array that went in.
 
-The tables of docs/formats.md are made of the same data: ``RENEW_FORMATS=1 python -m pytest tests/data/test_formats.py`` writes them.
+The table of docs/formats.md is made of the same data; ``RENEW_FORMATS=1 python -m pytest tests/data/test_formats.py`` writes it.
 """
 
 import os
@@ -178,13 +178,14 @@ def test_jpeg_and_jpeg_in_tiff(tmp_path, channels, more):
     assert header(tmp_path / "x.tif")[0] == channels
 
 
-def test_cmyk(tmp_path):
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "tiff_lzma", "zstd", None])
+def test_cmyk(tmp_path, compression):
     """Of JPEG (Adobe stores it inverted) and TIFF: white paper is white, and no ink is taken for a colour."""
     inks = np.zeros((64, 80, 4), np.uint8)
     inks[:32, :, 0], inks[32:, 40:, 3] = 255, 255
     rgb = np.array([[[0, 255, 255]] * 80] * 32 + [[[255] * 3] * 40 + [[0] * 3] * 40] * 32, np.uint8)
     Image.frombytes("CMYK", (80, 64), inks.tobytes()).save(tmp_path / "x.jpg", quality=100)
-    Image.frombytes("CMYK", (80, 64), inks.tobytes()).save(tmp_path / "x.tif", compression="tiff_lzw")
+    Image.frombytes("CMYK", (80, 64), inks.tobytes()).save(tmp_path / "x.tif", compression=compression)
     for path, tolerance in ((tmp_path / "x.jpg", 4), (tmp_path / "x.tif", 0)):
         assert np.abs(read_image([path]).astype(int) - rgb).max() <= tolerance
         assert header(path) == (3, "CMYK")
@@ -236,13 +237,14 @@ def test_the_transparent_value_of_png(tmp_path, depth):
         assert np.array_equal(decode(tmp_path / "x.png").opaque, (array != value).any(2))
 
 
+@pytest.mark.parametrize("compression", LOSSLESS)
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("high", [True, False], ids=["16 bit colours", "bytes in 16 bits"])
-def test_palettes_of_tiff(tmp_path, depth, high):
+def test_palettes_of_tiff(tmp_path, depth, high, compression):
     random = np.random.default_rng(1)
     index = bits(depth)
     palette = random.integers(0, 65536 if high else 256, (3, 2**depth), dtype=np.uint16)
-    write_tiff(tmp_path / "x.tif", index, photometric="palette", colormap=palette)
+    write_tiff(tmp_path / "x.tif", index, compression, photometric="palette", colormap=palette)
     assert np.array_equal(decode(tmp_path / "x.tif").values, index)
     assert np.array_equal(read_image([tmp_path / "x.tif"]), np.moveaxis((palette >> (8 * high))[:, index[..., 0]], 0, -1))
     assert header(tmp_path / "x.tif") == (3, "palette")
@@ -291,6 +293,14 @@ def test_the_content_tells_what_a_file_is(tmp_path, content, suffix):
     assert header(tmp_path / f"x.{suffix}") == header(tmp_path / "right")
     if content != "JPEG":
         assert np.array_equal(read_image([tmp_path / f"x.{suffix}"]), numbers("uint8", 3))
+
+
+def test_masks_of_transparency_are_no_second_image(tmp_path):
+    array = numbers("uint8", 3)
+    with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+        file.write(array, photometric="rgb", metadata=None)
+        file.write(array[..., 0] > 9, photometric="minisblack", subfiletype=4, metadata=None)
+    check(tmp_path / "x.tif", array)
 
 
 def test_ome_tiff_with_thumbnail_and_pyramid(tmp_path):
@@ -343,5 +353,5 @@ def test_the_page_holds_the_matrix():
     renewed = before + start + "\n" + "\n".join(lines) + "\n\n" + end + after
     if os.environ.get("RENEW_FORMATS"):
         PAGE.write_text(renewed, encoding="utf-8")
-    assert text == renewed
+    assert PAGE.read_text(encoding="utf-8") == renewed
     assert f"{PIXEL_LIMIT // 1_000_000} million" in text

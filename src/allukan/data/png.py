@@ -45,8 +45,6 @@ def decode(path: Path) -> Decoded:
 def _deep(path: Path, image: PngImageFile) -> Decoded:
     import imagecodecs
 
-    if image.info.get("interlace"):  # read rightly, but with lines on stderr that no caller can silence
-        raise UserError(f"{path} is an interlaced PNG of 16 bits in colour, which is not read: save it without interlacing.")
     turn = image.getexif().get(274, 1)
     values = np.atleast_3d(imagecodecs.png_decode(path.read_bytes()))
     values, opaque = split_alpha(values) if values.shape[2] in (2, 4) else (values, None)
@@ -60,8 +58,10 @@ def _check(path: Path, whole: bool) -> tuple[int, int, tuple[int, ...]]:
         file.seek(8)
         for name, content in _chunks(file, whole):
             if name == b"IHDR":
-                width, height, bits, colour = struct.unpack(">IIBB", content[:10])
+                width, height, bits, colour, interlaced = struct.unpack(">IIBBxxB", content)
                 check_size(path, height, width)
+                if interlaced and bits == 16 and colour != 0:  # imagecodecs writes lines on stderr that no caller can silence
+                    raise UserError(f"{path} is an interlaced PNG of 16 bits in colour, which is not read: save it plain.")
             elif name == b"tRNS" and colour in (0, 2):
                 transparent = struct.unpack(f">{len(content) // 2}H", content)
             elif name == b"acTL" and (frames := struct.unpack(">I", content[:4])[0]) > 1:
