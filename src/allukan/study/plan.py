@@ -101,7 +101,7 @@ def load_study(path: str | Path) -> Study:
     tests = {name: _data(name, given, base, ("groups",)) for name, given in _entries(raw, "test_data").items()}
     if both := set(data) & set(tests):
         raise UserError(f"{sorted(both)[0]!r} is in data and in test_data: give one of them another name.")
-    models = _entries(raw, "models")
+    models = {name: _rooted(options, base) for name, options in _entries(raw, "models").items()}
     for name, options in models.items():
         check_names(options, _MODEL_OPTIONS, f"option of models.{name}")
         if "model" not in options:
@@ -148,11 +148,9 @@ def _data(name: str, given: Any, base: Path, options: tuple[str, ...]) -> dict[s
 
 
 def _rooted(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """With groups that are no pattern below ``base``."""
-    groups = options.get("groups")
-    if not isinstance(groups, str) or groups.startswith("re:"):
-        return dict(options)
-    return {**options, "groups": str(base / groups)}
+    """With groups that are no pattern, and weights to start from, below ``base``."""
+    files = {name: options[name] for name in ("groups", "init") if isinstance(options.get(name), str)}
+    return {**options, **{name: str(base / file) for name, file in files.items() if not file.startswith("re:")}}
 
 
 def _list(key: str, given: Any, kind: type, allowed: tuple[str, ...] = ()) -> tuple[Any, ...]:
