@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import partial
 from typing import Any
@@ -13,8 +14,6 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from allukan.errors import UserError
 
-_LARGEST = 64  # pixels: no network here halves a larger image to a single value
-
 
 def check_norms(network: nn.Module, in_channels: int, size: tuple[int, ...], batch: int) -> None:
     """``UserError`` when a norm of ``network`` would be left with a single value by batches of images ``(in_channels, *size)``.
@@ -24,18 +23,14 @@ def check_norms(network: nn.Module, in_channels: int, size: tuple[int, ...], bat
     >>> check_norms(network, 1, (32, 32), batch=2), check_norms(network, 1, (32, 33), batch=1)
     (None, None)
     """
-    if max(size) > _LARGEST:
+    kinds = (_InstanceNorm, nn.GroupNorm, *([_BatchNorm] if batch == 1 else []))
+    if not any(isinstance(module, kinds) for module in network.modules()):
         return
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm | _InstanceNorm | nn.GroupNorm)]
-    hooks = [norm.register_forward_pre_hook(partial(_check, size=size, batch=batch)) for norm in norms]
-    training = network.training
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, in_channels, *size))
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
+    paper = copy.deepcopy(network).to("meta").eval()  # shapes only: nothing is computed, and nothing of the network changes
+    for module in paper.modules():
+        if isinstance(module, kinds):
+            module.register_forward_pre_hook(partial(_check, size=size, batch=batch))
+    paper(torch.empty(1, in_channels, *size, device="meta"))
 
 
 def _check(norm: nn.Module, inputs: tuple[Any, ...], size: tuple[int, ...], batch: int) -> None:
@@ -44,12 +39,11 @@ def _check(norm: nn.Module, inputs: tuple[Any, ...], size: tuple[int, ...], batc
     if isinstance(norm, _BatchNorm):
         if x.numel() // norm.num_features * batch == 1:
             raise UserError(
-                f"batch norm has a single value a channel at size {at} with one image a step and device: give a larger --size, "
-                "at least two images a step (--batch-size, training images for each of the --devices), or another norm "
-                "(--set options.norm=group) where the model has one."
+                f"batch norm has a single value a channel at size {at} with one image a step and device: give a larger size, "
+                "two images a step or more, or another norm (--set options.norm=group) where the model has one."
             )
     elif isinstance(norm, _InstanceNorm):
         if math.prod(x.shape[2:]) == 1:
-            raise UserError(f"instance norm has a single value a channel at size {at}: give a larger --size, or another norm.")
+            raise UserError(f"instance norm has a single value a channel at size {at}: give a larger size, or another norm.")
     elif isinstance(norm, nn.GroupNorm) and x.numel() == norm.num_groups:
-        raise UserError(f"group norm has a single value a group at size {at}: give a larger --size, or another norm.")
+        raise UserError(f"group norm has a single value a group at size {at}: give a larger size, or another norm.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allukan.ops.bases import base_function
@@ -51,9 +52,12 @@ class Spline:
 
     def __post_init__(self) -> None:
         ends = self.grid_range
-        if not isinstance(ends, list | tuple) or any(isinstance(e, bool) or not isinstance(e, int | float) for e in ends):
+        if not isinstance(ends, list | tuple) or any(isinstance(e, bool) or not isinstance(e, Real) for e in ends):
             raise ValueError(f"grid_range must be two numbers, got {ends!r}")
         object.__setattr__(self, "grid_range", tuple(float(end) for end in ends))
+        for name in ("grid_size", "spline_order"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         check_grid(self.grid_size, self.spline_order, self.grid_range)
         base_function(self.base)
         if not isinstance(self.recompute, bool):

@@ -101,7 +101,7 @@ def load_study(path: str | Path) -> Study:
     tests = {name: _data(name, given, base, ("groups",)) for name, given in _entries(raw, "test_data").items()}
     if both := set(data) & set(tests):
         raise UserError(f"{sorted(both)[0]!r} is in data and in test_data: give one of them another name.")
-    models = {name: _rooted(options, base) for name, options in _entries(raw, "models").items()}
+    models = _entries(raw, "models")
     for name, options in models.items():
         check_names(options, _MODEL_OPTIONS, f"option of models.{name}")
         if "model" not in options:
@@ -115,7 +115,7 @@ def load_study(path: str | Path) -> Study:
                 raise UserError(f"{where} gives {name}, which tune.grid varies: leave one of them out.")
     return Study(
         data=data,
-        models=models,
+        models={name: _rooted(options, base) for name, options in models.items()},
         protocols=_list("protocols", raw.get("protocols", ["clean"]), str, PROTOCOLS),
         seeds=_list("seeds", raw.get("seeds", [0]), int),
         common=_rooted(common, base),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-import torch
 from torch import nn
 
 from allukan.data import Prepared
@@ -21,8 +20,7 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
     if images < world:
         raise UserError(f"{world} devices cannot share {images} training images: give --devices {images} at most.")
     order = BatchOrder(images, config.batch_size, config.seed, train=True, world=world)
-    with torch.random.fork_rng(devices=[]):
-        check_norms(network, channels, config.size, order.batch_size)
+    check_norms(network, channels, config.size, order.batch_size)
 
 
 def warn_of_absent(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:

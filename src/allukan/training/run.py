@@ -183,14 +183,8 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
     return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
 
 
-def _fit(
-    trainer: pl.Trainer,
-    module: SegmentationModule,
-    train_set: Prepared,
-    val_set: Prepared,
-    config: TrainConfig,
-    last: Path | None,
-) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, last: Path | None) -> None:
+    config = module.config
     loaders, device = [], trainer.strategy.root_device
     for data in (train_set, val_set):
         held = Bytes(data).to(device)
