@@ -159,7 +159,7 @@ def test_train_without_out_or_data(shell, phantoms):
 
 def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
     assert "can be resumed" in shell("train", "--resume", "--out", tmp_path / "none").sentence
-    assert "keeps its options" in shell("train", "--resume", "--out", trained, "--epochs", 9).sentence
+    assert "keeps its options" in shell("train", "--resume", "--out", trained, "--seed", 9).sentence
     run = shutil.copytree(trained, tmp_path / "run")
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("allukan-tiny", "allukan-small"))

@@ -63,8 +63,13 @@ def test_bad_yaml(tmp_path, text, word):
 def test_a_resumed_run_keeps_its_options_but_may_change_machine(tmp_path):
     TrainConfig(data="d", out=str(tmp_path)).save(tmp_path / "config.yaml")
     assert resume_config(tmp_path, {"devices": "1", "data": "moved"}).data == "moved"
-    with pytest.raises(UserError, match="epochs is 400"):
+    with pytest.raises(UserError, match=r"epochs is 400 in .* and 3 now: a resumed run can only be given more epochs"):
         resume_config(tmp_path, {"epochs": 3})
+    assert resume_config(tmp_path, {"epochs": 600}).epochs == 600
+    with pytest.raises(UserError, match=r"lr is 0\.003 in .* and 0\.1 now: a resumed run keeps its options"):
+        resume_config(tmp_path, {"lr": 0.1})
+    with pytest.raises(UserError, match="unknown option 'epoch': did you mean 'epochs'"):
+        resume_config(tmp_path, {"epoch": 3})
     with pytest.raises(UserError, match=r"config\.yaml is missing"):
         resume_config(tmp_path / "nowhere", {})
 

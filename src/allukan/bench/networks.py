@@ -17,7 +17,7 @@ from allukan.bench.measure import Contender, Row, generator, rows
 from allukan.bench.settings import Settings, at_least
 from allukan.bench.timing import available_bytes
 from allukan.errors import UserError
-from allukan.models import SIZES, AllUKAN, build_model, model_options
+from allukan.models import SIZES, AllUKAN, build_model, check_norms, model_options
 from allukan.training import SegmentationLoss
 
 Network = Callable[[], nn.Module]
@@ -102,7 +102,11 @@ def factory_networks(task: Task, names: Iterable[str]) -> dict[str, Network]:
 
 
 def on_paper(network: nn.Module, task: Task) -> Row:
-    """Parameters and saved bytes of a training pass in float32, without running it: a copy goes to the meta device."""
+    """Parameters and saved bytes of a training pass in float32, without running it: a copy goes to the meta device.
+
+    ``UserError`` when it could not be run, because a norm would see a single value.
+    """
+    check_norms(network, task.in_channels, task.shape[2:], task.batch)
     paper = copy.deepcopy(network).to("meta")
     x = torch.empty(task.shape, device="meta")
     return {"parameters": parameter_count(paper), "saved_bytes": saved_bytes(lambda: paper(x), paper)}

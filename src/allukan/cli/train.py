@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +13,15 @@ from allukan.cli.console import console, show_log
 from allukan.errors import UserError
 
 Option = typer.Option
+_NO_OPTIONS = ("config", "sharing", "input_grad", "set_", "resume")  # of a training: they say where to find some
 _MODELS = (
     "allukan-, allukan-paper-, convtwin- or edgekan-tiny, -small, -base; ukan, ukan-linear, -sakan, -sprecher; "
     "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); default allukan-base"
 )
 
-_NO_FIELDS = ("config", "sharing", "input_grad", "set_", "resume")  # of TrainConfig; every other option is one
-
 
 def train(
+    context: typer.Context,
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --resume.", show_default=False)] = None,
     out: Annotated[Path | None, Option(help="Run folder to make.", show_default=False)] = None,
     config: Annotated[Path | None, Option(help="YAML file of options; those on the command line win.")] = None,
@@ -36,6 +37,8 @@ def train(
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
     ignore: Annotated[str | None, Option(help="Value of the label that counts nowhere, or none  [as dataset.json says]")] = None,
     foreground: Annotated[bool | None, Option("--foreground", help="Every label as one class.")] = None,
+    init: Annotated[Path | None, Option(help="Start from the weights of RUN/model.", show_default=False)] = None,
+    init_heads: Annotated[str | None, Option(help="keep, or new for other classes or channels  [keep]")] = None,
     sharing: Annotated[str | None, Option(help="Shared activations: layer, input, output, edge or a number  [layer]")] = None,
     input_grad: Annotated[str | None, Option(help="exact, or free (Grad-Free Spline)  [exact]")] = None,
     precision: Annotated[str | None, Option(help="auto, 32-true, bf16-mixed, 16-mixed  [auto]")] = None,
@@ -49,21 +52,27 @@ def train(
 
     The run folder receives model/ (the best epoch), config.yaml, splits.json, history.csv, last.ckpt and TensorBoard logs.
     """
-    given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None and name not in _NO_FIELDS}
     from allukan import training
-    from allukan.data import parse_ignore
 
-    given |= {"data": str(data.resolve())} if data else {}
-    given |= {"out": str(out)} if out else {}
-    given |= {"ignore": parse_ignore(ignore)} if ignore else {}
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
-    given = training.merge(given, parse_assignments([*spline, *(set_ or [])]))
+    given = training.merge(_given(context.params), parse_assignments([*spline, *(set_ or [])]))
     show_log()
     if resume:
         if out is None:
             raise UserError("no run folder is given: add --out RUN.")
-        options = training.resume_config(out, given)
+        if "init" in given:
+            raise UserError("--init starts a new run: leave it out, or --resume.")
+        options = training.resume_config(out, training.merge(training.read_yaml(config) if config else {}, given))
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
     console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}", soft_wrap=True)
+
+
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands on the command line, as options of a training; folders of others are found from anywhere."""
+    from allukan.data import parse_ignore
+
+    given = {name: value for name, value in parameters.items() if value is not None and name not in _NO_OPTIONS}
+    given |= {"ignore": parse_ignore(given["ignore"])} if "ignore" in given else {}
+    return {name: str(v if name == "out" else v.resolve()) if isinstance(v, Path) else v for name, v in given.items()}

@@ -61,6 +61,8 @@ class Predictor:
         array = fit_channels(array, self.card.in_channels)
         scaled = resize_image(array, self.card.size) if self.mode == "resize" else array
         probability = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
+        if not probability.isfinite().all():  # a mask of them would be empty, and look like one
+            raise UserError(f"the model {self.card.model!r} answers with numbers that are not finite: train it again.")
         probability = resize(probability, array.shape[:2])
         masks = decide(probability, self.card.target, self.card.threshold)
         return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())

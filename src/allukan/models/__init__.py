@@ -3,8 +3,9 @@
 from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
+from allukan.models.norms import check_norms
 from allukan.models.outputs import decide, probabilities
-from allukan.models.storage import ModelCard, load_card, load_model, save_model
+from allukan.models.storage import ModelCard, load_card, load_model, not_finite, save_model
 from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
 
@@ -16,11 +17,13 @@ __all__ = [
     "ModelCard",
     "Topology",
     "build_model",
+    "check_norms",
     "decide",
     "ka_layers",
     "load_card",
     "load_model",
     "model_options",
+    "not_finite",
     "pick_device",
     "probabilities",
     "save_model",

@@ -167,7 +167,9 @@ def _checked(channels: Sequence[int], spatial_dims: int, levels: int | None = No
     """The widths as a tuple; ``ValueError`` unless there are as many as ``levels``, or two or more, for 2 or 3 dimensions."""
     if spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
-    widths = tuple(channels)
+    widths = tuple(channels) if isinstance(channels, list | tuple) else ()
+    if any(isinstance(width, bool) or not isinstance(width, int) for width in widths) or not widths:
+        raise ValueError(f"channels must be whole numbers, got {channels!r}")
     if (len(widths) != levels if levels else len(widths) < 2) or min(widths) < 1:
         raise ValueError(f"channels must be {levels or 'two or more'} widths above 0, got {list(widths)}")
     return widths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from allukan._version import __version__
 from allukan.errors import UserError
@@ -71,12 +72,14 @@ class ModelCard:
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
     """Write ``folder/model.safetensors`` and ``folder/config.json``, each whole or not at all; returns the folder.
 
-    Raises ``OSError`` like any write.
+    Raises ``UserError`` for weights that are not finite, before anything is written, and ``OSError`` like any write.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights, config = folder / "model.safetensors", folder / "config.json"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if bad := not_finite(state):
+        raise UserError(f"{bad} of the model holds values that are not finite: {folder} is not written with it.")
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         save_file(state, weights.with_suffix(".part"))
     except SafetensorError as error:
@@ -118,7 +121,8 @@ def _with_values(raw: dict[str, Any]) -> dict[str, Any]:
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:
     """The trained model in evaluation mode, and its card, from a folder that ``save_model`` wrote.
 
-    Raises ``UserError`` when the folder is not a model or when its weights do not fit the architecture that it names.
+    Raises ``UserError`` when the folder is not a model, when its weights do not fit the architecture that it names and when
+    they are not finite.
     """
     card = load_card(folder)
     path = Path(folder) / "model.safetensors"
@@ -126,6 +130,8 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read as weights ({error}): copy the model folder again.") from None
+    if bad := not_finite(state):
+        raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
     model = card.build()
     try:
         model.load_state_dict(state)
@@ -133,3 +139,13 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {first}") from None
     return model.to(device).eval(), card
+
+
+def not_finite(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor with a NaN or an infinity, or None.
+
+    >>> not_finite({"a": torch.zeros(2), "b": torch.tensor([1.0, float("nan")])})
+    'b'
+    """
+    floats = (name for name, tensor in state.items() if tensor.is_floating_point() or tensor.is_complex())
+    return next((name for name in floats if not state[name].isfinite().all()), None)

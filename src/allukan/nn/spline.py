@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from allukan.ops.bases import base_function
@@ -50,9 +51,17 @@ class Spline:
     impl: str = "auto"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "grid_range", tuple(float(end) for end in self.grid_range))
+        ends = self.grid_range
+        if not isinstance(ends, list | tuple) or any(isinstance(e, bool) or not isinstance(e, Real) for e in ends):
+            raise ValueError(f"grid_range must be two numbers, got {ends!r}")
+        object.__setattr__(self, "grid_range", tuple(float(end) for end in ends))
+        for name in ("grid_size", "spline_order"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Integral):
+                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         check_grid(self.grid_size, self.spline_order, self.grid_range)
         base_function(self.base)
+        if not isinstance(self.recompute, bool):
+            raise ValueError(f"recompute must be true or false, got {self.recompute!r}")
         _one_of("input_grad", self.input_grad, ("exact", "free"))
         _one_of("basis", self.basis, tuple(FAMILIES))
         _one_of("impl", self.impl, IMPLEMENTATIONS)
@@ -72,7 +81,7 @@ class Spline:
         >>> Spline(grid_range=(-1, 1)).updated({"grid_size": 8}).grid_range
         (-1.0, 1.0)
         """
-        return given if isinstance(given, Spline) else changed(self, given or {}, "spline")
+        return given if isinstance(given, Spline) else changed(self, {} if given is None else given, "spline")
 
     def fitting(self, outputs: int) -> Spline:
         """The same for a layer with so many outputs: a number of activations shrinks to the largest that divides them.
@@ -123,8 +132,10 @@ def plan(sharing: str | int, in_channels: int, out_channels: int, groups: int) -
 
 
 def changed(options: T, given: Mapping[str, Any], what: str) -> T:
-    """A frozen dataclass with some fields changed; ``TypeError`` that names a field which does not exist."""
+    """A frozen dataclass with some fields changed; ``TypeError`` for what is no mapping and that names an unknown field."""
     names = [f.name for f in fields(options)]
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{what} must be a mapping of {', '.join(names)}, got {given!r}")
     for name in given:
         if name not in names:
             raise TypeError(f"{what} has no option {name!r}; it has {', '.join(names)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -131,7 +132,8 @@ def finish(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
         history = list(csv.DictReader(file))
     record: dict[str, Any] = {**facts, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
     if cell.point is not None:
-        record["val_iou"] = max(float(row["val_iou"]) for row in history)
+        finite = [row for row in history if math.isfinite(float(row["val_loss"]) + float(row["val_iou"]))]  # as the training
+        record["val_iou"] = max(float(row["val_iou"]) for row in finite)
     else:
         device = {"gpu": "cuda"}.get(config.accelerator, config.accelerator)
         predictor = Predictor(cell.folder / "model", device)

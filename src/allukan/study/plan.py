@@ -116,7 +116,7 @@ def load_study(path: str | Path) -> Study:
                 raise UserError(f"{where} gives {name}, which tune.grid varies: leave one of them out.")
     return Study(
         data=data,
-        models=models,
+        models={name: _rooted(options, base) for name, options in models.items()},
         protocols=_list("protocols", raw.get("protocols", ["clean"]), str, PROTOCOLS),
         seeds=_list("seeds", raw.get("seeds", [0]), int),
         common=_rooted(common, base),
@@ -149,11 +149,9 @@ def _data(name: str, given: Any, base: Path, options: tuple[str, ...]) -> dict[s
 
 
 def _rooted(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """With groups that are no pattern below ``base``."""
-    groups = options.get("groups")
-    if not isinstance(groups, str) or groups.startswith("re:"):
-        return dict(options)
-    return {**options, "groups": str(base / groups)}
+    """With groups that are no pattern, and weights to start from, below ``base``."""
+    files = {name: options[name] for name in ("groups", "init") if isinstance(options.get(name), str)}
+    return {**options, **{name: str(base / file) for name, file in files.items() if not file.startswith("re:")}}
 
 
 def _list(key: str, given: Any, kind: type, allowed: tuple[str, ...] = ()) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -16,27 +17,36 @@ _CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` (or None) and ``seed`` to augment them by."""
+    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` (or None) and ``seed`` to augment them by.
+
+    ``company`` is a batch that another rank scores: it keeps a rank without validation images in step, and counts for nothing.
+    """
 
     images: Tensor
     masks: Tensor
     turns: Tensor | None
     seed: int
+    company: bool = False
 
 
 class Request(NamedTuple):
-    """Which images make up one batch, their turns, and the seed of what else changes them."""
+    """Which images make up one batch, their turns, the seed of what else changes them, and whether they count."""
 
     indices: Tensor
     turns: Tensor | None
     seed: int
+    company: bool = False
 
 
 class Bytes(Dataset[Batch]):
-    """A prepared set that answers with whole batches, gathered where the bytes lie."""
+    """A prepared set that answers with whole batches, gathered where the bytes lie.
+
+    ``ids`` are those of the images; ``foreground`` says of every class whether a mask has any.
+    """
 
     def __init__(self, data: Prepared) -> None:
-        self.images, self.masks = data.images, data.masks
+        self.ids, self.images, self.masks = data.ids, data.images, data.masks
+        self.foreground = foreground(data)
 
     def to(self, device: torch.device) -> Bytes:
         """Move the bytes to a GPU, once, when they take no more than half of what is free there."""
@@ -50,7 +60,7 @@ class Bytes(Dataset[Batch]):
         return self.images.device
 
     def __getitem__(self, request: Request) -> Batch:
-        return Batch(self.images[request.indices], self.masks[request.indices], request.turns, request.seed)
+        return Batch(self.images[request.indices], self.masks[request.indices], *request[1:])
 
 
 class BatchOrder(Sampler[Request]):
@@ -58,6 +68,8 @@ class BatchOrder(Sampler[Request]):
 
     Training shuffles and leaves out the incomplete last batch, as U-KAN does; validation takes everything in order. The draws
     of a whole epoch go to ``device`` at its start: a step takes slices of them, and nothing between two steps waits.
+
+    A rank that is left without a validation image is given the first one as company: ranks must take steps together.
     """
 
     def __init__(
@@ -79,14 +91,28 @@ class BatchOrder(Sampler[Request]):
         """Called by Lightning before every epoch, also after a resume."""
         self.epoch = epoch
 
+    def of_rank(self, rank: int) -> BatchOrder:
+        """What another rank has in the same epoch."""
+        other = copy(self)
+        other.rank = rank
+        return other
+
+    def batch(self, step: int) -> list[int]:
+        """Places of the images of one batch."""
+        return self._indices()[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+
     def _indices(self) -> Tensor:
         if not self.train:
-            return torch.arange(self.count)[self.rank :: self.world]
+            return torch.zeros(1, dtype=torch.int64) if self._company else torch.arange(self.count)[self.rank :: self.world]
         order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
         return order[: self.count - self.count % self.world][self.rank :: self.world]
 
+    @property
+    def _company(self) -> bool:
+        return not self.train and self.rank >= self.count
+
     def __len__(self) -> int:
-        share = (self.count - self.rank + self.world - 1) // self.world
+        share = max(1, (self.count - self.rank + self.world - 1) // self.world)
         return self.count // self.world // self.batch_size if self.train else -(-share // self.batch_size)
 
     def __iter__(self) -> Iterator[Request]:
@@ -97,7 +123,7 @@ class BatchOrder(Sampler[Request]):
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             step = slice(start, start + self.batch_size)
             seed = _mix(self.seed, self.epoch, self.rank, start)
-            yield Request(indices[step], None if turns is None else turns[step], seed if self.train else 0)
+            yield Request(indices[step], None if turns is None else turns[step], seed if self.train else 0, self._company)
 
 
 def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
@@ -106,6 +132,11 @@ def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> Data
     Batches of bytes that had no room on ``device``, a GPU, go through pinned memory, copied while the GPU works.
     """
     return DataLoader(data, batch_size=None, sampler=order, pin_memory=device.type == "cuda" and data.device.type == "cpu")
+
+
+def foreground(data: Prepared) -> tuple[bool, ...]:
+    """Whether any mask has a pixel of the class, for every class."""
+    return tuple((data.masks == 1).any(0).flatten(1).any(1).tolist())
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -15,14 +15,20 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from allukan.errors import UserError
 from allukan.models import save_model
 from allukan.training.module import SegmentationModule
+from allukan.training.watch import lower
 
 _log = logging.getLogger("allukan")
 
 
 class KeepBest(pl.Callback):
-    """Writes ``folder`` whenever ``monitor`` is the highest so far; what was best survives a resume."""
+    """Writes ``folder`` whenever ``monitor`` is the highest so far; what was best survives a resume.
+
+    An epoch whose ``monitor`` or ``val_loss`` is not finite is never the best, and a training without another one ends with
+    ``UserError``. Where validation has no foreground at all, scores say nothing, and the last epoch is kept.
+    """
 
     def __init__(self, folder: Path, monitor: str) -> None:
         self.folder, self.monitor = folder, monitor
@@ -32,11 +38,22 @@ class KeepBest(pl.Callback):
         """Compare, and save on the first rank."""
         assert isinstance(pl_module, SegmentationModule)
         score = float(trainer.callback_metrics[self.monitor])
-        if score <= self.score:
+        if not math.isfinite(score + float(trainer.callback_metrics["val_loss"])):
+            if trainer.is_global_zero:
+                _log.warning(f"epoch {trainer.current_epoch + 1}: validation is not finite, so this epoch is not kept.")
+            return
+        if score <= self.score and not is_blind(trainer):
             return
         self.score, self.epoch = score, trainer.current_epoch
         if trainer.is_global_zero:
             save_model(self.folder, pl_module.network, pl_module.card)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """There must be a model now."""
+        if self.epoch < 0:
+            raise UserError(
+                f"validation was not finite in any epoch, so {self.folder} was never written: train anew with {lower(trainer)}."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into ``last.ckpt``."""
@@ -45,6 +62,12 @@ class KeepBest(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Comes from ``last.ckpt``."""
         self.score, self.epoch = state_dict["score"], state_dict["epoch"]
+
+
+def is_blind(trainer: pl.Trainer) -> bool:
+    """Whether no validation mask has any foreground."""
+    loader: Any = trainer.val_dataloaders
+    return not any(loader.dataset.foreground)
 
 
 class Averaged(WeightAveraging):
@@ -108,7 +131,8 @@ class History(pl.Callback):
             loss, dice, iou = (figures[name] for name in ("train_loss", "val_dice", "val_iou"))
             last = trainer.max_epochs
             epoch = trainer.current_epoch + 1
-            _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  val Dice {dice:.4f}  val IoU {iou:.4f}  {seconds:.1f} s")
+            scores = "no foreground in validation" if is_blind(trainer) else f"val Dice {dice:.4f}  val IoU {iou:.4f}"
+            _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  {scores}  {seconds:.1f} s")
 
     def _write(self) -> None:
         part = self.path.with_suffix(".part")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,10 +17,12 @@ from allukan.errors import UserError
 from allukan.training.augment import AUGMENTATIONS
 
 PROTOCOLS = ("clean", "ukan")
+INIT_HEADS = ("keep", "new")
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
 _AUGMENT: dict[str, tuple[str, ...]] = {"clean": (), "ukan": ()}
+_LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
 _SMALLEST = 32  # pixels: the deepest feature map is 1/32 of the input
 
 
@@ -48,6 +51,9 @@ class TrainConfig:
         groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
         ignore: value of the label that counts in no loss and no score, or "none"; None is what ``dataset.json`` says.
         foreground: every label as one class.
+        init: folder of a trained model, ``RUN/model``, whose weights this training starts from.
+        init_heads: "keep", or "new": layers whose shape depends on the number of classes start anew, and where the number of
+            channels differs from that of ``init`` those that depend on it.
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed".
         accelerator: "auto", "cpu", "cuda" …, as Lightning names them.
         devices: how many, or "auto".
@@ -73,6 +79,8 @@ class TrainConfig:
     groups: str | None = None
     ignore: int | str | None = None
     foreground: bool = False
+    init: str | None = None
+    init_heads: str = "keep"
     precision: str = "auto"
     accelerator: str = "auto"
     devices: str = "auto"
@@ -80,11 +88,12 @@ class TrainConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_kinds(self)
         object.__setattr__(self, "size", parse_size(self.size))
         object.__setattr__(self, "devices", str(self.devices))
         _number("epochs", self.epochs, int, 1)
         _number("batch_size", self.batch_size, int, 1)
-        _number("seed", self.seed, int, 0)
+        _number("seed", self.seed, int, 0, _LARGEST_SEED)
         for name in ("weight_decay", "spline_decay", "spline_smoothness", "ema"):
             _number(name, getattr(self, name), (int, float), 0)
         if self.ema >= 1:
@@ -93,6 +102,10 @@ class TrainConfig:
             raise UserError(f"unknown protocol {self.protocol!r}: choose one of {', '.join(PROTOCOLS)}.")
         if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
             raise UserError(f"unknown precision {self.precision!r}: choose auto, 32-true, bf16-mixed or 16-mixed.")
+        if self.init_heads not in INIT_HEADS:
+            raise UserError(f"unknown init_heads {self.init_heads!r}: choose one of {', '.join(INIT_HEADS)}.")
+        if self.init_heads != "keep" and self.init is None:
+            raise UserError("init_heads is for a training that starts from given weights: add --init RUN/model, or leave it out.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         _number("lr", self.lr, (int, float), 0)
@@ -185,10 +198,12 @@ def parse_size(value: Any) -> tuple[int, int]:
     >>> parse_size("192x256")
     (192, 256)
     """
-    parts = str(value).lower().split("x") if isinstance(value, str | int) else list(value)
+    parts = str(value).lower().split("x") if isinstance(value, str | int) else value
     try:
-        numbers = [int(p) for p in parts]
+        numbers = [int(p) for p in parts if not isinstance(p, bool | float)]
     except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(parts if isinstance(parts, list | tuple) else ()):  # a mapping, or 256.5 pixels
         numbers = []
     if len(numbers) not in (1, 2):
         raise UserError(f"size {value!r} is not usable: give pixels such as 256, or height x width such as 192x256.")
@@ -199,6 +214,8 @@ def parse_size(value: Any) -> tuple[int, int]:
 
 def _augmentations(value: Any) -> tuple[str, ...]:
     """Names, from a list or a text with commas; "none" and nothing at all are no name."""
+    if not isinstance(value, str | list | tuple):
+        raise UserError(f"option augment must be names with commas or a list of them, got {value!r}.")
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
     names = [name for name in names if name not in ("", "none")]
     for name in names:
@@ -207,10 +224,25 @@ def _augmentations(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _number(name: str, value: Any, kind: type | tuple[type, ...], least: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, kind) or not float(value) >= least:  # type: ignore[arg-type]
+def _check_kinds(config: TrainConfig) -> None:
+    """``UserError`` for a value of another kind than its option has; numbers, sizes and lists are looked at elsewhere."""
+    for name in ("data", "out", "model", "protocol", "precision", "accelerator", "groups", "init", "init_heads"):
+        value = getattr(config, name)
+        if not isinstance(value, str) and not (value is None and name in ("groups", "init")):
+            raise UserError(f"option {name} must be text, got {value!r}.")
+    if not isinstance(config.devices, str | int) or isinstance(config.devices, bool):
+        raise UserError(f"option devices must be a whole number or 'auto', got {config.devices!r}.")
+    if not isinstance(config.compile, bool):
+        raise UserError(f"option compile must be true or false, got {config.compile!r}.")
+    if not isinstance(config.options, Mapping) or not all(isinstance(name, str) for name in config.options):
+        raise UserError(f"option options must be 'name: value' pairs, got {config.options!r}.")
+
+
+def _number(name: str, value: Any, kind: type | tuple[type, ...], least: float, most: float = sys.float_info.max) -> None:
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:  # type: ignore[operator]
         what = "a whole number" if kind is int else "a number"
-        raise UserError(f"option {name} must be {what} of at least {least}, got {value!r}.")
+        limit = f" and at most {most}" if most < sys.float_info.max else ""
+        raise UserError(f"option {name} must be {what} of at least {least}{limit}, got {value!r}.")
 
 
 def check_names(given: Any, names: Sequence[str], what: str) -> None:

@@ -15,7 +15,7 @@ from allukan.training.augment import strengthen, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
-from allukan.training.parameters import parameter_groups, roughness
+from allukan.training.parameters import parameter_groups, roughness, stretch
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -96,7 +96,7 @@ class SegmentationModule(pl.LightningModule):
         iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
         pooled = (both.sum(0) + 1e-5) / (either.sum(0) + 1e-5)
         scores = (self.loss(logits, batch.masks), (2 * iou / (1 + iou)).mean(), iou.mean(), pooled.mean())
-        count = len(truth)
+        count = 0 if batch.company else len(truth)
         self._sums += torch.stack([*scores, iou.new_ones(())]).to(self._sums.dtype) * count
 
     def on_validation_epoch_end(self) -> None:
@@ -105,6 +105,12 @@ class SegmentationModule(pl.LightningModule):
         assert isinstance(sums, Tensor)
         for name, value in zip(_SCORES, sums[:-1] / sums[-1], strict=True):
             self.log(f"val_{name}", value.float(), prog_bar=name == "dice", rank_zero_only=False)
+
+    def on_train_start(self) -> None:
+        """A resumed run that is to be longer than it was: its cosine is that of the new length from here on."""
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
+        stretch(schedule, self.trainer.max_epochs or 1)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Which parameters learn and decay how."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,26 @@ def parameter_groups(
         decay = weight_decay if linear else spline_decay if spline else 0.0
         groups.setdefault((spline_lr if spline else lr, decay), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def stretch(schedule: torch.optim.lr_scheduler.CosineAnnealingLR, epochs: int) -> None:
+    """Make a schedule that has come some way the one over ``epochs``: at every epoch η + (lr - η)(1 + cos(π epoch / epochs)) / 2.
+
+    A schedule of this length stays as it is, to the bit.
+
+    >>> schedule = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=1.0), T_max=1)
+    >>> schedule.last_epoch = 1
+    >>> stretch(schedule, 2)
+    >>> round(schedule.optimizer.param_groups[0]["lr"], 6)
+    0.5
+    """
+    if epochs == schedule.T_max:
+        return
+    schedule.T_max = epochs
+    for group, lr in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+        down = (1 + math.cos(math.pi * schedule.last_epoch / epochs)) / 2
+        group["lr"] = schedule.eta_min + (lr - schedule.eta_min) * down
+    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]
 
 
 def spline_parameters(network: nn.Module) -> list[nn.Parameter]:

@@ -1,28 +1,73 @@
-"""The configuration of a run that is to be continued."""
+"""A run that is to be continued: its configuration and its checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from allukan.errors import UserError
-from allukan.training.config import MACHINE_OPTIONS, TrainConfig, load_config, merge
+from allukan.models import not_finite
+from allukan.training.config import MACHINE_OPTIONS, TrainConfig, check_names, load_config, merge
+from allukan.training.module import SegmentationModule
+
+_PARTS = ("epoch", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 
 
 def resume_config(run: str | Path, given: Mapping[str, Any]) -> TrainConfig:
-    """``RUN/config.yaml``; of the options ``given`` only those of the machine may differ from it.
+    """``RUN/config.yaml``; of the options ``given`` only those of the machine may differ from it, and ``epochs`` may be more.
 
     Raises ``UserError`` when the run does not exist or when an option would change what is being trained.
     """
     path = Path(run) / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run} is not a run that can be resumed: {path} is missing.")
-    saved = load_config(path, {"out": str(run)})
+    try:
+        saved = load_config(path, {"out": str(run)})
+    except UserError as error:
+        sentence = str(error) if str(path) in str(error) else f"{path} is of another version of allukan, or was changed: {error}"
+        raise UserError(sentence) from None
+    check_names(given, [f.name for f in fields(TrainConfig)], "option")
     wanted = TrainConfig(**merge(asdict(saved), given))
     before, after = asdict(saved), asdict(wanted)
     for name, value in after.items():
-        if name not in MACHINE_OPTIONS and value != before[name]:
-            raise UserError(f"option {name} is {before[name]!r} in {path} and {value!r} now: a resumed run keeps its options.")
+        if name not in MACHINE_OPTIONS and value != before[name] and not (name == "epochs" and value > before[name]):
+            rule = "a resumed run can only be given more epochs" if name == "epochs" else "a resumed run keeps its options"
+            raise UserError(f"option {name} is {before[name]!r} in {path} and {value!r} now: {rule}.")
     return wanted
+
+
+def check_checkpoint(path: Path, module: SegmentationModule) -> int:
+    """How many epochs ``last.ckpt`` has had.
+
+    Raises ``UserError`` unless it is readable, whole, finite, and of the architecture that ``config.yaml`` names.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        lacking = [part for part in _PARTS if part not in checkpoint]
+    except Exception as error:
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}): start the run anew.") from None
+    if lacking or bool(module.config.ema) != ("current_model_state" in checkpoint):
+        lacks = ", ".join(lacking) or "the moving average"
+        raise UserError(f"{path} is the checkpoint of another version of allukan, it lacks {lacks}: start the run anew.")
+    _check_tensors(path, checkpoint["state_dict"], module)
+    groups = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]
+    if groups != [len(group["params"]) for group in module.parameter_groups()]:
+        raise UserError(f"{path} groups its parameters as another version of allukan did: start the run anew.")
+    return int(checkpoint["epoch"]) + 1
+
+
+def _check_tensors(path: Path, state: Mapping[str, torch.Tensor], module: SegmentationModule) -> None:
+    have = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    want = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name in sorted(have.keys() | want.keys()):
+        if have.get(name) != want.get(name):
+            raise UserError(
+                f"{path} is a checkpoint of another architecture than {module.card.model!r}: {name} has shape "
+                f"{have.get(name, 'none')} there and {want.get(name, 'none')} here."
+            )
+    if bad := not_finite(state):
+        raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train anew, with a lower --lr.")

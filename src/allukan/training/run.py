@@ -17,15 +17,19 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import IGNORED, Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
+from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
 from allukan.errors import UserError
 from allukan.models import ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.callbacks import Averaged, History, KeepBest
+from allukan.training.checks import check_steps, warn_of_absent, warn_of_ignored
 from allukan.training.config import TrainConfig
+from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
 from allukan.training.parameters import has_roughness, spline_parameters
+from allukan.training.resume import check_checkpoint
+from allukan.training.watch import Watch
 
 _log = logging.getLogger("allukan")
 _MONITOR = {"clean": "val_iou", "ukan": "val_iou_pooled"}
@@ -35,11 +39,12 @@ def train(config: TrainConfig, resume: bool = False, callbacks: Sequence[pl.Call
     """Train as ``config`` says and return the run folder.
 
     Writes ``config.yaml``, ``splits.json``, ``history.csv``, ``last.ckpt``, TensorBoard events and ``model/``, the best epoch on
-    validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped. ``callbacks``
-    of Lightning are called first.
+    validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped, and to more
+    epochs if ``config`` says so. ``callbacks`` of Lightning are called first.
 
     Raises:
-        UserError: the data, the options or the machine do not allow it, or the run folder is in use.
+        UserError: the data, the options or the machine do not allow it, the run folder is in use, or the loss or the weights
+            are no longer finite: what was kept in the epochs before is there still.
     """
     with warnings.catch_warnings():
         _quieten()
@@ -58,16 +63,30 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     card = _card(config, dataset, channels)
     network = card.build()
     _check_splines(config, network)
+    check_steps(config, network, len(splits.train), channels, trainer.world_size)
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
-    _check_ignored(config, train_set, val_set)
-    card = _normalised(card, train_set)
+    module = SegmentationModule(network, _normalised(card, train_set), config)
+    last = run / "last.ckpt" if resume and (run / "last.ckpt").is_file() else None  # without one it starts again
+    if last and check_checkpoint(last, module) >= config.epochs:
+        return _finished(run, config.epochs)
+    if config.init and not last:
+        take_weights(network, card, config.init, config.init_heads)
+    warn_of_absent(dataset.classes, train_set, val_set)
+    warn_of_ignored(config, train_set, val_set)
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
-    module = SegmentationModule(network, card, config)
-    _fit(trainer, module, train_set, val_set, config, resume)
+    _fit(trainer, module, train_set, val_set, last)
+    return run
+
+
+def _finished(run: Path, epochs: int) -> Path:
+    """Says that a resumed run has had all its epochs."""
+    if not (run / "model" / "config.json").is_file():
+        raise UserError(f"{run} has had its {epochs} epochs and left no model: train anew, with a lower --lr perhaps.")
+    _log.info(f"nothing is left to do: {run} has had its {epochs} epochs; add --epochs with more to train longer.")
     return run
 
 
@@ -78,13 +97,6 @@ def _check_splines(config: TrainConfig, network: nn.Module) -> None:
             raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
     if config.spline_smoothness and not has_roughness(network):
         raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
-
-
-def _check_ignored(config: TrainConfig, *sets: Prepared) -> None:
-    """A warning where the option ``ignore`` changes nothing."""
-    value = config.label_rules.value
-    if value is not None and not any((data.masks == IGNORED).any() for data in sets):
-        _log.warning(f"no mask holds the label {value} that is to be ignored.")
 
 
 def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> Splits:
@@ -112,7 +124,7 @@ def _quieten() -> None:
 def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> pl.Trainer:
     monitor = _MONITOR[config.protocol]
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[pl.Callback] = [*further, KeepBest(run / "model", monitor), History(run / "history.csv")]
+    callbacks: list[pl.Callback] = [*further, Watch(), KeepBest(run / "model", monitor), History(run / "history.csv")]
     callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
@@ -173,21 +185,16 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
     return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
 
 
-def _fit(
-    trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, config: TrainConfig, resume: bool
-) -> None:
+def _fit(trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, last: Path | None) -> None:
+    config = module.config
     loaders, device = [], trainer.strategy.root_device
     for data in (train_set, val_set):
         held = Bytes(data).to(device)
         place: dict[str, Any] = {"rank": trainer.global_rank, "world": trainer.world_size, "device": held.device}
         order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **place)
         loaders.append(batches(held, order, device))
-    last = Path(config.out) / "last.ckpt"
-    resume = resume and last.is_file()  # a run that stopped in its first epoch starts again
-    if resume:
-        _check_checkpoint(last, module)
     try:
-        trainer.fit(module, loaders[0], loaders[1], ckpt_path=last if resume else None, weights_only=True)
+        trainer.fit(module, loaders[0], loaders[1], ckpt_path=last, weights_only=True)
     except OSError as error:
         where = error.filename or config.out
         raise UserError(f"{where} cannot be written ({error.strerror or error}): free space or mend it, then --resume.") from None
@@ -196,22 +203,3 @@ def _fit(
     except SystemExit:  # how Lightning ends after Ctrl-C
         _log.warning(f"interrupted after epoch {trainer.current_epoch}: go on with --out {config.out} --resume.")
         raise KeyboardInterrupt from None
-
-
-def _check_checkpoint(path: Path, module: SegmentationModule) -> None:
-    """``UserError`` unless ``last.ckpt`` is readable and of the architecture that ``config.yaml`` names."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state, groups = checkpoint["state_dict"], checkpoint["optimizer_states"][0]["param_groups"]
-    except Exception as error:
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}): start the run anew.") from None
-    have = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    want = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    for name in sorted(have.keys() | want.keys()):
-        if have.get(name) != want.get(name):
-            raise UserError(
-                f"{path} is a checkpoint of another architecture than {module.card.model!r}: {name} has shape "
-                f"{have.get(name, 'none')} there and {want.get(name, 'none')} here."
-            )
-    if [len(group["params"]) for group in groups] != [len(group["params"]) for group in module.parameter_groups()]:
-        raise UserError(f"{path} groups its parameters as another version of allukan did: start the run anew.")

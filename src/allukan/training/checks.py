@@ -1,0 +1,47 @@
+"""What would go wrong in a training, or mean little, told before it starts."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from allukan.data import IGNORED, Prepared
+from allukan.errors import UserError
+from allukan.models import check_norms
+from allukan.training.batches import BatchOrder, foreground
+from allukan.training.config import TrainConfig
+
+_log = logging.getLogger("allukan")
+
+
+def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: int, world: int) -> None:
+    """``UserError`` when ``world`` devices have not an image each, or a norm of the network would see a single value."""
+    if images < world:
+        raise UserError(f"{world} devices cannot share {images} training images: give --devices {images} at most.")
+    order = BatchOrder(images, config.batch_size, config.seed, train=True, world=world)
+    check_norms(network, channels, config.size, order.batch_size)
+
+
+def warn_of_absent(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:
+    """A warning for every class that no training or validation mask has, and what follows from it."""
+    of_train, of_val = (foreground(data) for data in (train_set, val_set))
+    for name, there in zip(classes, of_train, strict=True):
+        if not there:
+            _log.warning(f"class {name!r} has no pixel in any training mask: it cannot be learned.")
+    if not any(of_val):
+        _log.warning("no validation mask has any foreground: Dice and IoU say nothing, and the last epoch is kept as the best.")
+        return
+    for name, there in zip(classes, of_val, strict=True):
+        if not there:
+            _log.warning(
+                f"class {name!r} has no pixel in any validation mask: it counts 1 where nothing is predicted, and 0 elsewhere, "
+                "in Dice and IoU."
+            )
+
+
+def warn_of_ignored(config: TrainConfig, *sets: Prepared) -> None:
+    """A warning where the option ``ignore`` changes nothing."""
+    value = config.label_rules.value
+    if value is not None and not any((data.masks == IGNORED).any() for data in sets):
+        _log.warning(f"no mask holds the label {value} that is to be ignored.")
