@@ -1,22 +1,25 @@
 """Datasets: layouts, readers, preparation, splits, checks and synthetic ultrasound."""
 
 from allukan.data.check import Check, Finding, check_dataset
-from allukan.data.dataset import Case, Dataset
+from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules, parse_ignore
 from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
-from allukan.data.masks import read_masks
+from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case
 from allukan.data.splits import Splits, make_splits
 
 __all__ = [
+    "FOREGROUND",
+    "IGNORED",
     "IMAGE_SUFFIXES",
     "Case",
     "Check",
     "Dataset",
     "Finding",
+    "LabelRules",
     "Prepared",
     "Splits",
     "check_dataset",
@@ -26,12 +29,14 @@ __all__ = [
     "make_splits",
     "near_duplicates",
     "open_dataset",
+    "parse_ignore",
     "phantom",
     "prepare",
     "read_case",
     "read_image",
     "read_masks",
     "resize_image",
+    "split_ignored",
     "write_image",
     "write_phantoms",
 ]

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from allukan.data.dataset import Case, Dataset
+from allukan.data.dataset import Case, Dataset, LabelRules
 from allukan.data.decode import header
 from allukan.data.groups import load_groups
 from allukan.data.images import read_image
-from allukan.data.layouts import scan_dataset
+from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.splits import make_splits
@@ -52,20 +52,20 @@ class _Seen:
     findings: tuple[Finding, ...] = ()
 
 
-def check_dataset(root: str | Path) -> Check:
-    """Read every file of a dataset and report all that is found, not just the first problem.
+def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
+    """Read every file of a dataset and report all that is found, not just the first problem; ``rules`` as of ``open_dataset``.
 
     Raises ``UserError`` only when ``root`` does not exist.
     """
     try:
-        dataset, problems = scan_dataset(root)
+        dataset, problems = scan_dataset(root, rules)
     except UserError as error:
         if not Path(root).exists():
             raise
         return Check({}, (Finding(str(error), str(root)),))
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
-    findings = [Finding(problem.what, problem.where) for problem in problems]
+    findings = [Finding(problem.what, problem.where, problem.fatal) for problem in problems]
     findings += [finding for case in seen for finding in case.findings]
     findings += [*_uneven(seen, root), *_empty(dataset, seen), *_duplicates(dataset, seen)]
     if not any(finding.fatal for finding in findings):
@@ -83,7 +83,7 @@ def _look(case: Case, dataset: Dataset) -> _Seen:
         findings.append(Finding(str(error), case.id))
     try:
         masks = read_masks(case, dataset)
-        foreground = tuple(masks.mean((1, 2)).tolist())
+        foreground = tuple((masks == 1).mean((1, 2)).tolist())
         if size and _text(masks.shape[1:]) != size:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
     except UserError as error:
@@ -129,7 +129,8 @@ def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
         "layout": dataset.layout,
         "target": dataset.target,
         "images with masks": str(len(dataset.cases)),
-        "classes": ", ".join(dataset.classes),
+        "classes": ", ".join(_classes(dataset)),
+        "ignored label": "none" if dataset.ignored is None else str(dataset.ignored),
         "sizes (height×width)": _counted(case.size for case in cases),
         "modes": _counted(case.mode for case in cases),
     }
@@ -138,6 +139,12 @@ def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
         mean, low, high = 100 * sum(values) / len(values), 100 * min(values), 100 * max(values)
         facts[f"class {name}"] = f"foreground {mean:.1f} % ({low:.1f} … {high:.1f} %), {empty} empty masks"
     return facts
+
+
+def _classes(dataset: Dataset) -> list[str]:
+    """Names, with the value where it says more."""
+    values = dataset.label_values or dataset.classes
+    return [name if name == str(value) else f"{name} ({value})" for name, value in zip(dataset.classes, values, strict=True)]
 
 
 def _counted(values: Iterable[str]) -> str:

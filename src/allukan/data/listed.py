@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from allukan.data.dataset import Dataset
+from allukan.data.dataset import Dataset, LabelRules
 from allukan.data.images import IMAGE_SUFFIXES
-from allukan.data.pairing import Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
+from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
 
 
-def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
+def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """nnU-Net raw: ``imagesTr/CASE_0000.png``, ``labelsTr/CASE.png``, names and values of the classes in ``dataset.json``."""
     info = read_json(root / "dataset.json")
     ending = str(info.get("file_ending", "")).lower()
@@ -23,9 +23,10 @@ def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
         raise UserError(f"{root / 'dataset.json'} names file_ending {ending!r}, which is not read: convert to PNG or TIFF.")
     if not isinstance(info.get("labels"), dict):
         raise UserError(f"{root / 'dataset.json'} has no 'labels' mapping of names to values: add it as nnU-Net wants it.")
-    values = _class_values(info["labels"], root / "dataset.json")
+    declared = declared_labels(info, root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
-    return label_map_dataset(root, "nnunet", _by_channel(root / "imagesTr", problems), masks, values, problems)
+    images = _by_channel(root / "imagesTr", problems)
+    return label_map_dataset(Dataset(root, "nnunet"), images, masks, declared, rules, problems)
 
 
 def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
@@ -46,7 +47,7 @@ def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, 
     return {name: tuple(files[channel] for channel in sorted(files)) for name, files in found.items()}
 
 
-def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
+def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """A JSON datalist: ``{"training": [{"image": …, "label": …}], "labels": {"1": "name"}}``, paths relative to it."""
     info, images, masks = read_json(path), dict[str, tuple[Path, ...]](), dict[str, Path]()
     entries = info.get("training")
@@ -66,9 +67,8 @@ def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
             images[name], masks[name] = tuple(paths[:-1]), paths[-1]
     _same_number(path, images, problems)
     if not images and problems:
-        return Dataset(path.parent, "decathlon", (), ())
-    values = _class_values(info["labels"], path) if isinstance(info.get("labels"), dict) else {}
-    return label_map_dataset(path.parent, "decathlon", images, masks, values, problems)
+        return Dataset(path.parent, "decathlon")
+    return label_map_dataset(Dataset(path.parent, "decathlon"), images, masks, declared_labels(info, path), rules, problems)
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:
@@ -78,16 +78,21 @@ def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: l
             problems.append(Problem(name, f"{path} gives {name!r} {len(files)} image files, others {most}: add what is missing."))
 
 
-def _class_values(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Values of the foreground classes by name: ``{"name": 1}`` as in nnU-Net 2, or ``{"1": "name"}`` as in the Decathlon."""
+def declared_labels(info: Mapping[str, Any], path: Path) -> Declared:
+    """The "labels" of a ``dataset.json``: ``{"name": 1}`` as in nnU-Net 2, or ``{"1": "name"}`` as in the Decathlon.
+
+    "ignore" is the label that counts nowhere. Raises ``UserError`` for regions, and for a name or value that stands twice.
+    """
     values: dict[str, int] = {}
-    for key, entry in labels.items():
+    labels = info.get("labels")
+    for key, entry in labels.items() if isinstance(labels, dict) else ():
         name, value = (key, entry) if isinstance(entry, int) or not key.isdigit() else (str(entry), key)
-        if not str(value).isdigit() or name == "ignore":
-            raise UserError(
-                f"{path} has the label {name!r}: {value!r}, but regions and ignored labels are not read: use one number."
-            )
+        if not str(value).isdigit():
+            raise UserError(f"{path} has the label {name!r}: {value!r}, but regions of labels are not read: use one number.")
         if int(value) in values.values() or name in values:
             raise UserError(f"{path} gives the label {name!r}: {value} twice: every class needs a name and a number of its own.")
         values[name] = int(value)
-    return {name: value for name, value in values.items() if value > 0}
+    ignored = values.pop("ignore", None)
+    if ignored == 0:
+        raise UserError(f"{path} ignores the label 0, which is the background: give ignored pixels a number of their own.")
+    return Declared({name: value for name, value in values.items() if value > 0}, ignored)

@@ -55,8 +55,8 @@ def predict_files(
 ) -> Iterator[Outcome]:
     """Predict one input after the other; yields the growing outcome after each, so that a caller can show progress.
 
-    Writes ``out/masks/NAME.png`` in the geometry of the input: 0 and 255 for "binary", 0 and the number of the class for
-    "multiclass", and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
+    Writes ``out/masks/NAME.png`` in the geometry of the input, with the values of the label maps of the training where it had
+    such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
     ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``).
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
@@ -80,13 +80,12 @@ def predict_files(
         yield outcome
 
 
-def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterable[tuple[str, NDArray[np.uint8]]]:
-    """File names and contents in which masks ``(K, H, W)`` are stored; see ``predict_files``."""
+def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterable[tuple[str, NDArray[np.unsignedinteger]]]:
+    """File names and contents in which masks ``(K, H, W)`` are stored; see ``predict_files``. 16 bit for values above 255."""
     if card.target == "multilabel":
         return [(f"{label}/{name}.png", mask * np.uint8(255)) for label, mask in zip(card.classes, masks, strict=True)]
-    if card.target == "binary":
-        return [(f"{name}.png", masks[0] * np.uint8(255))]
-    labels = np.arange(1, len(masks) + 1, dtype=np.uint8).reshape(-1, 1, 1)
+    values = card.label_values or ((255,) if card.target == "binary" else tuple(range(1, len(masks) + 1)))
+    labels = np.array(values, np.uint8 if max(values) < 256 else np.uint16).reshape(-1, 1, 1)
     return [(f"{name}.png", (masks * labels).max(0))]
 
 

@@ -51,7 +51,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     trainer = _trainer(config, run, callbacks)
     if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, config.label_rules)
     splits = _splits(config, dataset, run, resume)
     channels = count_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
@@ -151,6 +151,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: int) -> ModelCard:
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
         options=config.options,
+        label_values=dataset.label_values,
     )
 
 
