@@ -34,6 +34,8 @@ def train(
     weight_decay: Annotated[float | None, Option(help="On the linear weights  [1e-4]")] = None,
     augment: Annotated[str | None, Option(help="affine,elastic,intensity,speckle or some of them, or none")] = None,
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
+    splits: Annotated[str | None, Option(help="Your split: splits.json, splits_final.json, or a CSV of id and split")] = None,
+    fold: Annotated[int | None, Option(help="Fold that validates, where the split has folds  [the first]")] = None,
     ignore: Annotated[str | None, Option(help="Value of the label that counts nowhere, or none  [as dataset.json says]")] = None,
     foreground: Annotated[bool | None, Option("--foreground", help="Every label as one class.")] = None,
     sharing: Annotated[str | None, Option(help="Shared activations: layer, input, output, edge or a number  [layer]")] = None,
@@ -51,9 +53,10 @@ def train(
     """
     given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None and name not in _NO_FIELDS}
     from allukan import training
-    from allukan.data import parse_ignore
+    from allukan.data import DRAWN, Splits, parse_ignore
 
     given |= {"data": str(data.resolve())} if data else {}
+    given |= {"splits": str(Path(splits).resolve())} if splits and splits != DRAWN else {}
     given |= {"out": str(out)} if out else {}
     given |= {"ignore": parse_ignore(ignore)} if ignore else {}
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
@@ -66,4 +69,5 @@ def train(
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
-    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}", soft_wrap=True)
+    subset = "" if Splits.load(run / "splits.json").test else " --subset val"
+    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}{subset}", soft_wrap=True)

@@ -3,8 +3,8 @@
 Whether two images are the same cannot be told from how alike they are alone: photographs of fundi, X-rays and slices of CT all
 resemble each other. So everything is judged against the set:
 
-1. Candidates are pairs whose thumbnails of 24 pixels correlate by 0.9 *after the mean thumbnail of the set is taken out*, and every
-   image with the one nearest to it, if by 0.7.
+1. Candidates are pairs whose thumbnails of 24 pixels correlate by 0.9 *after the mean thumbnail of the set is taken out*, and
+   every image with the one nearest to it, if by 0.7.
 2. They are confirmed at 256 pixels: of the edges and textures, again without what the set shares, three of four patches must be
    found again in the other image, moved by up to 16 pixels (as by another crop or a resize).
    How well they must agree depends on how well patches of unrelated images of the set agree: by b, say; then by b + 0.2 (1 - b).
@@ -46,7 +46,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Look:
-    """What is kept of an image: a thumbnail of unit length and zero mean, its detail from -127 to 127, and its pixels in short."""
+    """Of an image: a thumbnail of unit length and zero mean, detail from -127 to 127, and a digest of its pixels."""
 
     thumbnail: NDArray[np.float64]
     detail: NDArray[np.int8]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from allukan.data import DRAWN
 from allukan.errors import UserError
 from allukan.models import model_options
 from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
@@ -17,7 +18,7 @@ from allukan.training import PROTOCOLS, TrainConfig, check_names, merge, read_ya
 _KEYS = ("data", "models", "protocols", "seeds", "common", "tune", "cross", "test_data")
 _SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
 _OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
-_MODEL_OPTIONS = tuple(name for name in _OPTIONS if name != "groups")  # these are a matter of the images
+_MODEL_OPTIONS = tuple(name for name in _OPTIONS if name not in ("groups", "splits", "fold"))  # these are a matter of the images
 _TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -148,11 +149,14 @@ def _data(name: str, given: Any, base: Path, options: tuple[str, ...]) -> dict[s
 
 
 def _rooted(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """With groups that are no pattern below ``base``."""
-    groups = options.get("groups")
-    if not isinstance(groups, str) or groups.startswith("re:"):
-        return dict(options)
-    return {**options, "groups": str(base / groups)}
+    """With groups that are no pattern, and splits that are a file, below ``base``."""
+    groups, splits = options.get("groups"), options.get("splits")
+    rooted = dict(options)
+    if isinstance(groups, str) and not groups.startswith("re:"):
+        rooted["groups"] = str(base / groups)
+    if isinstance(splits, str) and splits != DRAWN:
+        rooted["splits"] = str(base / splits)
+    return rooted
 
 
 def _list(key: str, given: Any, kind: type, allowed: tuple[str, ...] = ()) -> tuple[Any, ...]:
