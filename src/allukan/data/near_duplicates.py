@@ -35,6 +35,8 @@ _NEAREST = 0.7  # the same, for an image and the one most like it
 _DETAIL = 256  # pixels at which it is looked at
 _BAND = (1.0, 4.0)  # pixels: blurs between which detail lies; finer is noise, coarser is what the thumbnails show
 _PATCH, _WINDOW = 64, 96  # pixels of a patch, and of the surroundings in the other image where it is looked for
+_MARGIN = (_WINDOW - _PATCH) // 2
+_INNER = slice(_MARGIN, _MARGIN + _PATCH)
 _STARTS = (0, 53, 107, 160)  # of the 4 × 4 windows, along each side
 _SHARE = 0.25  # of the patches that need not be found again
 _TEXTURED = 0.1  # of the mean energy: emptier patches say nothing
@@ -46,10 +48,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Look:
-    """Of an image: a thumbnail of unit length and zero mean, detail from -127 to 127, and a digest of its pixels."""
+    """Of an image: a thumbnail of unit length and zero mean, detail from -127 to 127, its energy by patch, a digest."""
 
     thumbnail: NDArray[np.float64]
     detail: NDArray[np.int8]
+    energies: NDArray[np.float64]
     pixels: bytes
 
 
@@ -85,7 +88,8 @@ def _look(case: Case) -> _Look:
     # Clipped, so that the frame of an endoscope or burnt-in text does not outweigh everything else.
     detail = np.rint(np.clip(band / max(spread, 1e-6), -1, 1) * 127) if fine.min() < fine.max() else np.zeros_like(band)
     digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-    return _Look(thumbnail, detail.astype(np.int8), digest)
+    energies = np.square(_windows(detail)[:, _INNER, _INNER], dtype=np.float64).sum((1, 2))
+    return _Look(thumbnail, detail.astype(np.int8), energies, digest)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -128,10 +132,10 @@ def _agreement(looks: list[_Look]) -> Callable[[Pair], float]:
         common += look.detail / np.float32(len(looks))
 
     def agree(pair: Pair) -> float:
-        first, second = (looks[place].detail - common for place in pair)
-        peaks, energies = _matched(_windows(first), _windows(second))
+        first, second = (_windows(looks[place].detail - common) for place in pair)
+        energies = np.maximum(*(looks[place].energies for place in pair))  # of their own: what both lack is no likeness
         textured = energies > _TEXTURED * energies.mean()
-        return float(np.quantile(peaks[textured], _SHARE)) if textured.any() else 0.0
+        return float(np.quantile(_matched(first[textured], second[textured]), _SHARE)) if textured.any() else 0.0
 
     return agree
 
@@ -141,16 +145,15 @@ def _windows(detail: NDArray[np.float32]) -> NDArray[np.float32]:
     return sliding_window_view(detail, (_WINDOW, _WINDOW))[np.ix_(_STARTS, _STARTS)].reshape(-1, _WINDOW, _WINDOW)
 
 
-def _matched(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of the patch in the middle of every window ``first`` the best correlation within that of ``second``, and its energy."""
-    margin = (_WINDOW - _PATCH) // 2
-    patches = first[:, margin:-margin, margin:-margin]
+def _matched(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The best correlation of the patch in the middle of every window of ``first`` within that of ``second``."""
+    patches = first[:, _INNER, _INNER]
     patches = patches - patches.mean((1, 2), keepdims=True)
     size = (_WINDOW, _WINDOW)
     spectrum = fft.rfft2(second) * np.conj(fft.rfft2(patches, size))
-    products = fft.irfft2(spectrum, size)[:, : 2 * margin + 1, : 2 * margin + 1]
+    products = fft.irfft2(spectrum, size)[:, : 2 * _MARGIN + 1, : 2 * _MARGIN + 1]
     sums = np.zeros((len(second), _WINDOW + 1, _WINDOW + 1))
     sums[:, 1:, 1:] = np.square(second, dtype=np.float64).cumsum(1).cumsum(2)
     below = sums[:, _PATCH:, _PATCH:] - sums[:, :-_PATCH, _PATCH:] - sums[:, _PATCH:, :-_PATCH] + sums[:, :-_PATCH, :-_PATCH]
     energies = np.square(patches, dtype=np.float64).sum((1, 2))
-    return (products / np.sqrt(np.maximum(below * energies[:, None, None], 1e-6))).max((1, 2)), energies
+    return (products / np.sqrt(np.maximum(below * energies[:, None, None], 1e-6))).max((1, 2))
