@@ -103,6 +103,7 @@ def deal(
 ) -> dict[str, tuple[str, ...]]:
     """Groups sorted by foreground, in runs of about ten dealt at random: every part gets groups of every kind.
 
+    A group that is larger than a part should be goes to a larger part, as far as there are others for the smaller ones.
     Raises ``UserError`` naming ``what`` where there are fewer groups than parts.
     """
     total, least = sum(map(len, members)), len(shares)
@@ -114,12 +115,19 @@ def deal(
     order = sorted(members, key=lambda group: (float(np.mean([foreground[name] for name in group])), group))
     for start in range(0, len(order), 10):
         order[start : start + 10] = [order[start + i] for i in generator.permutation(len(order[start : start + 10]))]
+    room = {name: max(1.0, share * total) for name, share in shares.items()}
+    main = max(room, key=room.__getitem__)
     parts: dict[str, list[str]] = {name: [] for name in shares}
-    dealt = 0
+    large = [group for group in order if len(group) > max(size for name, size in room.items() if name != main)]
+    for group in sorted(large, key=len, reverse=True)[: len(order) - least + 1]:
+        parts[main].extend(group)
+        order.remove(group)
+    dealt = len(parts[main])
     for left, group in zip(range(len(order), 0, -1), order, strict=True):
         dealt += len(group)
         empty = [name for name in parts if not parts[name]]
         candidates = empty if len(empty) >= left else list(parts)
-        lacks = {name: shares[name] * dealt - len(parts[name]) for name in candidates}
+        fitting = [name for name in candidates if len(group) <= room[name]] or candidates
+        lacks = {name: shares[name] * dealt - len(parts[name]) for name in fitting}
         parts[max(lacks, key=lacks.__getitem__)].extend(group)
     return {name: tuple(sorted(ids)) for name, ids in parts.items()}
