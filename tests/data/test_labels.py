@@ -206,3 +206,27 @@ def test_empty_label_maps_are_a_dataset_where_nothing_is_learned(make):
     dataset = open_dataset(root, learn=False)
     assert dataset.classes == ()
     assert read_masks(dataset.cases[0], dataset).shape == (0, 8, 16)
+
+
+def test_class_numbers_in_binary_masks_are_noted(make):
+    """Each file has one value, and still they are two classes."""
+    for i in range(4):
+        make.save(f"images/c{i}.png", make.grey(8, 16))
+        make.save(f"masks/0/c{i}.png", blocks([0, 1 + i % 2]))
+    assert any("have 1, 2 as foreground" in what for what in notes(make.root))
+
+
+def test_inverted_masks_are_noted(make):
+    root = make.folders(4)
+    assert not any("inverted" in what for what in notes(root))
+    for i in range(4):
+        make.save(f"masks/0/c{i:02d}.png", 255 - make.mask())
+    assert any("inverted?" in what for what in notes(root))
+
+
+def test_a_jpeg_mask_is_told_what_to_do(make):
+    make.save("images/a.png", make.grey())
+    make.save("masks/0/a.jpg", make.mask())
+    dataset = open_dataset(make.root)
+    with pytest.raises(UserError, match=r"not binary: .*: it is a JPEG, cut it at the middle and save it as PNG"):
+        read_masks(dataset.cases[0], dataset)

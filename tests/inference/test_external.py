@@ -174,3 +174,30 @@ def test_masks_of_another_size_are_one_sentence(run, tmp_path):
 def test_groups_of_the_training_are_not_asked_of_other_data(run, tmp_path):
     grouped = Run(run.folder, {**run.config, "groups": r"re:^patient(\d+)"}, run.splits)
     assert dice(evaluate(grouped, label_maps(tmp_path / "other"), predictor=Knowing(["1", "2", "4"], [1, 2, 4])))["1"] == 1.0
+
+
+def test_scores_of_other_data_and_other_subsets_are_not_overwritten(run, tmp_path):
+    first, second = label_maps(tmp_path / "a" / "set"), label_maps(tmp_path / "b" / "set")
+    predictor = Knowing(["1", "2", "4"], [1, 2, 4])
+    assert evaluate(run, first, predictor=predictor)["folder"] == str(run.folder / "evaluation-set")
+    before = (run.folder / "evaluation-set/summary.json").read_bytes()
+    with pytest.raises(UserError, match=r"evaluation-set holds the scores of .*a.set: choose another --out"):
+        evaluate(run, second, predictor=predictor)
+    assert (run.folder / "evaluation-set/summary.json").read_bytes() == before
+    evaluate(run, first, predictor=predictor)  # the same again
+    own = Run(run.folder, {"data": str(first)}, Splits("clean", 0, (), ("c0",), ("c1",)))
+    folders = [evaluate(own, subset=subset, predictor=predictor)["folder"] for subset in (None, "test", "val", "all")]
+    assert [folder.removeprefix(str(run.folder)) for folder in folders] == [
+        "/evaluation",
+        "/evaluation",
+        "/evaluation-val",
+        "/evaluation-all",
+    ]
+
+
+def test_somebodys_files_are_not_overwritten(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/cases.csv").write_text("my patients")
+    with pytest.raises(UserError, match=r"mine.cases\.csv is there and not of an evaluation"):
+        evaluate(run, label_maps(tmp_path / "o"), predictor=Knowing(["1", "2", "4"], [1, 2, 4]), out=tmp_path / "mine")
+    assert (tmp_path / "mine/cases.csv").read_text() == "my patients"

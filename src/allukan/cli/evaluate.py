@@ -17,7 +17,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of allukan train.", show_default=False)],
     data: Annotated[Path | None, Option(help="Another dataset with the same classes  [that of the training]")] = None,
     subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
-    out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation]")] = None,
+    out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation, -DATA, -SUBSET]")] = None,
     map_: Annotated[list[str] | None, Option("--map", help="Class of --data = class of the model, or none: cyst=tumour")] = None,
     groups: Annotated[str | None, Option(help="Of --data: FILE.csv[:COLUMN] or re:REGEX")] = None,
     spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
@@ -31,8 +31,6 @@ def evaluate(
     if groups is not None and data is None:
         raise UserError("--groups belongs to --data: the groups of the training are known.")
     opened = inference.open_run(run)
-    if data is not None and out is None:
-        out = run / f"evaluation-{data.resolve().name}"
     spacing = _spacing(spacing_mm)
     predictor = inference.Predictor(run / "model", device, mode, tta)
     with progress_bar("evaluating") as bar:
@@ -51,7 +49,7 @@ def evaluate(
     show_summary(summary)
     for note in summary["notes"]:
         console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    console.print(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json", soft_wrap=True)
+    console.print(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json", soft_wrap=True)
 
 
 def _mapping(texts: list[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +13,13 @@ from allukan.data.decode import header
 from allukan.data.groups import load_groups
 from allukan.data.images import read_image
 from allukan.data.layouts import AS_IS, scan_dataset
-from allukan.data.masks import read_masks
+from allukan.data.masks import foreground_values, read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
+
+_MOSTLY = 0.75  # share of the pixels from which a foreground may be the background
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class _Seen:
     mode: str = ""
     channels: int = 0
     foreground: tuple[float, ...] = ()
+    values: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = ()
 
 
@@ -70,7 +73,7 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
     findings += [finding for case in seen for finding in case.findings]
     readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
     pairs = near_duplicates(replace(dataset, cases=readable))
-    findings += [*_uneven(seen, root), *_empty(dataset, seen)]
+    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen)]
     facts, plan = _facts(dataset, seen), None
     if not any(finding.fatal for finding in findings):
         try:
@@ -84,6 +87,7 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
 
 def _look(case: Case, dataset: Dataset) -> _Seen:
     findings, size, mode, channels, foreground = [], "", "", 0, ()
+    values: frozenset[int] = frozenset()
     try:
         image = read_image(case.images)
         size, channels = _text(image.shape[:2]), image.shape[2]
@@ -93,11 +97,12 @@ def _look(case: Case, dataset: Dataset) -> _Seen:
     try:
         masks = read_masks(case, dataset)
         foreground = tuple((masks == 1).mean((1, 2)).tolist())
+        values = frozenset(foreground_values(case)) if dataset.layout == "folders" else values
         if size and _text(masks.shape[1:]) != size:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
     except UserError as error:
         findings.append(Finding(str(error), case.id))
-    return _Seen(size, mode, channels, foreground, tuple(findings))
+    return _Seen(size, mode, channels, foreground, values, tuple(findings))
 
 
 def _uneven(seen: list[_Seen], root: str | Path) -> list[Finding]:
@@ -113,6 +118,20 @@ def _empty(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
     never = [name for k, name in enumerate(dataset.classes) if shares and not any(share[k] for share in shares)]
     fatal = len(never) == len(dataset.classes)
     return [Finding("no mask has a single pixel of this class", f"class {name}", fatal) for name in never]
+
+
+def _doubtful(dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
+    """What is allowed and often a mistake: class numbers in binary masks, and masks that are black where they mean white."""
+    values = sorted(set().union(*(case.values for case in seen)) - {255})
+    if len(values) > 1:
+        shown = ", ".join(map(str, values[:5])) + (" …" if len(values) > 5 else "")
+        what = f"the binary masks have {shown} as foreground: if these are numbers of classes, put them into masks/ as label maps"
+        yield Finding(what, str(dataset.root), fatal=False)
+    for k, name in enumerate(dataset.classes):
+        shares = [case.foreground[k] for case in seen if len(case.foreground) == len(dataset.classes)]
+        if shares and sum(shares) / len(shares) > _MOSTLY:
+            what = f"foreground covers {100 * sum(shares) / len(shares):.0f} % of the pixels: are the masks inverted?"
+            yield Finding(what, f"class {name}", fatal=False)
 
 
 def _split_notes(dataset: Dataset, plan: SplitPlan | None) -> list[Finding]:

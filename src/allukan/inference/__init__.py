@@ -2,6 +2,7 @@
 
 from allukan.inference.evaluate import Run, evaluate, open_run
 from allukan.inference.fuse import fuse
+from allukan.inference.matching import match_classes
 from allukan.inference.predict import Outcome, find_inputs, predict_files
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
@@ -14,6 +15,7 @@ __all__ = [
     "evaluate",
     "find_inputs",
     "fuse",
+    "match_classes",
     "open_run",
     "predict_files",
     "report",

@@ -81,11 +81,14 @@ def evaluate(
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
     ``match_classes``, which ``mapping`` helps; ``groups`` are those of ``data``, as in ``load_groups``. Distances are in pixels,
     or in mm where ``spacing_mm`` (row, column) is given. A run of the "ukan" protocol gets its pooled figures in addition.
+    The results go to ``out``, or to ``RUN/evaluation``, with the names of ``data`` and ``subset`` appended where these are given.
     "notes" of the summary say what is not as it seems: images that were in the training, classes that the dataset lacks.
 
     Raises ``UserError`` when a class of the dataset is none of the model, or no case is left.
     """
     dataset = run.open_data(data)
+    out = out or _default_folder(run, data, subset)
+    _check_folder(out, dataset.root)
     subset = subset or ("test" if data is None else "all")
     cases = _cases(run, dataset, subset)
     card = predictor.card
@@ -95,6 +98,7 @@ def evaluate(
     scores = _score(predictor, dataset, match, cases, spacing_mm, progress)
     rows = [{"id": row["id"], "group": group_of.get(row["id"], row["id"]), **row} for row in scores]
     summary: dict[str, Any] = {
+        "folder": str(out),
         "model": card.model,
         "data": str(dataset.root),
         "subset": subset,
@@ -109,11 +113,29 @@ def evaluate(
     }
     if run.splits.protocol == "ukan":
         summary["ukan"] = _ukan_figures(predictor, dataset, match, cases, run)
-    out = out or run.folder / "evaluation"
     out.mkdir(parents=True, exist_ok=True)
     _write_csv(out / "cases.csv", rows)
     _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _default_folder(run: Run, data: str | Path | None, subset: str | None) -> Path:
+    """``RUN/evaluation`` is of the test images; other data and other subsets have their own names."""
+    parts = ["evaluation", *([Path(data).resolve().name] if data else []), *([subset] if subset not in (None, "test") else [])]
+    return run.folder / "-".join(parts)
+
+
+def _check_folder(out: Path, data: Path) -> None:
+    """``UserError`` where scores of other data, or somebody's files of the same names, would be overwritten."""
+    there = [out / name for name in ("summary.json", "cases.csv") if (out / name).exists()]
+    if not there:
+        return
+    try:
+        of = json.loads((out / "summary.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{there[0]} is there and not of an evaluation: choose another --out, nothing is overwritten.") from None
+    if Path(of).resolve() != data.resolve():
+        raise UserError(f"{out} holds the scores of {of}: choose another --out, nothing is overwritten.")
 
 
 def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:

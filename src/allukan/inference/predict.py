@@ -57,7 +57,8 @@ def predict_files(
 
     Writes ``out/masks/NAME.png`` in the geometry of the input, with the values of the label maps of the training where it had
     such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
-    ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``).
+    ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``, and the names
+    of its ``classes``).
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -75,7 +76,7 @@ def predict_files(
             if save_overlays:
                 write_image(out / "overlays" / f"{name}.png", draw_contours(image, prediction.masks))
             if save_probabilities:
-                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction)
+                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction, predictor.card)
             outcome.done.append(path)
         yield outcome
 
@@ -89,8 +90,9 @@ def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterabl
     return [(f"{name}.png", (masks * labels).max(0))]
 
 
-def _save_probabilities(path: Path, prediction: Prediction) -> None:
+def _save_probabilities(path: Path, prediction: Prediction, card: ModelCard) -> None:
+    names = ["background", *card.classes] if card.target == "multiclass" else card.classes
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16))
+    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16), classes=np.array(names))
     os.replace(part, path)

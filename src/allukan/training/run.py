@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, open_dataset, plan_splits, prepare
+from allukan.data import IGNORED, Dataset, Prepared, Splits, count_channels, load_groups, open_dataset, plan_splits, prepare
 from allukan.errors import UserError
 from allukan.models import ModelCard
 from allukan.ops.basis import ORDERED
@@ -62,6 +62,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     _check_splines(config, network)
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
+    _check_ignored(config, train_set, val_set)
     card = _normalised(card, train_set)
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
@@ -79,6 +80,13 @@ def _check_splines(config: TrainConfig, network: nn.Module) -> None:
             raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
     if config.spline_smoothness and not has_roughness(network):
         raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
+
+
+def _check_ignored(config: TrainConfig, *sets: Prepared) -> None:
+    """A warning where the option ``ignore`` changes nothing."""
+    value = config.label_rules.value
+    if value is not None and not any((data.masks == IGNORED).any() for data in sets):
+        _log.warning(f"no mask holds the label {value} that is to be ignored.")
 
 
 def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> tuple[Splits, Sequence[str]]:
