@@ -2,7 +2,6 @@
 
 import json
 from itertools import chain
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -11,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from allukan.data import Splits, load_groups, make_splits, near_duplicates, open_dataset
-from allukan.data.splits import _deal, _foreground, _join
+from allukan.data import Splits, load_groups, make_splits, open_dataset
+from allukan.data.drawing import _foreground, deal, join
 from allukan.errors import UserError
-
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"{SHARED} is not there")
 
 
 def parts(splits):
@@ -39,8 +35,8 @@ sizes = st.lists(st.integers(1, 6), min_size=3, max_size=25)
 def test_dealing_loses_nothing_and_tears_no_group(sizes, seed):
     members = [[f"{g}-{i}" for i in range(size)] for g, size in enumerate(sizes)]
     foreground = {name: (crc32(name.encode()) % 97) / 97 for group in members for name in group}
-    dealt = _deal(members, foreground, seed)
-    assert dealt == _deal(members, foreground, seed)
+    dealt = deal(members, foreground, seed)
+    assert dealt == deal(members, foreground, seed)
     assert all(dealt.values())
     assert sorted(chain(*dealt.values())) == sorted(chain(*members))
     for group in members:
@@ -61,7 +57,7 @@ def test_joining_gives_the_connected_components(pairs, grouped):
     rows, columns = zip(*edges, strict=True) if edges else ((), ())
     _, labels = connected_components(coo_matrix((np.ones(len(edges)), (rows, columns)), shape=(10, 10)), directed=False)
     expected = {frozenset(ids[i] for i in np.flatnonzero(labels == k)) for k in set(labels)}
-    assert {frozenset(group) for group in _join(ids, groups, [(str(a), str(b)) for a, b in pairs])} == expected
+    assert {frozenset(group) for group in join(ids, groups, [(str(a), str(b)) for a, b in pairs])} == expected
 
 
 def test_the_parts_are_alike_in_foreground(make):
@@ -161,31 +157,3 @@ def test_an_empty_parenthesis_or_cell_is_no_group(make):
     (make.root / "groups.csv").write_text("id,patient\nc00,a\nc01,\n")
     with pytest.raises(UserError, match="say nothing about image 'c01'"):
         load_groups(dataset, None)
-
-
-@pytest.fixture(scope="module")
-def busi():
-    return open_dataset(SHARED / "busi_256")
-
-
-@needs_data
-def test_known_duplicates_of_busi_stay_together(busi):
-    pairs = {(a, b) for a, b, _ in near_duplicates(busi)}
-    assert ("benign (433)", "malignant (145)") in pairs
-    groups = _join(sorted(busi.ids), {}, pairs)
-    assert len(pairs) >= 62
-    assert max(map(len, groups)) < 10
-    splits = make_splits(busi, "clean", 0)
-    for a, b in pairs:
-        assert any({a, b} <= set(part) for part in parts(splits))
-    assert [len(part) / 647 for part in parts(splits)] == pytest.approx([0.7, 0.1, 0.2], abs=0.02)
-
-
-@needs_data
-def test_sets_do_not_chain_into_one_group():
-    cvc, glas = (open_dataset(SHARED / name) for name in ("cvc_256", "glas_512"))
-    assert near_duplicates(glas) == []
-    pairs = [(a, b) for a, b, _ in near_duplicates(cvc)]
-    members = _join(sorted(cvc.ids), load_groups(cvc, None), pairs)
-    assert 20 <= len(members) <= 29
-    assert max(map(len, members)) < 0.2 * len(cvc.ids)

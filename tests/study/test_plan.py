@@ -1,5 +1,7 @@
 """A study is checked whole before anything starts."""
 
+import json
+
 import pytest
 
 from allukan.errors import UserError
@@ -133,3 +135,28 @@ def test_a_folder_of_another_study_is_refused(write, done):
         check_study(load_study(write(models=both | {"ka": {**KA, "lr": 0.1}})), done)
     with pytest.raises(UserError, match="was started with options"):
         check_study(load_study(write(models=both | {"ka": {**KA, "options": {"norm": "group"}}})), done)
+
+
+def split_of(folder, name, **parts):
+    ids = sorted(path.stem for path in (folder / "a/images").iterdir())
+    path = folder / name
+    path.write_text(json.dumps({part: ids[start:stop] for part, (start, stop) in parts.items()}))
+    return path
+
+
+def test_a_split_of_ones_own_is_relative_to_the_file_and_checked_before_anything_starts(write, folder, tmp_path):
+    path = split_of(folder, "own.json", train=(0, 9), val=(9, 11), test=(11, 20))
+    study = load_study(write(data={"a": {"path": "a", "splits": "own.json"}}))
+    assert study.data["a"]["splits"] == str(path)
+    check_study(study, tmp_path / "out")
+    split_of(folder, "own.json", train=(0, 9), val=(9, 11))
+    with pytest.raises(UserError, match=r"data 'a' has no test images in its split \(.*own.json\), and a study compares"):
+        check_study(study, tmp_path / "out")
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"own\.json is not a file of splits"):
+        check_study(study, tmp_path / "out")
+    check_study(load_study(write(data={"a": {"path": "a", "splits": "drawn"}}, protocols=["clean", "ukan"])), tmp_path / "out")
+    with pytest.raises(UserError, match="the protocol ukan draws 80/20"):
+        check_study(load_study(write(data={"a": {"path": "a", "splits": "own.json"}}, protocols=["ukan"])), tmp_path / "out")
+    with pytest.raises(UserError, match=r"unknown option of models\.ka 'splits'"):
+        load_study(write(models={"ka": {"model": "allukan-tiny", "splits": "own.json"}}))

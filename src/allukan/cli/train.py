@@ -35,6 +35,8 @@ def train(
     weight_decay: Annotated[float | None, Option(help="On the linear weights  [1e-4]")] = None,
     augment: Annotated[str | None, Option(help="affine,elastic,intensity,speckle or some of them, or none")] = None,
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
+    splits: Annotated[str | None, Option(help="Your split: splits.json, splits_final.json, or a CSV of id and split")] = None,
+    fold: Annotated[int | None, Option(help="Fold that validates, where the split has folds  [the first]")] = None,
     ignore: Annotated[str | None, Option(help="Value of the label that counts nowhere, or none  [as dataset.json says]")] = None,
     foreground: Annotated[bool | None, Option("--foreground", help="Every label as one class.")] = None,
     init: Annotated[Path | None, Option(help="Start from the weights of RUN/model.", show_default=False)] = None,
@@ -53,6 +55,7 @@ def train(
     The run folder receives model/ (the best epoch), config.yaml, splits.json, history.csv, last.ckpt and TensorBoard logs.
     """
     from allukan import training
+    from allukan.data import Splits
 
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
     given = training.merge(_given(context.params), parse_assignments([*spline, *(set_ or [])]))
@@ -66,13 +69,15 @@ def train(
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
-    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}", soft_wrap=True)
+    subset = "" if Splits.load(run / "splits.json").test else " --subset val"
+    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}{subset}", soft_wrap=True)
 
 
 def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands on the command line, as options of a training; folders of others are found from anywhere."""
-    from allukan.data import parse_ignore
+    """What stands on the command line, as options of a training; folders and files of others are found from anywhere."""
+    from allukan.data import DRAWN, parse_ignore
 
     given = {name: value for name, value in parameters.items() if value is not None and name not in _NO_OPTIONS}
     given |= {"ignore": parse_ignore(given["ignore"])} if "ignore" in given else {}
+    given |= {"splits": Path(given["splits"])} if given.get("splits", DRAWN) != DRAWN else {}
     return {name: str(v if name == "out" else v.resolve()) if isinstance(v, Path) else v for name, v in given.items()}

@@ -1,17 +1,20 @@
 """Datasets: layouts, readers, preparation, splits, checks and synthetic ultrasound."""
 
 from allukan.data.check import Check, Finding, check_dataset
-from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules, parse_ignore
+from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit, LabelRules, parse_ignore
+from allukan.data.drawing import make_splits
 from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.phantoms import phantom, write_phantoms
+from allukan.data.planning import DRAWN, SplitPlan, given_parts, plan_splits
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case
-from allukan.data.splits import Splits, make_splits
+from allukan.data.splits import Splits
 
 __all__ = [
+    "DRAWN",
     "FOREGROUND",
     "IGNORED",
     "IMAGE_SUFFIXES",
@@ -19,18 +22,22 @@ __all__ = [
     "Check",
     "Dataset",
     "Finding",
+    "GivenSplit",
     "LabelRules",
     "Prepared",
+    "SplitPlan",
     "Splits",
     "check_dataset",
     "count_channels",
     "fit_channels",
+    "given_parts",
     "load_groups",
     "make_splits",
     "near_duplicates",
     "open_dataset",
     "parse_ignore",
     "phantom",
+    "plan_splits",
     "prepare",
     "read_case",
     "read_image",

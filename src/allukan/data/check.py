@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,8 @@ from allukan.data.images import read_image
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
 from allukan.data.near_duplicates import near_duplicates
-from allukan.data.splits import make_splits
+from allukan.data.planning import SplitPlan, plan_splits
+from allukan.data.splits import PARTS
 from allukan.errors import UserError
 
 _MOSTLY = 0.75  # share of the pixels from which a foreground may be the background
@@ -70,10 +71,18 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
         seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
     findings = [Finding(problem.what, problem.where, problem.fatal) for problem in problems]
     findings += [finding for case in seen for finding in case.findings]
-    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen), *_duplicates(dataset, seen)]
+    readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
+    pairs = near_duplicates(replace(dataset, cases=readable))
+    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen)]
+    facts, plan = _facts(dataset, seen), None
     if not any(finding.fatal for finding in findings):
-        findings += _splits(dataset)
-    return Check(_facts(dataset, seen), tuple(dict.fromkeys(findings)))
+        try:
+            plan = plan_splits(dataset, "clean", 0, load_groups(dataset, None), pairs=[(a, b) for a, b, _ in pairs])
+            facts["split"] = plan.summary
+        except UserError as error:
+            findings.append(Finding(str(error), str(root)))
+    findings += [*_split_notes(dataset, plan), *_duplicates(pairs, plan)]
+    return Check(facts, tuple(dict.fromkeys(findings)))
 
 
 def _look(case: Case, dataset: Dataset) -> _Seen:
@@ -125,21 +134,20 @@ def _doubtful(dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
             yield Finding(what, f"class {name}", fatal=False)
 
 
-def _duplicates(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
-    readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
+def _split_notes(dataset: Dataset, plan: SplitPlan | None) -> list[Finding]:
+    notes = plan.notes if plan else dataset.given.notes
+    return [Finding(note, "split", fatal=False) for note in notes]
+
+
+def _duplicates(pairs: Sequence[tuple[str, str, float]], plan: SplitPlan | None) -> list[Finding]:
+    parts = {name: part for part in PARTS for name in (getattr(plan.splits, part) if plan else ())}
     findings = []
-    for a, b, correlation in near_duplicates(replace(dataset, cases=readable)) if len(readable) > 1 else ():
-        kind = "identical images" if correlation > 1 - 1e-9 else f"near-duplicates (correlation {correlation:.3f})"
-        findings.append(Finding(f"{kind}: kept together by the clean protocol", f"{a} = {b}", fatal=False))
+    for a, b, agreement in pairs:
+        kind = "identical images" if agreement == 1 else f"near-duplicates (agreement {agreement:.3f})"
+        apart = a in parts and b in parts and parts[a] != parts[b]
+        what = f"{kind}, but in {parts[a]} and in {parts[b]}" if apart else f"{kind}: kept together by the clean protocol"
+        findings.append(Finding(what, f"{a} = {b}", fatal=False))
     return findings
-
-
-def _splits(dataset: Dataset) -> list[Finding]:
-    try:
-        make_splits(dataset, "clean", 0, load_groups(dataset, None))
-    except UserError as error:
-        return [Finding(str(error), str(dataset.root))]
-    return []
 
 
 def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:

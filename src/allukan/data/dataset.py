@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,22 @@ class Case:
 
 
 @dataclass(frozen=True)
+class GivenSplit:
+    """A split that somebody made, as it stands in a dataset or a file; not yet held against the images.
+
+    Attributes:
+        origin: where it stands.
+        folds: ids by "train", "val" and "test", of which one may be missing, for every fold by its number; None is the number of
+            a split that has no folds. Empty where there is no split.
+        notes: what of it is not used, in sentences.
+    """
+
+    origin: str = ""
+    folds: Mapping[int | None, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Cases in the order of their ids.
 
@@ -76,6 +92,7 @@ class Dataset:
         label_values: value of every class in the label maps; empty for "folders" and where all labels are one class.
         named: whether the names of the classes were given, not made from their values.
         ignored: value of pixels that are neither background nor a class.
+        given: the split that came with it.
     """
 
     root: Path
@@ -85,6 +102,7 @@ class Dataset:
     label_values: tuple[int, ...] = ()
     named: bool = True
     ignored: int | None = None
+    given: GivenSplit = field(default_factory=GivenSplit)
 
     @property
     def merged(self) -> bool:

@@ -1,4 +1,4 @@
-"""The four layouts of a dataset on disk, recognised by themselves."""
+"""The layouts of a dataset on disk, recognised by themselves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.pairing import Declared, Problem, by_id, find_images, find_unpaired, label_map_dataset, read_json
+from allukan.data.part_folders import open_parts, overlooked, part_folders
 from allukan.errors import UserError
 
 AS_IS = LabelRules()
-_HOW = "expected are images/ and masks/, an nnU-Net raw folder, or a JSON datalist with a 'training' list"
+_HOW = (
+    "expected are images/ and masks/ (or train/, val/ and test/ of them), an nnU-Net raw folder, or a JSON datalist with a "
+    "'training' list"
+)
 
 
 def open_dataset(root: str | Path, rules: LabelRules = AS_IS, *, learn: bool = True) -> Dataset:
@@ -54,7 +58,7 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     if root.is_file():
         return open_decathlon(root, rules, problems)
     if (root / "images").is_dir():
-        return _plain(root, rules, problems)
+        return replace(_plain(root, rules, problems), given=overlooked(root))
     if any(root.glob("imagesTr/*_0000.*")):
         return open_nnunet(root, rules, problems)
     lists = [path for path in sorted(root.glob("*.json")) if "training" in read_json(path)]
@@ -64,13 +68,18 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
         raise UserError(f"{root} holds {len(lists)} JSON datalists: give one of them, as {lists[0]}.")
     if (root / "imagesTr").is_dir():
         return open_nnunet(root, rules, problems)
+    if folders := part_folders(root):
+        return open_parts(root, folders, lambda part: _plain(part, rules, problems, root))
     if not any(root.iterdir()):
         raise UserError(f"{root} is empty: {_HOW}.")
     raise UserError(f"{root} holds no dataset that is recognised: {_HOW}.")
 
 
-def _plain(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
-    """``images/`` with ``masks/CLASS/`` (binary, a folder a class) or ``masks/`` (label maps; names in ``dataset.json``)."""
+def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Path | None = None) -> Dataset:
+    """``images/`` with ``masks/CLASS/`` (binary, a folder a class) or ``masks/`` (label maps).
+
+    Names of classes of label maps stand in ``dataset.json`` there or in the folder ``described``.
+    """
     images, masks = by_id(find_images(root / "images"), problems), root / "masks"
     if not images:
         raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
@@ -79,7 +88,7 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     folders = sorted(p for p in masks.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not folders:
         maps = by_id(find_images(masks), problems)
-        info = root / "dataset.json"
+        info = (described if described and not (root / "dataset.json").is_file() else root) / "dataset.json"
         declared = declared_labels(read_json(info), info) if info.is_file() else Declared()
         files = {name: (path,) for name, path in images.items()}
         return label_map_dataset(Dataset(root, "label-maps"), files, maps, declared, rules, problems)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from allukan.data.dataset import Dataset, LabelRules
+from allukan.data.dataset import Dataset, GivenSplit, LabelRules
+from allukan.data.given_splits import nnunet_splits, with_test
 from allukan.data.images import IMAGE_SUFFIXES
+from allukan.data.listed_splits import Listed, labelled_entries, listed_split
 from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
 
@@ -26,7 +29,30 @@ def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     declared = declared_labels(info, root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
     images = _by_channel(root / "imagesTr", problems)
-    return label_map_dataset(Dataset(root, "nnunet"), images, masks, declared, rules, problems)
+    given = nnunet_splits(root, images)
+    if (root / "imagesTs").is_dir():
+        tests, truth, given = _labelled_tests(root, given, images, problems)
+        images, masks = images | tests, masks | truth
+    return label_map_dataset(Dataset(root, "nnunet", given=given), images, masks, declared, rules, problems)
+
+
+def _labelled_tests(
+    root: Path, given: GivenSplit, training: Mapping[str, tuple[Path, ...]], problems: list[Problem]
+) -> tuple[dict[str, tuple[Path, ...]], dict[str, Path], GivenSplit]:
+    """Images of ``imagesTs`` with label maps in ``labelsTs``, these, and the split with them for test.
+
+    Those with the name of a training image are called ``test/CASE``.
+    """
+    images = _by_channel(root / "imagesTs", problems)
+    masks = by_id(find_images(root / "labelsTs"), problems) if (root / "labelsTs").is_dir() else {}
+    names = {name: f"test/{name}" if name in training else name for name in masks}
+    paired = {new: images[name] for name, new in names.items() if name in images}
+    given = with_test(given, training, paired, f"{root / 'labelsTs'}")
+    if rest := len(images.keys() - masks.keys()):
+        given = replace(
+            given, notes=(*given.notes, f"{rest} images of {root / 'imagesTs'} have no label map: they are not used.")
+        )
+    return paired, {names[name]: path for name, path in masks.items()}, given
 
 
 def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
@@ -50,25 +76,26 @@ def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, 
 def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """A JSON datalist: ``{"training": [{"image": …, "label": …}], "labels": {"1": "name"}}``, paths relative to it."""
     info, images, masks = read_json(path), dict[str, tuple[Path, ...]](), dict[str, Path]()
-    entries = info.get("training")
-    if not isinstance(entries, list) or not all(isinstance(e, dict) and "image" in e and "label" in e for e in entries):
-        raise UserError(f"{path} has no 'training' list of {{'image': …, 'label': …}} entries.")
-    for entry in entries:
+    entries, notes = labelled_entries(info, path)
+    found: dict[str, Listed] = {}
+    for listed in entries:
+        entry = listed.entry
         files = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
         paths = [path.parent / str(file) for file in (*files, entry["label"])]
         refuse_nifti(paths)
-        name = paths[0].stem
+        name = listed.prefix + paths[0].stem
         if name in images:
-            problems.append(Problem(name, f"{path} names {name!r} twice in 'training': every image needs a name of its own."))
+            problems.append(Problem(name, f"{path} names {name!r} twice in {listed.key!r}: every image needs a name of its own."))
             continue
         gone = [file for file in paths if not file.is_file()]
         problems += [Problem(name, f"{path} names {file}, which does not exist: add it or remove the entry.") for file in gone]
         if not gone:
-            images[name], masks[name] = tuple(paths[:-1]), paths[-1]
+            images[name], masks[name], found[name] = tuple(paths[:-1]), paths[-1], listed
     _same_number(path, images, problems)
     if not images and problems:
         return Dataset(path.parent, "decathlon")
-    return label_map_dataset(Dataset(path.parent, "decathlon"), images, masks, declared_labels(info, path), rules, problems)
+    empty = Dataset(path.parent, "decathlon", given=listed_split(path, found, notes))
+    return label_map_dataset(empty, images, masks, declared_labels(info, path), rules, problems)
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:

@@ -1,26 +1,18 @@
-"""Train, validation and test: named protocols, reproduced from ``splits.json``."""
+"""Train, validation and test, as ``splits.json`` keeps them."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.model_selection import train_test_split
-
 from allukan.data.dataset import Dataset
-from allukan.data.masks import read_masks
-from allukan.data.near_duplicates import near_duplicates
 from allukan.errors import UserError
 
 PROTOCOLS = ("clean", "ukan")
-_SHARES = {"test": 0.2, "val": 0.1, "train": 0.7}
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -34,6 +26,7 @@ class Splits:
         val: ids on which the epoch is chosen.
         test: ids that are reported.
         groups_from: what was kept together.
+        origin: "drawn", or where the split that was given stands.
     """
 
     protocol: str
@@ -42,6 +35,7 @@ class Splits:
     val: tuple[str, ...]
     test: tuple[str, ...]
     groups_from: str = ""
+    origin: str = "drawn"
 
     def save(self, path: Path) -> None:
         """Write as JSON with the number of ids in each part, whole or not at all."""
@@ -61,7 +55,8 @@ class Splits:
         fault = _fault(raw)
         if fault:
             raise UserError(f"{path} is not a file of splits: {fault}.")
-        values: dict[str, Any] = {f.name: tuple(raw[f.name]) if f.name in _SHARES else raw[f.name] for f in fields(Splits)}
+        named = {field.name: raw[field.name] for field in fields(Splits) if field.name in raw}
+        values: dict[str, Any] = {name: tuple(value) if name in PARTS else value for name, value in named.items()}
         return Splits(**values)
 
     @property
@@ -83,88 +78,23 @@ def _fault(raw: Any) -> str:
     if not isinstance(raw, dict):
         return "it holds no fields"
     for field in fields(Splits):
+        if field.name not in raw and field.name == "origin":  # version 0.1 did not write it
+            continue
         if field.name not in raw:
             return f"field {field.name!r} is missing"
         value = raw[field.name]
         names = isinstance(value, list) and all(isinstance(name, str) for name in value)
-        good = names if field.name in _SHARES else isinstance(value, int if field.name == "seed" else str)
+        good = names if field.name in PARTS else isinstance(value, int if field.name == "seed" else str)
         if not good or isinstance(value, bool):
             return f"field {field.name!r} is {str(value)[:60]!r}"
     if raw["protocol"] not in PROTOCOLS:
         return f"field 'protocol' is {raw['protocol']!r} instead of {' or '.join(PROTOCOLS)}"
+    if not (raw["train"] and raw["val"]):
+        return f"no image is in {'val' if raw['train'] else 'train'}"
     held = [raw["val"], raw["test"]] if raw["protocol"] == "clean" else [raw["test"]]
     used = [name for part in (raw["train"], *held) for name in part]
     if len(set(used)) < len(used):
         return f"image {next(name for name in used if used.count(name) > 1)!r} is in it twice"
-    if raw.get("counts", found := {name: len(raw[name]) for name in ("train", "val", "test")}) != found:
+    if raw.get("counts", found := {name: len(raw[name]) for name in PARTS}) != found:
         return f"field 'counts' is {raw['counts']} but the lists hold {found}"
     return ""
-
-
-def make_splits(dataset: Dataset, protocol: str = "clean", seed: int = 0, groups: Mapping[str, str] | None = None) -> Splits:
-    """Draw the splits of a protocol; the same arguments give the same splits.
-
-    "ukan": scikit-learn's 80/20 of the sorted ids, validation and test the same images, as in the literature. "clean": 70/10/20
-    by whole groups; near-duplicates are joined into one group; the shares of foreground are spread alike over the three.
-    Raises ``UserError`` for an unknown protocol and for too few images or groups.
-    """
-    ids = sorted(dataset.ids)
-    if protocol == "ukan":
-        if len(ids) < 2:
-            raise UserError(f"{dataset.root} has {len(ids)} image: the ukan protocol needs at least 2.")
-        train, test = train_test_split(ids, test_size=0.2, random_state=seed)
-        return Splits(protocol, seed, tuple(train), tuple(test), tuple(test), "none")
-    if protocol != "clean":
-        raise UserError(f"unknown protocol {protocol!r}: choose clean or ukan.")
-    pairs = [(a, b) for a, b, _ in near_duplicates(dataset)] if len(ids) > 1 else []
-    members = _join(ids, groups or {}, pairs)
-    if len(members) < 3:
-        raise UserError(
-            f"{dataset.root} has {len(ids)} images in {len(members)} independent groups: the three parts of a split need 3."
-        )
-    parts = _deal(members, _foreground(dataset), seed)
-    origin = f"{'given groups' if groups else 'images'}, near-duplicates joined ({len(pairs)} pairs)"
-    return Splits(protocol, seed, parts["train"], parts["val"], parts["test"], origin)
-
-
-def _join(ids: Sequence[str], groups: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Connected components of "same group" and "near-duplicate", each sorted."""
-    parent = {name: name for name in ids}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    first: dict[str, str] = {}
-    links = [(name, first.setdefault(groups[name], name)) for name in ids if name in groups]
-    for a, b in [*links, *pairs]:
-        parent[root(a)] = root(b)
-    members: dict[str, list[str]] = defaultdict(list)
-    for name in ids:
-        members[root(name)].append(name)
-    return sorted(members.values())
-
-
-def _foreground(dataset: Dataset) -> dict[str, float]:
-    with ThreadPoolExecutor() as pool:
-        shares = list(pool.map(lambda case: float((read_masks(case, dataset) == 1).any(0).mean()), dataset.cases))
-    return dict(zip(dataset.ids, shares, strict=True))
-
-
-def _deal(members: list[list[str]], foreground: Mapping[str, float], seed: int) -> dict[str, tuple[str, ...]]:
-    """Groups sorted by foreground, in runs of about ten dealt at random: every part gets groups of every kind."""
-    generator = np.random.default_rng(seed)
-    order = sorted(members, key=lambda group: (float(np.mean([foreground[name] for name in group])), group))
-    for start in range(0, len(order), 10):
-        order[start : start + 10] = [order[start + i] for i in generator.permutation(len(order[start : start + 10]))]
-    parts: dict[str, list[str]] = {name: [] for name in _SHARES}
-    dealt = 0
-    for left, group in zip(range(len(order), 0, -1), order, strict=True):
-        dealt += len(group)
-        empty = [name for name in parts if not parts[name]]
-        candidates = empty if len(empty) >= left else list(parts)
-        lacks = {name: _SHARES[name] * dealt - len(parts[name]) for name in candidates}
-        parts[max(lacks, key=lacks.__getitem__)].extend(group)
-    return {name: tuple(sorted(ids)) for name, ids in parts.items()}

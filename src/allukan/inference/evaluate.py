@@ -104,6 +104,7 @@ def evaluate(
         "subset": subset,
         "protocol": run.splits.protocol,
         "seed": run.splits.seed,
+        "splits_from": run.splits.origin,
         "distance_unit": "mm" if spacing_mm else "pixel",
         "seen_in_training": len(seen),
         "mapping": dict(mapping or {}),
@@ -143,7 +144,13 @@ def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
     if subset == "all":
         return dataset.cases
     run.splits.matches(dataset)
-    return dataset.select(getattr(run.splits, subset))
+    ids = getattr(run.splits, subset)
+    if not ids:
+        raise UserError(
+            f"{run.folder} has no {subset} images in its split: say --subset val, whose scores are optimistic because the epoch "
+            "was chosen on them, or give other images with --data."
+        )
+    return dataset.select(ids)
 
 
 def read_truth(case: Case, dataset: Dataset, match: ClassMatch) -> Truth:

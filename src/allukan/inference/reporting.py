@@ -39,6 +39,7 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
         "input": f"{card.in_channels} × {card.size[0]} × {card.size[1]}",
         "classes": ", ".join(card.classes),
         "protocol": f"{splits.protocol}, seed {splits.seed}",
+        "split": splits.origin,
         "images": f"{len(splits.train)} train, {len(splits.val)} validation, {len(splits.test)} test",
         "epochs": str(run.config["epochs"]),
         "allukan": card.version,

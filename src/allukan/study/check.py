@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from allukan.data import Dataset, LabelRules, load_groups, open_dataset
+from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, open_dataset
 from allukan.errors import UserError
 from allukan.inference import match_classes
 from allukan.models import ModelCard
+from allukan.study.cells import Cell
 from allukan.study.plan import Study
 from allukan.study.tuning import chosen
-from allukan.training import merge
+from allukan.training import TrainConfig, merge
 
 
 def check_study(study: Study, out: Path) -> None:
@@ -31,6 +32,7 @@ def check_study(study: Study, out: Path) -> None:
         first = study.tune.points(cell.options["model"])[0] if study.tune and cell.tuned else {}
         config = cell.config(first)
         dataset = opened[cell.data]
+        _check_split(cell, config, dataset)
         network = (config.model, repr(config.options), dataset.classes, dataset.target)
         if network not in built:
             built.add(network)
@@ -39,6 +41,18 @@ def check_study(study: Study, out: Path) -> None:
         options = chosen(cells, cell.data, cell.model) if cell.tuned else {}
         if options is not None:
             cell.check_started(cell.config(options))
+
+
+def _check_split(cell: Cell, config: TrainConfig, dataset: Dataset) -> None:
+    """``UserError`` for a split that cannot be used, or has no images for the test of a cell."""
+    if config.protocol != "clean":
+        return
+    parts, origin, _ = given_parts(dataset, config.splits, config.fold)
+    if parts and "test" not in parts and cell.point is None:
+        raise UserError(
+            f"data {cell.data!r} has no test images in its split ({origin}), and a study compares on those: give them, or say "
+            f"splits: {DRAWN} for a split that is drawn."
+        )
 
 
 def _tested(study: Study, train: str, test: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from allukan.data import DRAWN
 from allukan.errors import UserError
 from allukan.models import model_options
 from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
@@ -17,7 +18,7 @@ from allukan.training import PROTOCOLS, TrainConfig, check_names, merge, read_ya
 _KEYS = ("data", "models", "protocols", "seeds", "common", "tune", "cross", "test_data")
 _SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
 _OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
-_OF_IMAGES = ("groups", "ignore", "foreground")
+_OF_IMAGES = ("groups", "splits", "fold", "ignore", "foreground")
 _MODEL_OPTIONS = tuple(name for name in _OPTIONS if name not in _OF_IMAGES)
 _TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -149,9 +150,9 @@ def _data(name: str, given: Any, base: Path, options: tuple[str, ...]) -> dict[s
 
 
 def _rooted(options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """With groups that are no pattern, and weights to start from, below ``base``."""
-    files = {name: options[name] for name in ("groups", "init") if isinstance(options.get(name), str)}
-    return {**options, **{name: str(base / file) for name, file in files.items() if not file.startswith("re:")}}
+    """With groups that are no pattern, splits that are a file, and weights to start from, below ``base``."""
+    files = {name: options[name] for name in ("groups", "splits", "init") if isinstance(options.get(name), str)}
+    return {**options, **{name: str(base / file) for name, file in files.items() if file != DRAWN and not file.startswith("re:")}}
 
 
 def _list(key: str, given: Any, kind: type, allowed: tuple[str, ...] = ()) -> tuple[Any, ...]:

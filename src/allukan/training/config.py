@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from allukan.data import LabelRules
+from allukan.data import DRAWN, LabelRules
 from allukan.errors import UserError
 from allukan.training.augment import AUGMENTATIONS
 
@@ -49,6 +49,9 @@ class TrainConfig:
         augment: changes of the training images beside rotations and flips: any of "affine", "elastic", "intensity" and
             "speckle"; None is the protocol's, by "ukan" none.
         groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
+        splits: a file with the split to use: "splits.json", "splits_final.json" of nnU-Net, or a CSV of id and split; "drawn" is
+            the protocol's own although the data bring a split. None is the split of the data, else the protocol's.
+        fold: which fold validates, of a split that has folds; None is the first.
         ignore: value of the label that counts in no loss and no score, or "none"; None is what ``dataset.json`` says.
         foreground: every label as one class.
         init: folder of a trained model, ``RUN/model``, whose weights this training starts from.
@@ -77,6 +80,8 @@ class TrainConfig:
     ema: float = 0.0
     augment: tuple[str, ...] | None = None
     groups: str | None = None
+    splits: str | None = None
+    fold: int | None = None
     ignore: int | str | None = None
     foreground: bool = False
     init: str | None = None
@@ -114,7 +119,17 @@ class TrainConfig:
             object.__setattr__(self, "spline_lr", _UKAN_SPLINE_LR if published else self.lr)
         _number("spline_lr", self.spline_lr, (int, float), 0)
         _ = self.label_rules
+        self._check_split()
         object.__setattr__(self, "augment", _AUGMENT[self.protocol] if self.augment is None else _augmentations(self.augment))
+
+    def _check_split(self) -> None:
+        if self.splits is not None and not (isinstance(self.splits, str) and self.splits):
+            raise UserError(f"option splits must be the name of a file, or {DRAWN}, got {self.splits!r}.")
+        if self.fold is not None:
+            _number("fold", self.fold, int, 0)
+        given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
+        if self.protocol == "ukan" and given:
+            raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
 
     @property
     def label_rules(self) -> LabelRules:

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
+from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, open_dataset, plan_splits, prepare
 from allukan.errors import UserError
 from allukan.models import ModelCard
 from allukan.ops.basis import ORDERED
@@ -57,7 +57,9 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
     dataset = open_dataset(config.data, config.label_rules)
-    splits = _splits(config, dataset, run, resume)
+    splits, notes = _splits(config, dataset, run, resume)
+    if trainer.is_global_zero:
+        _say(notes)
     channels = count_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
@@ -99,12 +101,20 @@ def _check_splines(config: TrainConfig, network: nn.Module) -> None:
         raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
 
 
-def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> Splits:
+def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> tuple[Splits, Sequence[str]]:
+    """The splits, and what is to be said about them; a resumed run keeps its own."""
     if resume:
         splits = Splits.load(run / "splits.json")
         splits.matches(dataset)
-        return splits
-    return make_splits(dataset, config.protocol, config.seed, load_groups(dataset, config.groups))
+        return splits, ()
+    groups = load_groups(dataset, config.groups)
+    plan = plan_splits(dataset, config.protocol, config.seed, groups, config.splits, config.fold)
+    return plan.splits, (f"split: {plan.summary}.", *(f"note: {note}" for note in plan.notes))
+
+
+def _say(sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        _log.info(sentence)
 
 
 def _quieten() -> None:
