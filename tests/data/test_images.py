@@ -1,5 +1,9 @@
 """Every kind of file becomes the right bytes, or one sentence."""
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -28,8 +32,40 @@ def test_tiff_in_every_usual_compression(tmp_path, array, compression):
     assert np.array_equal(reading(tmp_path / "x.tif").squeeze(), np.asarray(array) * np.uint8(255 if array.dtype == bool else 1))
 
 
+def test_sixteen_bits_are_the_same_from_every_file(tmp_path):
+    """Colours of 10 bits: one decoder read zeros, one kept 4 of the levels, one ended in a traceback."""
+    deep = np.random.default_rng(3).integers(0, 1024, (40, 50, 3), dtype=np.uint16)
+    for compression in (None, "lzw", "zlib", "zstd", "lzma"):
+        tifffile.imwrite(tmp_path / f"{compression}.tif", deep, photometric="rgb", compression=compression)
+    (tmp_path / "x.png").write_bytes(imagecodecs.png_encode(deep))
+    low, high = np.percentile(deep, (0.5, 99.5))
+    expected = np.rint(np.clip((deep - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 6
+    for path in paths:
+        assert np.array_equal(reading(path), expected), path
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 8])
+def test_every_channel_of_a_tiff_is_a_channel(tmp_path, channels):
+    values = np.random.default_rng(4).integers(0, 256, (20, 30, channels), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="minisblack", planarconfig="contig")
+    assert np.array_equal(reading(tmp_path / "x.tif"), values)
+    assert header(tmp_path / "x.tif")[0] == channels
+
+
+def test_many_images_at_once_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    for i in range(40):
+        Image.fromarray(COLOUR).save(tmp_path / f"{i}.tif")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(reading, sorted(tmp_path.iterdir()) * 3))
+    assert all(np.array_equal(image, COLOUR) for image in found)
+    assert warnings.filters == before
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["tif", "jpg", "png"])
+@pytest.mark.parametrize("suffix", ["tif", "jpg", "png", "16.png"])
 def test_orientation_is_applied_as_pil_does(tmp_path, orientation, suffix):
     path = tmp_path / f"x.{suffix}"
     if suffix == "tif":
@@ -39,6 +75,18 @@ def test_orientation_is_applied_as_pil_does(tmp_path, orientation, suffix):
         exif = image.getexif()
         exif[274] = orientation
         image.save(path, exif=exif)
+    if suffix == "16.png":  # Pillow writes no colours of 16 bits, so its EXIF moves into a file of another writer
+        data, deep = path.read_bytes(), imagecodecs.png_encode(COLOUR.astype(np.uint16) * 257)
+        start = data.index(b"eXIf") - 4
+        chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+        path.write_bytes(deep[:33] + chunk + deep[33:])
+        plain = tmp_path / "plain.png"
+        plain.write_bytes(deep)
+        stored = reading(plain)
+        turned = np.swapaxes(stored, 0, 1) if orientation > 4 else stored
+        rows, columns = (-1 if orientation in kinds else 1 for kinds in ((3, 4, 7, 8), (2, 3, 6, 7)))
+        assert np.array_equal(reading(path), turned[::rows, ::columns])
+        return
     with Image.open(path) as stored:
         expected = np.asarray(ImageOps.exif_transpose(stored))
     assert np.array_equal(reading(path), expected)

@@ -79,7 +79,7 @@ def _chunks(file: BinaryIO, whole: bool) -> Iterator[tuple[bytes, bytes]]:
             return
         content, checksum = file.read(length), file.read(4)
         if len(content) < length or zlib.crc32(name + content).to_bytes(4, "big") != checksum:
-            raise ValueError(f"its part {name!r} is damaged or cut off")
+            raise ValueError(f"its part {name.decode('ascii', 'replace')} is damaged or cut off")
         yield name, content
         if name == b"IEND":
             return
