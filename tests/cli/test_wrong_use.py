@@ -133,6 +133,17 @@ def test_spoiled_data(shell, dataset, tmp_path, spoil):
         (["--accelerator", "abacus"], "accelerator 'abacus'"),
         (["--devices", "none"], "devices 'none'"),
         (["--lr", "-1"], "lr"),
+        (["--lr", "inf"], "lr must be a number"),
+        (["--seed", "-3"], "seed must be a whole number"),
+        (["--set", "compile=no thanks"], "compile must be true or false, got 'no thanks'"),
+        (["--set", "epochs=1e3"], "epochs must be a whole number"),
+        (["--set", "options=3"], "options must be 'name: value' pairs"),
+        (["--set", "options.spline.recompute=maybe"], "recompute must be true or false"),
+        (["--batch-size", "1"], "batch norm has a single value"),
+        (["--devices", "99"], "99 devices cannot share"),
+        (["--init", "nowhere"], "holds no trained model"),
+        (["--init-heads", "new"], "add --init RUN/model"),
+        (["--lr", "1e30"], "the loss is nan in epoch 1, step 2 of 2 (images phantom_"),
     ],
 )
 def test_options_that_do_not_exist(shell, phantoms, tmp_path, options, word):
@@ -142,7 +153,8 @@ def test_options_that_do_not_exist(shell, phantoms, tmp_path, options, word):
         if torch.cuda.is_available():
             pytest.skip("this machine has the device")
     assert word in shell("train", phantoms, "--out", tmp_path / "run", *TRAIN, *options).sentence
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "model").exists()
+    assert "1e30" in options or not (tmp_path / "run").exists()
 
 
 def test_a_run_that_exists_is_not_touched(shell, phantoms, tmp_path):
@@ -171,6 +183,27 @@ def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
     assert "as another version of allukan did" in shell("train", "--resume", "--out", run).sentence
     (run / "last.ckpt").write_bytes(b"garbage")
     assert "not a readable checkpoint" in shell("train", "--resume", "--out", run).sentence
+
+
+def test_a_resumed_run_takes_options_from_every_place_by_one_rule(shell, trained, phantoms, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    resume = ["train", "--resume", "--out", run]
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    (tmp_path / "other.yaml").write_text("lr: 0.1\n")
+    assert "option lr is 0.003" in shell(*resume, "--config", tmp_path / "other.yaml").sentence
+    (tmp_path / "wrong.yaml").write_text("epoch: 5\n")
+    assert "did you mean 'epochs'" in shell(*resume, "--config", tmp_path / "wrong.yaml").sentence
+    assert "cannot be read" in shell(*resume, "--config", tmp_path / "none.yaml").sentence
+    assert "unknown option 'epoch': did you mean 'epochs'" in shell(*resume, "--set", "epoch=3").sentence
+    assert "only be given more epochs" in shell(*resume, "--epochs", 1).sentence
+    assert "--init starts a new run" in shell(*resume, "--init", trained / "model").sentence
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    (tmp_path / "same.yaml").write_text("epochs: 3\nlr: 0.003\n")
+    done = shell(*resume, "--config", tmp_path / "same.yaml")
+    assert done.code == 0, done
+    assert [line.split(",")[0] for line in (run / "history.csv").read_text().splitlines()] == ["epoch", "1", "2", "3"]
+    assert "nothing is left to do" in " ".join(shell(*resume).err.split())
+    assert "epochs: 3\n" in (run / "config.yaml").read_text()
 
 
 def test_model_folders_that_are_none(shell, trained, phantoms, tmp_path):

@@ -75,6 +75,22 @@ def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, m
     assert not (out / "a/clean/bad/0/failed.txt").exists()
 
 
+def test_a_cell_that_diverges_is_failed_with_its_sentence(write, here, tmp_path):
+    plan = write(models={"wild": {"model": "convtwin-tiny", "lr": 1e30, "batch_size": 4}, "ka": {"model": "convtwin-tiny"}})
+    out = tmp_path / "o"
+    assert [cell.name for cell in run_study(load_study(plan), out)] == ["a/clean/wild/0"]
+    assert (out / "a/clean/wild/0/failed.txt").read_text().startswith("the loss is nan in epoch 1, step 2 of 3 (images phantom_")
+    assert not (out / "a/clean/wild/0/finished.json").exists()
+    assert not (out / "a/clean/wild/0/model").exists()
+    assert (out / "a/clean/ka/0/finished.json").is_file()
+
+
+def test_weights_to_start_from_are_found_beside_the_study(write, folder):
+    study = load_study(write(models={"ka": {"model": "allukan-tiny", "init": "old/model"}}, common={"size": 32, "init": "older"}))
+    assert study.models["ka"]["init"] == str(folder / "old/model")
+    assert study.common["init"] == str(folder / "older")
+
+
 def test_a_process_that_dies_is_a_failed_cell(write, tmp_path, monkeypatch):
     class Dead:
         exitcode = -9

@@ -56,3 +56,22 @@ def test_augmentation_moves_image_and_mask_together_and_reaches_every_symmetry(s
     kinds = {tuple(image.flatten().tolist()) for image in images}
     assert len(kinds) == (8 if size[0] == size[1] else 4)
     assert all(sorted(kind) == list(range(size[0] * size[1])) for kind in kinds)
+
+
+def test_a_rank_without_validation_images_has_company_that_does_not_count():
+    """Every rank takes as many steps as the others think it takes, and the images are counted once."""
+    ranks = [BatchOrder(2, 4, 1, train=False, rank=r, world=4) for r in range(4)]
+    found = [list(batches(Bytes(prepared(2)), order)) for order in ranks]
+    assert [len(one) for one in found] == [len(order) for order in ranks] == [1, 1, 1, 1]
+    assert [one[0].company for one in found] == [False, False, True, True]
+    assert [one[0].images[:, 0, 0, 0].tolist() for one in found] == [[0], [1], [0], [0]]
+    assert not any(batch.company for batch in batches(Bytes(prepared(9)), BatchOrder(9, 8, 0, train=True)))
+
+
+def test_the_images_of_a_step_are_known_by_rank_and_epoch():
+    order = BatchOrder(13, 2, 1, train=True, rank=0, world=2)
+    order.set_epoch(3)
+    other = BatchOrder(13, 2, 1, train=True, rank=1, world=2)
+    other.set_epoch(3)
+    expected = [batch.images[:, 0, 0, 0].tolist() for batch in batches(Bytes(prepared(13)), other)]
+    assert [order.of_rank(1).batch(step) for step in range(len(other))] == expected

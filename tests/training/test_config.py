@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from allukan.errors import UserError
+from allukan.models import ModelCard
 from allukan.training import TrainConfig, load_config, resume_config
 
 GIVEN = {"data": "d", "out": "o"}
@@ -44,6 +45,40 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
         ("augment", "affine,elastik", "augment holds 'elastik'"),
         ("augment", ["affine", "affine"], "each once"),
         ("epoch", 3, "did you mean 'epochs'"),
+        ("compile", "no thanks", "compile must be true or false, got 'no thanks'"),
+        ("compile", 0, "compile must be true or false"),
+        ("compile", None, "compile must be true or false"),
+        ("epochs", "3", "epochs must be a whole number"),
+        ("epochs", 1e3, "epochs must be a whole number"),
+        ("epochs", None, "epochs must be a whole number"),
+        ("batch_size", [8], "batch_size must be a whole number"),
+        ("seed", -1, "seed must be a whole number of at least 0 and at most 4294967295"),
+        ("seed", 2**32, "seed must be a whole number of at least 0 and at most 4294967295"),
+        ("lr", float("inf"), "lr must be a number"),
+        ("lr", 10**400, "lr must be a number"),
+        ("lr", [0.1], "lr must be a number"),
+        ("weight_decay", None, "weight_decay must be a number"),
+        ("spline_smoothness", float("inf"), "spline_smoothness must be a number"),
+        ("ema", float("nan"), "ema must be a number"),
+        ("size", None, "size None"),
+        ("size", True, "size True"),
+        ("size", 256.5, "size 256.5"),
+        ("size", [256.7, 256], "size"),
+        ("size", {"256": 1}, "size"),
+        ("model", ["ukan"], "model must be text"),
+        ("data", 3, "data must be text"),
+        ("groups", ["a"], "groups must be text"),
+        ("init", True, "init must be text"),
+        ("accelerator", None, "accelerator must be text"),
+        ("precision", 32, "precision must be text"),
+        ("protocol", None, "protocol must be text"),
+        ("devices", True, "devices must be a whole number or 'auto'"),
+        ("devices", [0, 1], "devices must be"),
+        ("augment", 3, "augment must be names"),
+        ("augment", {"affine": True}, "augment must be names"),
+        ("options", None, "options must be 'name: value' pairs"),
+        ("options", "norm: group", "options must be"),
+        ("options", {3: 4}, "options must be"),
     ],
 )
 def test_bad_values_are_named(field, value, word):
@@ -80,3 +115,34 @@ def test_augmentation_from_a_text_with_commas_a_list_and_none(tmp_path):
     assert TrainConfig(**GIVEN, protocol="ukan").augment == ()
     TrainConfig(**GIVEN, augment=["elastic"]).save(tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml", {}).augment == ("elastic",)
+
+
+def test_a_list_of_one_is_a_square():
+    assert TrainConfig(**GIVEN, size=[256]).size == TrainConfig(**GIVEN, size=256).size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "word"),
+    [
+        ("allukan-tiny", {"spline": False}, "spline must be a mapping"),
+        ("allukan-tiny", {"spline": {"recompute": "no"}}, "recompute must be true or false, got 'no'"),
+        ("allukan-tiny", {"spline": {"grid_size": True}}, "grid_size must be a whole number, got True"),
+        ("allukan-tiny", {"spline": {"grid_size": "8"}}, "grid_size must be a whole number, got '8'"),
+        ("allukan-tiny", {"spline": {"grid_range": "12"}}, "grid_range must be two numbers, got '12'"),
+        ("allukan-tiny", {"topology": {"residual": "no"}}, "residual must be true or false"),
+        ("unet", {"channels": {4: 1, 5: 1, 6: 1, 7: 1, 8: 1}}, "channels must be whole numbers"),
+        ("unet", {"channels": "44488"}, "channels must be whole numbers, got '44488'"),
+    ],
+)
+def test_options_within_options_have_a_kind_too(model, options, word):
+    card = ModelCard(model, 1, ("0",), "binary", (32, 32), (0.0,), (1.0,), options=options)
+    with pytest.raises(UserError, match=word):
+        card.build()
+
+
+def test_a_run_of_another_version_is_told(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: d\nout: o\nmomentum: 0.9\n")
+    with pytest.raises(UserError, match=r"config\.yaml is of another version of allukan.*: unknown option 'momentum'"):
+        resume_config(tmp_path, {})
+    (tmp_path / "config.yaml").write_text("data: d\nout: o\nepochs: 3\n")  # an older one lacks options, which have defaults
+    assert resume_config(tmp_path, {}).epochs == 3

@@ -1,6 +1,7 @@
 """Whole trainings, small: resuming is exact, and every kind of target learns."""
 
 import csv
+import math
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from allukan.data import write_phantoms
+from allukan.data import Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.training import TrainConfig, resume_config, train
@@ -153,6 +154,79 @@ def test_several_classes_are_learned(tmp_path, layout, target):
         np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
 
 
+def cosine(epoch, epochs, lr, floor=1e-5):
+    return floor + (lr - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def test_a_longer_training_goes_on_with_the_cosine_of_its_new_length(plainly_trained, tmp_path, caplog):
+    data, _ = plainly_trained
+    given = {"batch_size": 4, "spline_lr": 0.02}
+    run = train(config(data, tmp_path / "run", epochs=2, **given))
+    train(resume_config(run, {"epochs": 5}), resume=True)
+    rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5]
+    last = torch.load(run / "last.ckpt", weights_only=True)
+    base = last["lr_schedulers"][0]["base_lrs"]
+    expected = [cosine(0, 2, base[0]), cosine(1, 2, base[0]), *(cosine(epoch, 5, base[0]) for epoch in (2, 3, 4))]
+    assert [float(row["lr"]) for row in rows] == pytest.approx(expected, rel=1e-9)
+    assert set(base) == {3e-3, 0.02}
+    assert last["lr_schedulers"][0]["_last_lr"] == pytest.approx([1e-5] * len(base), rel=1e-6)  # all end where a new one ends
+    assert resume_config(run, {}).epochs == 5
+    before = (run / "last.ckpt").read_bytes()
+    with caplog.at_level("INFO", "allukan"):
+        assert train(resume_config(run, {}), resume=True) == run
+    assert caplog.messages == [f"nothing is left to do: {run} has had its 5 epochs; add --epochs with more to train longer."]
+    assert (run / "last.ckpt").read_bytes() == before
+
+
+def test_checkpoints_that_cannot_be_continued_change_nothing(plainly_trained, tmp_path):
+    data, _ = plainly_trained
+    run = train(config(data, tmp_path / "run", epochs=1, batch_size=4))
+    whole, options = (run / "last.ckpt").read_bytes(), (run / "config.yaml").read_text()
+    last = torch.load(run / "last.ckpt", weights_only=True)
+    older = {name: value for name, value in last.items() if name != "lr_schedulers"}
+    spoiled = {**last, "state_dict": {**last["state_dict"], "network.head.weight": last["state_dict"]["network.head.weight"] / 0}}
+    for content, word in (
+        (whole[: len(whole) // 2], "not a readable checkpoint"),
+        (b"", "not a readable checkpoint"),
+        (older, "another version of allukan, it lacks lr_schedulers: start the run anew"),
+        (spoiled, r"network\.head\.weight holds values that are not finite"),
+    ):
+        if isinstance(content, bytes):
+            (run / "last.ckpt").write_bytes(content)
+        else:
+            torch.save(content, run / "last.ckpt")
+        with pytest.raises(UserError, match=word):
+            train(resume_config(run, {"epochs": 9}), resume=True)
+        assert (run / "config.yaml").read_text() == options
+
+
+@pytest.mark.parametrize(("count", "batch"), [(9, 8), (3, 8), (8, 4)])
+def test_an_odd_number_of_images_trains_in_whole_batches(tmp_path, monkeypatch, count, batch):
+    """Nine images in batches of eight leave one over, which is left out; three make one batch."""
+    write_phantoms(tmp_path / "data", count=14, size=32, seed=0)
+    names = sorted(path.stem for path in (tmp_path / "data/images").iterdir())
+    splits = Splits("clean", 0, tuple(names[:count]), tuple(names[count : count + 1]), tuple(names[count + 1 :]))
+    monkeypatch.setattr("allukan.training.run._splits", lambda *_: splits)
+    run = train(config(tmp_path / "data", tmp_path / "run", epochs=2, batch_size=batch, model="convtwin-tiny"))
+    rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
+    assert all(math.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_what_a_norm_or_the_devices_cannot_do_is_said_before(plainly_trained, tmp_path):
+    data, _ = plainly_trained
+    for given, word in (
+        ({"batch_size": 1}, "batch norm has a single value a channel at size 32x32 with one image a step and device"),
+        ({"options": {"norm": "instance"}}, "instance norm has a single value a channel at size 32x32"),
+        ({"devices": "99"}, r"99 devices cannot share \d+ training images: give --devices \d+ at most"),
+        ({"devices": "8", "batch_size": 2}, "one image a step and device"),  # the images make batches of one
+    ):
+        with pytest.raises(UserError, match=word):
+            train(config(data, tmp_path / "run", **given))
+        assert not (tmp_path / "run").exists()
+    train(config(data, tmp_path / "run", epochs=1, batch_size=1, options={"norm": "group"}))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ for a CPU, which is not there")
 def test_a_compiled_training_learns_the_same(tmp_path):
@@ -189,6 +263,48 @@ def test_two_processes_train_together(tmp_path):
     done = subprocess.run([sys.executable, "-m", "allukan", *arguments], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/model/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_validation_image(tmp_path):
+    """The score is that of the one image, as evaluating the kept model gives it; a run that diverges ends on both."""
+    import subprocess
+    import sys
+
+    write_phantoms(tmp_path / "data", count=10, size=32, seed=0)
+    names = sorted(path.stem for path in (tmp_path / "data/images").iterdir())
+    splits = f"Splits('clean', 0, {tuple(names[:6])!r}, {tuple(names[6:7])!r}, {tuple(names[7:])!r})"
+    code = f"from allukan.data import Splits; from allukan.training import run; run._splits = lambda *_: {splits}\n"
+    code += "if __name__ == '__main__':\n    from allukan.cli.main import main; main()"
+    (tmp_path / "one.py").write_text(code)
+    usual = ["--model", "convtwin-tiny", "--size", "32", "--epochs", "1", "--batch-size", "3", "--accelerator", "cpu"]
+
+    def start(out, *given):
+        command = [
+            sys.executable,
+            tmp_path / "one.py",
+            "train",
+            tmp_path / "data",
+            "--out",
+            out,
+            *usual,
+            "--devices",
+            "2",
+            *given,
+        ]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
+
+    done = start(tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader((tmp_path / "run/history.csv").read_text().splitlines())
+    scores = evaluate(open_run(tmp_path / "run"), subset="val", predictor=Predictor(tmp_path / "run/model", "cpu"))
+    assert scores["overall"]["cases"] == 1
+    assert float(row["val_iou"]) == pytest.approx(scores["overall"]["iou"]["mean"], abs=1e-6)
+    assert math.isfinite(float(row["val_loss"]))
+    wild = start(tmp_path / "wild", "--lr", "1e30", "--epochs", "3")
+    assert wild.returncode == 2, wild.stderr
+    assert "not finite" in wild.stderr or "the loss is nan" in wild.stderr
+    assert "Traceback" not in wild.stderr
 
 
 @pytest.mark.slow

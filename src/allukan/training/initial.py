@@ -27,7 +27,7 @@ def take_weights(network: nn.Module, card: ModelCard, folder: str, heads: str) -
         UserError: the folder is no model, or it is a model of something else; tensors that do not fit are named.
     """
     given, theirs = load_model(folder)
-    fresh = _depending(card, classes=heads == "new", channels=heads == "new" and card.in_channels != theirs.in_channels)
+    fresh = _depending(card, theirs, classes=heads == "new", channels=heads == "new")
     _check_meaning(card, theirs, folder, heads)
     state = network.state_dict()
     have = {name: tensor for name, tensor in given.state_dict().items() if not _within(name, fresh)}
@@ -39,11 +39,13 @@ def take_weights(network: nn.Module, card: ModelCard, folder: str, heads: str) -
     _log.info(f"{len(have)} tensors start as in {folder}, {f'new are {_listed(new)}' if new else 'none is new'}.")
 
 
-def _depending(card: ModelCard, classes: bool, channels: bool) -> set[str]:
-    """Names of the modules with a tensor whose shape depends on the number of classes, or of channels."""
-    others = [replace(card, classes=(*card.classes, ""))] * classes + [replace(card, in_channels=card.in_channels + 1)] * channels
-    shapes = _shapes(card)
-    return {name.rpartition(".")[0] for other in others for name, shape in _shapes(other).items() if shapes[name] != shape}
+def _depending(card: ModelCard, theirs: ModelCard, classes: bool, channels: bool) -> set[str]:
+    """Names of the modules with a tensor whose shape depends on the number of classes, or is another one with their channels."""
+    others = [replace(card, classes=(*card.classes, ""))] * classes + [replace(card, in_channels=theirs.in_channels)] * channels
+    mine, found = _shapes(card), set()
+    for shapes in map(_shapes, others):
+        found |= {name.rpartition(".")[0] for name in mine | shapes if mine.get(name) != shapes.get(name)}
+    return found
 
 
 def _shapes(card: ModelCard) -> dict[str, torch.Size]:

@@ -126,6 +126,7 @@ def _quieten() -> None:
         "GPU available but not used",
         "exists and is not empty",
         "smaller than the logging interval",
+        "when logging on epoch level in distributed setting",  # the validation scores are reduced already
         "is deprecated",
     ):
         warnings.filterwarnings("ignore", f".*{pattern}.*")

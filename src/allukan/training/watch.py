@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -50,19 +51,23 @@ class Watch(pl.Callback):
     def _look(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """The only place that waits, together with the other ranks."""
         found = trainer.strategy.all_gather(torch.cat([self._seen, self._steps[None]])).view(-1, 3).tolist()
-        bad = [(int(steps), rank, loss) for rank, (loss, weights, steps) in enumerate(found) if not math.isfinite(loss + weights)]
+        bad = {rank: (steps, loss) for rank, (loss, weights, steps) in enumerate(found) if not math.isfinite(loss + weights)}
         if bad:
-            step, rank, loss = min(bad)
-            raise UserError(self._sentence(trainer, pl_module.config.out, step, rank, loss))
+            step = min(steps for steps, _ in bad.values())
+            losses = {rank: loss for rank, (steps, loss) in bad.items() if steps == step}
+            raise UserError(self._sentence(trainer, Path(pl_module.config.out), int(step), losses))
 
-    def _sentence(self, trainer: pl.Trainer, run: str, step: int, rank: int, loss: float) -> str:
-        what = "the weights are not finite after" if math.isfinite(loss) else f"the loss is {loss} in"
+    def _sentence(self, trainer: pl.Trainer, run: Path, step: int, losses: dict[int, float]) -> str:
+        """One bad loss spoils the weights of every rank and is to blame for them; without one, any of the batches may be."""
+        blamed = {rank: loss for rank, loss in losses.items() if not math.isfinite(loss)}
+        images = _images(trainer, step, list(blamed or losses))
+        what = f"the loss is {next(iter(blamed.values()))} in" if blamed else "the weights are not finite after"
         epoch, steps = trainer.current_epoch, trainer.num_training_batches
         rate = f"learning rate{'s' * (len(self._rates) > 1)} {' and '.join(f'{rate:.3g}' for rate in self._rates)}"
         kept = f"{run} keeps epoch {epoch}" if epoch else "no epoch was finished"
-        useful = f", from {run}/model with --init if it is of use" if epoch else ""
+        useful = f", from {run}/model with --init if it is of use" if (run / "model").is_dir() else ""
         return (
-            f"{what} epoch {epoch + 1}, step {step + 1} of {steps} (images {_images(trainer, step, rank)}; {rate}): "
+            f"{what} epoch {epoch + 1}, step {step + 1} of {steps} (images {images}; {rate}): "
             f"{kept}; train anew with {lower(trainer)}{useful}."
         )
 
@@ -83,10 +88,10 @@ def lower(trainer: pl.Trainer) -> str:
     return "a lower --lr" if str(trainer.precision) == "32-true" else "a lower --lr or --precision 32-true"
 
 
-def _images(trainer: pl.Trainer, step: int, rank: int) -> str:
-    """Ids of a batch of this epoch, of another rank perhaps."""
+def _images(trainer: pl.Trainer, step: int, ranks: list[int]) -> str:
+    """Ids of the batches of these ranks in this epoch."""
     loader: Any = trainer.train_dataloader
     order: BatchOrder = loader.sampler
-    ids = [loader.dataset.ids[i] for i in order.of_rank(rank).batch(step)]
+    ids = [loader.dataset.ids[i] for rank in ranks for i in order.of_rank(rank).batch(step)]
     more = len(ids) - _NAMED
     return ", ".join(ids[:_NAMED]) + (f" and {more} more" if more > 0 else "")
