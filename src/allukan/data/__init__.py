@@ -1,12 +1,14 @@
 """Datasets: layouts, readers, preparation, splits, checks and synthetic ultrasound."""
 
+from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import Case, Dataset
 from allukan.data.groups import load_groups
-from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
+from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import read_masks
 from allukan.data.near_duplicates import near_duplicates
+from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case
 from allukan.data.splits import Splits, make_splits
@@ -18,18 +20,26 @@ __all__ = [
     "Dataset",
     "Finding",
     "Prepared",
+    "Problem",
     "Splits",
+    "as_trained",
+    "channel_names",
     "check_dataset",
     "count_channels",
+    "file_channels",
+    "file_patterns",
     "fit_channels",
     "load_groups",
     "make_splits",
+    "match_pattern",
+    "names_of_files",
     "near_duplicates",
     "open_dataset",
     "phantom",
     "prepare",
     "read_case",
     "read_image",
+    "read_json",
     "read_masks",
     "resize_image",
     "write_image",

@@ -32,6 +32,8 @@ class Dataset:
         classes: names of the foreground classes.
         cases: all of them.
         label_values: value of every class in the label maps; empty for "folders".
+        patterns: of the paths of the files of an image, ``*`` for its name, as "*_0001"; empty strings without a rule.
+        channel_names: of the files of an image or of their channels, where a description gives them.
     """
 
     root: Path
@@ -39,6 +41,8 @@ class Dataset:
     classes: tuple[str, ...]
     cases: tuple[Case, ...]
     label_values: tuple[int, ...] = ()
+    patterns: tuple[str, ...] = ("*",)
+    channel_names: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from allukan.data.channels import channel_names, file_patterns
 from allukan.data.dataset import Dataset
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.pairing import Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
@@ -25,11 +27,13 @@ def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
         raise UserError(f"{root / 'dataset.json'} has no 'labels' mapping of names to values: add it as nnU-Net wants it.")
     values = _class_values(info["labels"], root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
-    return label_map_dataset(root, "nnunet", _by_channel(root / "imagesTr", problems), masks, values, problems)
+    images, patterns = _by_channel(root / "imagesTr", problems)
+    dataset = label_map_dataset(root, "nnunet", images, masks, values, problems)
+    return replace(dataset, patterns=patterns, channel_names=channel_names(info))
 
 
-def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
-    """Files of every case in the order of their four-digit channels, of which none may lack."""
+def _by_channel(folder: Path, problems: list[Problem]) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
+    """Files of every case in the order of their four-digit channels, of which none may lack, and the patterns of their names."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in find_images(folder):
         match = re.fullmatch(r"(.+)_(\d{4})", path.stem)
@@ -43,7 +47,8 @@ def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, 
         for channel in channels:
             if channel not in files:
                 problems.append(Problem(name, f"image {name!r} of {folder} lacks channel {channel}, which others have: add it."))
-    return {name: tuple(files[channel] for channel in sorted(files)) for name, files in found.items()}
+    images = {name: tuple(files[channel] for channel in sorted(files)) for name, files in found.items()}
+    return images, tuple(f"*_{channel}" for channel in channels)
 
 
 def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
@@ -65,10 +70,12 @@ def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
         if not gone:
             images[name], masks[name] = tuple(paths[:-1]), paths[-1]
     _same_number(path, images, problems)
+    patterns = file_patterns(images, path, problems)
     if not images and problems:
         return Dataset(path.parent, "decathlon", (), ())
     values = _class_values(info["labels"], path) if isinstance(info.get("labels"), dict) else {}
-    return label_map_dataset(path.parent, "decathlon", images, masks, values, problems)
+    dataset = label_map_dataset(path.parent, "decathlon", images, masks, values, problems)
+    return replace(dataset, patterns=patterns, channel_names=channel_names(info))
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:

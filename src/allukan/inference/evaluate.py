@@ -16,6 +16,7 @@ import yaml
 from allukan.analysis import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, Splits, load_groups, open_dataset, prepare, read_image, read_masks
 from allukan.errors import UserError
+from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.predictor import Predictor
 from allukan.models import decide
 
@@ -57,9 +58,9 @@ def evaluate(
     meant; with it "all" of that dataset, unless ``subset`` says otherwise. Distances are in pixels, or in mm where ``spacing_mm``
     (row, column) is given. A run of the "ukan" protocol gets that protocol's pooled figures in addition.
 
-    Raises ``UserError`` when the classes of the dataset are not those of the model, or no case is left.
+    Raises ``UserError`` when the classes of the dataset or the files of an image are not those of the model, or no case is left.
     """
-    dataset = open_dataset(data or run.config["data"])
+    dataset = match_files(open_dataset(data or run.config["data"]), predictor.card)
     subset = subset or ("test" if data is None else "all")
     cases = _cases(run, dataset, subset)
     card = predictor.card
@@ -106,8 +107,9 @@ def _score(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     groups = load_groups(dataset, run.config.get("groups")) or {}
+    channels = channels_of(predictor.card, dataset)
     for done, case in enumerate(cases, 1):
-        masks = predictor(read_image(case.images)).masks
+        masks = predictor(read_image(case.images, channels)).masks
         scores = case_metrics(masks, read_masks(case, dataset).astype(bool), spacing_mm or (1.0, 1.0))
         for label, figures in zip(dataset.classes, scores, strict=True):
             rows.append({"id": case.id, "group": groups.get(case.id, case.id), "class": label, **figures})
@@ -118,7 +120,7 @@ def _score(
 def _ukan_figures(predictor: Predictor, dataset: Dataset, cases: Sequence[Case], run: Run) -> dict[str, float]:
     """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
     card = predictor.card
-    data = prepare(dataset, cases, card.size, card.in_channels)
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset))
     parts = [decide(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou(np.concatenate(parts), data.masks.numpy().astype(bool), batch_size=8)
     with (run.folder / "history.csv").open(newline="") as file:

@@ -13,6 +13,7 @@ from allukan.analysis import Activation, Overlay, RunReport, parameter_count, wr
 from allukan.data import open_dataset, read_image, read_masks
 from allukan.errors import UserError
 from allukan.inference.evaluate import Run
+from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.predictor import Predictor
 from allukan.models import ka_layers
 
@@ -67,11 +68,11 @@ def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
     ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
     if not ranked:
         return []
-    dataset = open_dataset(data)
+    dataset = match_files(open_dataset(data), predictor.card)
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     overlays = []
     for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
-        image = read_image(case.images)
+        image = read_image(case.images, channels_of(predictor.card, dataset))
         masks, truth = predictor(image).masks, read_masks(case, dataset).astype(bool)
         shown = image[..., 0] if image.shape[2] < 3 else image[..., :3]
         overlays.append(Overlay(case.id, title, shown, truth, masks, float(np.mean(scores[case.id]))))

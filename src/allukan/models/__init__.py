@@ -4,7 +4,7 @@ from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.outputs import decide, probabilities
-from allukan.models.storage import ModelCard, load_card, load_model, save_model
+from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, save_model
 from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
 
@@ -13,6 +13,7 @@ __all__ = [
     "SIZES",
     "UKAN",
     "AllUKAN",
+    "ImageFile",
     "ModelCard",
     "Topology",
     "build_model",

@@ -17,9 +17,19 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, make_splits, open_dataset, prepare
+from allukan.data import (
+    Dataset,
+    Prepared,
+    Splits,
+    file_channels,
+    load_groups,
+    make_splits,
+    names_of_files,
+    open_dataset,
+    prepare,
+)
 from allukan.errors import UserError
-from allukan.models import ModelCard
+from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.callbacks import Averaged, History, KeepBest
@@ -53,7 +63,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
     dataset = open_dataset(config.data)
     splits = _splits(config, dataset, run, resume)
-    channels = count_channels(dataset)
+    channels = file_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
@@ -141,16 +151,19 @@ def _on_cuda(config: TrainConfig) -> bool:
     return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def _card(config: TrainConfig, dataset: Dataset, channels: int) -> ModelCard:
+def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> ModelCard:
+    names = names_of_files(dataset.channel_names, channels) or ("",) * len(channels)
+    files = zip(dataset.patterns, channels, names, strict=True)
     return ModelCard(
         model=config.model,
-        in_channels=channels,
+        in_channels=sum(channels),
         classes=dataset.classes,
         target=dataset.target,
         size=config.size,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
+        mean=(0.0,) * sum(channels),
+        std=(1.0,) * sum(channels),
         options=config.options,
+        files=tuple(ImageFile(*file) for file in files),
     )
 
 
