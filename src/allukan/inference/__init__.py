@@ -3,6 +3,7 @@
 from allukan.inference.evaluate import Run, evaluate, open_run
 from allukan.inference.finding import find_images
 from allukan.inference.fuse import fuse
+from allukan.inference.inputs import file_order
 from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
@@ -14,6 +15,7 @@ __all__ = [
     "Predictor",
     "Run",
     "evaluate",
+    "file_order",
     "find_images",
     "fuse",
     "open_run",

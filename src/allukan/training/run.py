@@ -151,9 +151,14 @@ def _on_cuda(config: TrainConfig) -> bool:
     return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> ModelCard:
+def image_files(dataset: Dataset, channels: Sequence[int] = ()) -> tuple[ImageFile, ...]:
+    """What makes up an image of a dataset, as a model trained on it will expect it; ``channels`` as in ``file_channels``."""
+    channels = tuple(channels) or file_channels(dataset)
     names = names_of_files(dataset.channel_names, channels) or ("",) * len(channels)
-    files = zip(dataset.patterns, channels, names, strict=True)
+    return tuple(ImageFile(*file) for file in zip(dataset.patterns, channels, names, strict=True))
+
+
+def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> ModelCard:
     return ModelCard(
         model=config.model,
         in_channels=sum(channels),
@@ -163,7 +168,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         mean=(0.0,) * sum(channels),
         std=(1.0,) * sum(channels),
         options=config.options,
-        files=tuple(ImageFile(*file) for file in files),
+        files=image_files(dataset, channels),
     )
 
 
