@@ -124,7 +124,7 @@ NNUNET = {
     "broken description": (lambda m: (m.root / "dataset.json").write_text("{"), "not valid JSON"),
     "no labels": (lambda m: m.json("dataset.json", {}), "no 'labels' mapping"),
     "regions": (lambda m: m.json("dataset.json", {"labels": {"background": 0, "whole": [1, 2]}}), "'whole'.* regions"),
-    "ignored": (lambda m: m.json("dataset.json", {"labels": {"background": 0, "a": 1, "ignore": 2}}), "'ignore'"),
+    "background ignored": (lambda m: m.json("dataset.json", {"labels": {"ignore": 0, "a": 1}}), "ignores the label 0"),
     "value twice": (lambda m: m.json("dataset.json", {"labels": {"background": 0, "a": 1, "b": 1}}), "'b': 1 twice"),
     "NIfTI": (lambda m: m.json("dataset.json", {"labels": {"a": 1}, "file_ending": ".nii.gz"}), "3D NIfTI is not read yet"),
     "other files": (lambda m: m.json("dataset.json", {"labels": {"a": 1}, "file_ending": ".mha"}), "'.mha', which is not read"),

@@ -2,6 +2,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, jaccard_score
 
+from allukan.data import IGNORED
 from allukan.models import decide, probabilities
 from allukan.training.losses import SegmentationLoss, class_index, overlap
 
@@ -44,3 +45,44 @@ def test_overlap_agrees_with_scikit_learn():
     iou = float(both / either)
     assert iou == pytest.approx(jaccard_score(b.flatten(), a.flatten()))
     assert 2 * iou / (1 + iou) == pytest.approx(f1_score(b.flatten(), a.flatten()))
+
+
+def with_ignored(target):
+    channels = {"binary": 1, "multilabel": 2, "multiclass": 3}[target]
+    labels = torch.randint(0, 3 if target == "multiclass" else 2, (2, 8, 6))
+    masks = torch.stack([labels == k for k in (1, 2)][: 1 if target == "binary" else 2], 1).to(torch.uint8)
+    ignored = torch.rand(2, 1, 8, 6) < 0.4
+    logits = torch.randn(2, channels, 8, 6, dtype=torch.float64, requires_grad=True)
+    return logits, torch.where(ignored, torch.tensor(IGNORED, dtype=torch.uint8), masks), masks, ignored
+
+
+@pytest.mark.parametrize("target", ["binary", "multilabel", "multiclass"])
+def test_ignored_pixels_have_no_part_in_the_loss(target):
+    """Written out over the other pixels alone, and without any gradient where nothing counts."""
+    logits, masks, truth, ignored = with_ignored(target)
+    p = logits.softmax(1)[:, 1:] if target == "multiclass" else logits.sigmoid()
+    counts = ~ignored[:, 0]
+    if target == "multiclass":
+        chosen = torch.cat([1 - truth.sum(1, keepdim=True), truth], 1).double()
+        entropy = -(chosen * logits.log_softmax(1)).sum(1)[counts].mean()
+    else:
+        entropy = -(truth * p.log() + (1.0 - truth) * (1 - p).log()).mean(1)[counts].mean()
+    dice = []
+    for image in range(2):
+        for k in range(truth.shape[1]):
+            a, b = p[image, k][counts[image]], truth[image, k][counts[image]].double()
+            dice.append(1 - (2 * (a * b).sum() + 1e-5) / (a.sum() + b.sum() + 1e-5))
+    loss = SegmentationLoss(target)(logits, masks)
+    torch.testing.assert_close(loss, 0.5 * entropy + torch.stack(dice).mean())
+    (slope,) = torch.autograd.grad(loss, logits)
+    assert not slope[ignored.expand_as(slope)].any()
+    assert slope[~ignored.expand_as(slope)].all()
+
+
+@pytest.mark.parametrize("target", ["binary", "multiclass"])
+def test_a_batch_of_ignored_pixels_is_no_nan(target):
+    logits, masks, _, _ = with_ignored(target)
+    loss = SegmentationLoss(target)(logits, torch.full_like(masks, IGNORED))
+    loss.backward()
+    assert loss.isfinite()
+    assert not logits.grad.any()

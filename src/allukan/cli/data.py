@@ -14,14 +14,18 @@ _NOTES = 20  # that are shown; problems are all shown
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)]) -> None:
+def check(
+    folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    ignore: Annotated[str | None, typer.Option(help="Value of the label that counts nowhere, or none.")] = None,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Every label as one class.")] = False,
+) -> None:
     """Say what a dataset holds and what is wrong with it. Exit code 1 when a training would fail."""
     from rich.markup import escape
     from rich.table import Table
 
-    from allukan.data import check_dataset
+    from allukan.data import LabelRules, check_dataset, parse_ignore
 
-    result = check_dataset(folder)
+    result = check_dataset(folder, LabelRules(parse_ignore(ignore), foreground))
     facts = Table(show_header=False, box=None)
     for name, value in result.facts.items():
         facts.add_row(escape(name), escape(value))

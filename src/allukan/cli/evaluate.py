@@ -17,7 +17,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of allukan train.", show_default=False)],
     data: Annotated[Path | None, Option(help="Another dataset with the same classes  [that of the training]")] = None,
     subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
-    out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation]")] = None,
+    out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation, -DATA, -SUBSET]")] = None,
+    map_: Annotated[list[str] | None, Option("--map", help="Class of --data = class of the model, or none: cyst=tumour")] = None,
+    groups: Annotated[str | None, Option(help="Of --data: FILE.csv[:COLUMN] or re:REGEX")] = None,
     spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
     mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
     tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
@@ -26,9 +28,9 @@ def evaluate(
     """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""
     from allukan import inference
 
+    if groups is not None and data is None:
+        raise UserError("--groups belongs to --data: the groups of the training are known.")
     opened = inference.open_run(run)
-    if data is not None and out is None:
-        out = run / f"evaluation-{data.resolve().name}"
     spacing = _spacing(spacing_mm)
     predictor = inference.Predictor(run / "model", device, mode, tta)
     with progress_bar("evaluating") as bar:
@@ -39,11 +41,23 @@ def evaluate(
             subset,
             predictor=predictor,
             out=out,
+            mapping=_mapping(map_ or []),
+            groups=groups,
             spacing_mm=spacing,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     show_summary(summary)
-    console.print(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json", soft_wrap=True)
+    for note in summary["notes"]:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False)
+    console.print(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json", soft_wrap=True)
+
+
+def _mapping(texts: list[str]) -> dict[str, str]:
+    pairs = [text.rpartition("=") for text in texts]
+    for text, (theirs, _, ours) in zip(texts, pairs, strict=True):
+        if not (theirs and ours):
+            raise UserError(f"--map {text!r} is not usable: write CLASS_OF_THE_DATA=CLASS_OF_THE_MODEL, or CLASS=none.")
+    return {theirs: ours for theirs, _, ours in pairs}
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:

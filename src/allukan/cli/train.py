@@ -17,6 +17,8 @@ _MODELS = (
     "unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); default allukan-base"
 )
 
+_NO_FIELDS = ("config", "sharing", "input_grad", "set_", "resume")  # of TrainConfig; every other option is one
+
 
 def train(
     data: Annotated[Path | None, typer.Argument(help="Dataset folder; not needed with --resume.", show_default=False)] = None,
@@ -32,6 +34,8 @@ def train(
     weight_decay: Annotated[float | None, Option(help="On the linear weights  [1e-4]")] = None,
     augment: Annotated[str | None, Option(help="affine,elastic,intensity,speckle or some of them, or none")] = None,
     groups: Annotated[str | None, Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
+    ignore: Annotated[str | None, Option(help="Value of the label that counts nowhere, or none  [as dataset.json says]")] = None,
+    foreground: Annotated[bool | None, Option("--foreground", help="Every label as one class.")] = None,
     sharing: Annotated[str | None, Option(help="Shared activations: layer, input, output, edge or a number  [layer]")] = None,
     input_grad: Annotated[str | None, Option(help="exact, or free (Grad-Free Spline)  [exact]")] = None,
     precision: Annotated[str | None, Option(help="auto, 32-true, bf16-mixed, 16-mixed  [auto]")] = None,
@@ -45,28 +49,14 @@ def train(
 
     The run folder receives model/ (the best epoch), config.yaml, splits.json, history.csv, last.ckpt and TensorBoard logs.
     """
+    given: dict[str, Any] = {name: value for name, value in locals().items() if value is not None and name not in _NO_FIELDS}
     from allukan import training
+    from allukan.data import parse_ignore
 
-    given: dict[str, Any] = {
-        "data": str(data.resolve()) if data else None,
-        "out": str(out) if out else None,
-        "model": model,
-        "size": size,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "protocol": protocol,
-        "seed": seed,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "augment": augment,
-        "groups": groups,
-        "precision": precision,
-        "accelerator": accelerator,
-        "devices": devices,
-        "compile": compile,
-    }
+    given |= {"data": str(data.resolve())} if data else {}
+    given |= {"out": str(out)} if out else {}
+    given |= {"ignore": parse_ignore(ignore)} if ignore else {}
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
-    given = {name: value for name, value in given.items() if value is not None}
     given = training.merge(given, parse_assignments([*spline, *(set_ or [])]))
     show_log()
     if resume:

@@ -2,11 +2,11 @@
 
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
-from allukan.data.dataset import Case, Dataset
+from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules, parse_ignore
 from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
-from allukan.data.masks import read_masks
+from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
@@ -14,11 +14,14 @@ from allukan.data.prepare import Prepared, count_channels, prepare, read_case
 from allukan.data.splits import Splits, make_splits
 
 __all__ = [
+    "FOREGROUND",
+    "IGNORED",
     "IMAGE_SUFFIXES",
     "Case",
     "Check",
     "Dataset",
     "Finding",
+    "LabelRules",
     "Prepared",
     "Problem",
     "Splits",
@@ -35,6 +38,7 @@ __all__ = [
     "names_of_files",
     "near_duplicates",
     "open_dataset",
+    "parse_ignore",
     "phantom",
     "prepare",
     "read_case",
@@ -42,6 +46,7 @@ __all__ = [
     "read_json",
     "read_masks",
     "resize_image",
+    "split_ignored",
     "write_image",
     "write_phantoms",
 ]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from allukan.data.dataset import Case, Dataset
+from allukan.data.dataset import Case, Dataset, LabelRules
 from allukan.data.decode import header
 from allukan.data.groups import load_groups
 from allukan.data.images import read_image
-from allukan.data.layouts import scan_dataset
-from allukan.data.masks import read_masks
+from allukan.data.layouts import AS_IS, scan_dataset
+from allukan.data.masks import foreground_values, read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.splits import make_splits
 from allukan.errors import UserError
+
+_MOSTLY = 0.75  # share of the pixels from which a foreground may be the background
 
 
 @dataclass(frozen=True)
@@ -49,25 +51,26 @@ class _Seen:
     mode: str = ""
     channels: tuple[int, ...] = ()
     foreground: tuple[float, ...] = ()
+    values: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = ()
 
 
-def check_dataset(root: str | Path) -> Check:
-    """Read every file of a dataset and report all that is found, not just the first problem.
+def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
+    """Read every file of a dataset and report all that is found, not just the first problem; ``rules`` as of ``open_dataset``.
 
     Raises ``UserError`` only when ``root`` does not exist.
     """
     try:
-        dataset, problems = scan_dataset(root)
+        dataset, problems = scan_dataset(root, rules)
     except UserError as error:
         if not Path(root).exists():
             raise
         return Check({}, (Finding(str(error), str(root)),))
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
-    findings = [Finding(problem.what, problem.where) for problem in problems]
+    findings = [Finding(problem.what, problem.where, problem.fatal) for problem in problems]
     findings += [finding for case in seen for finding in case.findings]
-    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_duplicates(dataset, seen)]
+    findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen), *_duplicates(dataset, seen)]
     if not any(finding.fatal for finding in findings):
         findings += _splits(dataset)
     return Check(_facts(dataset, seen), tuple(dict.fromkeys(findings)))
@@ -76,6 +79,7 @@ def check_dataset(root: str | Path) -> Check:
 def _look(case: Case, dataset: Dataset) -> _Seen:
     findings, size, mode, foreground = [], "", "", ()
     channels: tuple[int, ...] = ()
+    values: frozenset[int] = frozenset()
     try:
         image = read_image(case.images)
         size, headers = _text(image.shape[:2]), [header(path) for path in case.images]
@@ -84,12 +88,13 @@ def _look(case: Case, dataset: Dataset) -> _Seen:
         findings.append(Finding(str(error), case.id))
     try:
         masks = read_masks(case, dataset)
-        foreground = tuple(masks.mean((1, 2)).tolist())
+        foreground = tuple((masks == 1).mean((1, 2)).tolist())
+        values = frozenset(foreground_values(case)) if dataset.layout == "folders" else values
         if size and _text(masks.shape[1:]) != size:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
     except UserError as error:
         findings.append(Finding(str(error), case.id))
-    return _Seen(size, mode, channels, foreground, tuple(findings))
+    return _Seen(size, mode, channels, foreground, values, tuple(findings))
 
 
 def _uneven(seen: list[_Seen], root: str | Path) -> list[Finding]:
@@ -109,6 +114,20 @@ def _empty(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
     never = [name for k, name in enumerate(dataset.classes) if shares and not any(share[k] for share in shares)]
     fatal = len(never) == len(dataset.classes)
     return [Finding("no mask has a single pixel of this class", f"class {name}", fatal) for name in never]
+
+
+def _doubtful(dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
+    """What is allowed and often a mistake: class numbers in binary masks, and masks that are black where they mean white."""
+    values = sorted(set().union(*(case.values for case in seen)) - {255})
+    if len(values) > 1:
+        shown = ", ".join(map(str, values[:5])) + (" …" if len(values) > 5 else "")
+        what = f"the binary masks have {shown} as foreground: if these are numbers of classes, put them into masks/ as label maps"
+        yield Finding(what, str(dataset.root), fatal=False)
+    for k, name in enumerate(dataset.classes):
+        shares = [case.foreground[k] for case in seen if len(case.foreground) == len(dataset.classes)]
+        if shares and sum(shares) / len(shares) > _MOSTLY:
+            what = f"foreground covers {100 * sum(shares) / len(shares):.0f} % of the pixels: are the masks inverted?"
+            yield Finding(what, f"class {name}", fatal=False)
 
 
 def _duplicates(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
@@ -134,7 +153,8 @@ def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
         "layout": dataset.layout,
         "target": dataset.target,
         "images with masks": str(len(dataset.cases)),
-        "classes": ", ".join(dataset.classes),
+        "classes": ", ".join(_classes(dataset)),
+        "ignored label": "none" if dataset.ignored is None else str(dataset.ignored),
         "sizes (height×width)": _counted(case.size for case in cases),
         "modes": _counted(case.mode for case in cases),
     }
@@ -143,6 +163,12 @@ def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
         mean, low, high = 100 * sum(values) / len(values), 100 * min(values), 100 * max(values)
         facts[f"class {name}"] = f"foreground {mean:.1f} % ({low:.1f} … {high:.1f} %), {empty} empty masks"
     return facts
+
+
+def _classes(dataset: Dataset) -> list[str]:
+    """Names, with the value where it says more."""
+    values = dataset.label_values or dataset.classes
+    return [name if name == str(value) else f"{name} ({value})" for name, value in zip(dataset.classes, values, strict=True)]
 
 
 def _counted(values: Iterable[str]) -> str:

@@ -1,10 +1,52 @@
-"""What a dataset is: cases of images and masks, classes, and the kind of target."""
+"""What a dataset is: cases of images and masks, classes, the kind of target, and how labels are to be read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from allukan.errors import UserError
+
+FOREGROUND = "foreground"  # name of the class that all labels become
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """How the user wants labels to be read; the options ``ignore`` and ``foreground`` of a training.
+
+    Attributes:
+        ignore: value that is neither background nor a class: such pixels count in no loss and no score. "none" says that there
+            is no such value, None leaves it to the dataset: what ``dataset.json`` calls "ignore".
+        foreground: every label above 0 as one class.
+
+    Raises ``UserError`` for an ``ignore`` that is no value from 1 upwards.
+    """
+
+    ignore: int | str | None = None
+    foreground: bool = False
+
+    def __post_init__(self) -> None:
+        good = self.ignore in (None, "none") or (type(self.ignore) is int and self.ignore > 0)
+        if not good:
+            raise UserError(f"option ignore is {self.ignore!r}: give the value of the label, from 1 upwards, or none.")
+        if type(self.foreground) is not bool:
+            raise UserError(f"option foreground is {self.foreground!r}: give true or false.")
+
+    @property
+    def value(self) -> int | None:
+        """The value to ignore, if one was given."""
+        return self.ignore if isinstance(self.ignore, int) else None
+
+
+def parse_ignore(value: Any) -> Any:
+    """A number in a text as a number, anything else as it is: for the command line.
+
+    >>> parse_ignore("255"), parse_ignore("none")
+    (255, 'none')
+    """
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 @dataclass(frozen=True)
@@ -31,18 +73,27 @@ class Dataset:
         layout: "folders", "label-maps", "nnunet" or "decathlon".
         classes: names of the foreground classes.
         cases: all of them.
-        label_values: value of every class in the label maps; empty for "folders".
+        label_values: value of every class in the label maps; empty for "folders" and where all labels are one class.
+        named: whether the names of the classes were given, not made from their values.
+        ignored: value of pixels that are neither background nor a class.
         patterns: of the paths of the files of an image, ``*`` for its name, as "*_0001"; empty strings without a rule.
         channel_names: of the files of an image or of their channels, where a description gives them.
     """
 
     root: Path
     layout: str
-    classes: tuple[str, ...]
-    cases: tuple[Case, ...]
+    classes: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
     label_values: tuple[int, ...] = ()
+    named: bool = True
+    ignored: int | None = None
     patterns: tuple[str, ...] = ("*",)
     channel_names: tuple[str, ...] = ()
+
+    @property
+    def merged(self) -> bool:
+        """Whether every label above 0 of a label map is the one class."""
+        return self.layout != "folders" and bool(self.classes) and not self.label_values
 
     @property
     def target(self) -> str:

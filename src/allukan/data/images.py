@@ -112,8 +112,8 @@ def _resize(array: NDArray[np.uint8], size: tuple[int, int], method: Image.Resam
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
-def write_image(path: Path, array: NDArray[np.uint8]) -> None:
-    """Write ``(H, W)`` or ``(H, W, 3)`` bytes as PNG, whole or not at all; folders are made."""
+def write_image(path: Path, array: NDArray[np.unsignedinteger]) -> None:
+    """Write ``(H, W)`` of 8 or 16 bits or ``(H, W, 3)`` bytes as PNG, whole or not at all; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     Image.fromarray(array).save(part, format="PNG")

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from allukan.data.channels import channel_names, file_patterns
-from allukan.data.dataset import Dataset
+from allukan.data.dataset import Dataset, LabelRules
 from allukan.data.images import IMAGE_SUFFIXES
-from allukan.data.pairing import Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
+from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
 
 
-def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
+def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """nnU-Net raw: ``imagesTr/CASE_0000.png``, ``labelsTr/CASE.png``, names and values of the classes in ``dataset.json``."""
     info = read_json(root / "dataset.json")
     ending = str(info.get("file_ending", "")).lower()
@@ -25,11 +24,11 @@ def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
         raise UserError(f"{root / 'dataset.json'} names file_ending {ending!r}, which is not read: convert to PNG or TIFF.")
     if not isinstance(info.get("labels"), dict):
         raise UserError(f"{root / 'dataset.json'} has no 'labels' mapping of names to values: add it as nnU-Net wants it.")
-    values = _class_values(info["labels"], root / "dataset.json")
+    declared = declared_labels(info, root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
     images, patterns = _by_channel(root / "imagesTr", problems)
-    dataset = label_map_dataset(root, "nnunet", images, masks, values, problems)
-    return replace(dataset, patterns=patterns, channel_names=channel_names(info))
+    dataset = Dataset(root, "nnunet", patterns=patterns, channel_names=channel_names(info))
+    return label_map_dataset(dataset, images, masks, declared, rules, problems)
 
 
 def _by_channel(folder: Path, problems: list[Problem]) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
@@ -51,7 +50,7 @@ def _by_channel(folder: Path, problems: list[Problem]) -> tuple[dict[str, tuple[
     return images, tuple(f"*_{channel}" for channel in channels)
 
 
-def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
+def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """A JSON datalist: ``{"training": [{"image": …, "label": …}], "labels": {"1": "name"}}``, paths relative to it."""
     info, images, masks = read_json(path), dict[str, tuple[Path, ...]](), dict[str, Path]()
     entries = info.get("training")
@@ -72,10 +71,9 @@ def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
     _same_number(path, images, problems)
     patterns = file_patterns(images, path, problems)
     if not images and problems:
-        return Dataset(path.parent, "decathlon", (), ())
-    values = _class_values(info["labels"], path) if isinstance(info.get("labels"), dict) else {}
-    dataset = label_map_dataset(path.parent, "decathlon", images, masks, values, problems)
-    return replace(dataset, patterns=patterns, channel_names=channel_names(info))
+        return Dataset(path.parent, "decathlon")
+    dataset = Dataset(path.parent, "decathlon", patterns=patterns, channel_names=channel_names(info))
+    return label_map_dataset(dataset, images, masks, declared_labels(info, path), rules, problems)
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:
@@ -85,16 +83,21 @@ def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: l
             problems.append(Problem(name, f"{path} gives {name!r} {len(files)} image files, others {most}: add what is missing."))
 
 
-def _class_values(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Values of the foreground classes by name: ``{"name": 1}`` as in nnU-Net 2, or ``{"1": "name"}`` as in the Decathlon."""
+def declared_labels(info: Mapping[str, Any], path: Path) -> Declared:
+    """The "labels" of a ``dataset.json``: ``{"name": 1}`` as in nnU-Net 2, or ``{"1": "name"}`` as in the Decathlon.
+
+    "ignore" is the label that counts nowhere. Raises ``UserError`` for regions, and for a name or value that stands twice.
+    """
     values: dict[str, int] = {}
-    for key, entry in labels.items():
+    labels = info.get("labels")
+    for key, entry in labels.items() if isinstance(labels, dict) else ():
         name, value = (key, entry) if isinstance(entry, int) or not key.isdigit() else (str(entry), key)
-        if not str(value).isdigit() or name == "ignore":
-            raise UserError(
-                f"{path} has the label {name!r}: {value!r}, but regions and ignored labels are not read: use one number."
-            )
+        if not str(value).isdigit():
+            raise UserError(f"{path} has the label {name!r}: {value!r}, but regions of labels are not read: use one number.")
         if int(value) in values.values() or name in values:
             raise UserError(f"{path} gives the label {name!r}: {value} twice: every class needs a name and a number of its own.")
         values[name] = int(value)
-    return {name: value for name, value in values.items() if value > 0}
+    ignored = values.pop("ignore", None)
+    if ignored == 0:
+        raise UserError(f"{path} ignores the label 0, which is the background: give ignored pixels a number of their own.")
+    return Declared({name: value for name, value in values.items() if value > 0}, ignored)

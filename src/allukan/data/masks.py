@@ -1,8 +1,9 @@
-"""Masks and label maps: files to one plane of 0 and 1 a class."""
+"""Masks and label maps: files to one plane a class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,64 @@ from allukan.data.decode import Decoded, decode
 from allukan.data.images import size_text
 from allukan.errors import UserError
 
+IGNORED = 255  # in the planes of all classes, where a pixel is neither background nor a class
+
 
 def read_masks(case: Case, dataset: Dataset) -> NDArray[np.uint8]:
-    """Masks of a case as 0 and 1, ``(K, H, W)``; several files of one class are united.
+    """Masks of a case ``(K, H, W)``: 1 in a class, 0 outside, ``IGNORED`` in all K where the label is ``dataset.ignored``.
 
-    In layout "folders" a mask has at most two values, the higher one is foreground; RGB, RGBA and palette files are fine. Label
-    maps are read by their stored value (the index, for a palette). Raises ``UserError`` for any other mask.
+    In layout "folders" a mask has at most two values, the higher one is foreground; RGB, RGBA and palette files are fine, and
+    several files of one class are united. Label maps are read by their stored value (the index, for a palette). Raises
+    ``UserError`` for any other mask.
     """
     if dataset.layout == "folders":
-        return np.stack([_union([_binary(path) for path in files], files) for files in case.masks])
+        return _planes([[_binary(path, dataset.ignored) for path in files] for files in case.masks], case.masks)
     path = case.masks[0][0]
-    labels = _labels(path)
-    unknown = sorted(set(np.unique(labels).tolist()) - {0, *dataset.label_values})
+    labels = read_labels(path)
+    known = {0, *dataset.label_values, *([] if dataset.ignored is None else [dataset.ignored])}
+    unknown = [] if dataset.merged else sorted(set(np.unique(labels).tolist()) - known)
     if unknown:
-        raise UserError(f"{path} holds the label values {unknown[:5]}, known are {[0, *dataset.label_values]}.")
-    return (labels == np.array(dataset.label_values).reshape(-1, 1, 1)).astype(np.uint8)
+        raise UserError(f"{path} holds the label values {unknown[:5]}, known are {sorted(known)}.")
+    planes = labels[None] > 0 if dataset.merged else labels == np.array(dataset.label_values, int).reshape(-1, 1, 1)
+    return np.where(labels == dataset.ignored, np.uint8(IGNORED), planes.astype(np.uint8))
 
 
-def _union(masks: Sequence[NDArray[np.uint8]], files: Sequence[Path]) -> NDArray[np.uint8]:
-    for path, mask in zip(files, masks, strict=True):
-        if mask.shape != masks[0].shape:
-            raise UserError(
-                f"{path} is {size_text(mask)} pixels but {files[0]} is {size_text(masks[0])}: masks of a case must agree."
-            )
-    united: NDArray[np.uint8] = np.maximum.reduce(list(masks))
-    return united
+def split_ignored(masks: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks as ``read_masks`` gives them, ``(…, K, H, W)`` → true and false, and where they count, ``(…, 1, H, W)``.
+
+    >>> truth, counts = split_ignored(np.array([[[0, 1, IGNORED]]], np.uint8))
+    >>> truth.tolist(), counts.tolist()
+    ([[[False, True, False]]], [[[True, True, False]]])
+    """
+    return masks == 1, ~(masks == IGNORED).any(-3, keepdims=True)
 
 
-def _binary(path: Path) -> NDArray[np.uint8]:
+def _planes(classes: Sequence[Sequence[NDArray[np.uint8]]], files: Sequence[Sequence[Path]]) -> NDArray[np.uint8]:
+    """The union of the masks of every class; what one of them ignores is ignored for all."""
+    first = classes[0][0]
+    for mask, path in zip(chain(*classes), chain(*files), strict=True):
+        if mask.shape != first.shape:
+            sizes = f"{path} is {size_text(mask)} pixels but {files[0][0]} is {size_text(first)}"
+            raise UserError(f"{sizes}: masks of a case must agree.")
+    planes = np.stack([np.maximum.reduce(list(masks)) for masks in classes])
+    planes[:, (planes == IGNORED).any(0)] = IGNORED
+    return planes
+
+
+def _binary(path: Path, ignored: int | None) -> NDArray[np.uint8]:
     values = _mask_values(path)
-    found = np.unique(values)
+    left_out = np.zeros(values.shape, bool) if ignored is None else values == ignored
+    found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other.")
-    return (values > 0).astype(np.uint8)
+        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if _is_jpeg(path) else ""
+        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
+    return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
+
+
+def foreground_values(case: Case) -> set[int]:
+    """The values above 0 in the binary masks of a case of class folders."""
+    return {int(value) for path in chain(*case.masks) for value in np.unique(_mask_values(path)) if value > 0}
 
 
 def _mask_values(path: Path) -> NDArray[Any]:
@@ -69,7 +94,10 @@ def _decode_mask(path: Path) -> Decoded:
     return found
 
 
-def _labels(path: Path) -> NDArray[Any]:
+def read_labels(path: Path) -> NDArray[Any]:
+    """The whole numbers ``(H, W)`` of a label map as stored. Raises ``UserError`` for a file that holds anything else."""
+    if _is_jpeg(path):
+        raise UserError(f"label map {path} is a JPEG, which changes the numbers of classes: save the original as PNG or TIFF.")
     raw = _decode_mask(path).values
     if raw.ndim == 3:
         channels = raw[..., :3]
@@ -81,9 +109,9 @@ def _labels(path: Path) -> NDArray[Any]:
     return raw.astype(np.int64)
 
 
-def label_values(path: Path) -> set[int]:
-    """Every value above 0 in a label map. Raises ``UserError`` where it is none, and for more than 64 values."""
-    found = set(np.unique(_labels(path)).tolist()) - {0}
-    if len(found) > 64:
-        raise UserError(f"label map {path} holds {len(found)} values: is it a mask, and not interpolated?")
-    return found
+def _is_jpeg(path: Path) -> bool:
+    """By its first bytes; a file that is not there is left to the reader."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"

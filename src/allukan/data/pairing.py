@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from allukan.data.dataset import Case, Dataset
+from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
 from allukan.data.images import IMAGE_SUFFIXES
-from allukan.data.masks import label_values
+from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
 from allukan.errors import UserError
+
+_HIGHEST = 65535  # that a PNG of masks can hold
+_NAME = 'If they are classes, name them in dataset.json ("labels": {"tumour": 1})'
+_MERGE = "say --foreground to take every label as one class"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that keeps a dataset from being used: an id or a path, and a sentence."""
+    """One thing that keeps a dataset from being used: an id or a path, and a sentence.
+
+    ``fatal`` is False where it is a doubt only, ``learning`` True where it matters to a training only.
+    """
 
     where: str
     what: str
+    fatal: bool = True
+    learning: bool = False
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -59,39 +68,64 @@ def find_unpaired(root: Path, images: Iterable[str], masks: Iterable[str], probl
         problems.append(Problem(name, f"mask {name!r} of {root} has no image: add the image or remove the mask."))
 
 
+@dataclass(frozen=True)
+class Declared:
+    """What a ``dataset.json`` says about labels: values of the classes by name, empty where it says nothing, and "ignore"."""
+
+    values: Mapping[str, int] = field(default_factory=dict)
+    ignored: int | None = None
+
+
 def label_map_dataset(
-    root: Path,
-    layout: str,
+    empty: Dataset,
     images: Mapping[str, tuple[Path, ...]],
     masks: Mapping[str, Path],
-    values: Mapping[str, int],
+    declared: Declared,
+    rules: LabelRules,
     problems: list[Problem],
 ) -> Dataset:
-    """A dataset of label maps; without names of classes the values are looked up in the maps."""
+    """``empty``, of which root and layout count, with cases of label maps and their classes.
+
+    Without names of classes the values are looked up in the maps; values that may be no classes become problems.
+    """
+    root = empty.root
     if not masks:
         raise UserError(f"{root} has no masks: every image needs a label map of the same name.")
     find_unpaired(root, images, masks, problems)
     cases = tuple(Case(name, images[name], ((masks[name],),)) for name in sorted(images.keys() & masks.keys()))
-    if not values:
-        values = {str(value): value for value in _found_values(cases, problems)}
-    ordered = sorted(values.items(), key=lambda item: item[1])
-    return Dataset(root, layout, tuple(name for name, _ in ordered), cases, tuple(value for _, value in ordered))
+    ignored = declared.ignored if rules.ignore is None else rules.value
+    if rules.foreground:
+        return replace(empty, classes=(FOREGROUND,), cases=cases, ignored=ignored)
+    values = declared.values or {str(value): value for value in _found_values(root, cases, rules, problems)}
+    ordered = sorted((value, name) for name, value in values.items() if value != ignored)
+    for value, name in ordered:
+        if value > _HIGHEST:
+            problems.append(Problem(str(root), f"{root} has a class {name!r} of value {value}: number them up to {_HIGHEST}."))
+    names, numbers = tuple(name for _, name in ordered), tuple(value for value, _ in ordered)
+    return replace(empty, classes=names, cases=cases, label_values=numbers, named=bool(declared.values), ignored=ignored)
 
 
-def _found_values(cases: Sequence[Case], problems: list[Problem]) -> list[int]:
-    def look(case: Case) -> set[int]:
+def _found_values(root: Path, cases: Sequence[Case], rules: LabelRules, problems: list[Problem]) -> list[int]:
+    def look(case: Case) -> Survey:
         try:
-            return label_values(case.masks[0][0])
+            return survey(case.masks[0][0])
         except UserError as error:
             problems.append(Problem(case.id, str(error)))
-            return set()
+            return Survey()
 
     with ThreadPoolExecutor() as pool:
-        found = set().union(*pool.map(look, cases))
-    if len(found) > 64:
-        raise UserError(f"the label maps beside {cases[0].masks[0][0]} hold {len(found)} values: are they masks?")
+        surveys = list(pool.map(look, cases))
+    found = sorted(set().union(*(one.values for one in surveys)))
+    if len(found) > MOST:
+        raise UserError(f"the label maps beside {cases[0].masks[0][0]} hold {len(found)} values: are they masks? {_MERGE}.")
     problems.sort(key=lambda problem: problem.where)  # threads finish in any order
-    return sorted(found)
+    doubt, certain = class_doubt(surveys)
+    if doubt:
+        what = f"the label maps hold {len(found)} values, and {doubt}. {_NAME}, or {_MERGE}."
+        problems.append(Problem(str(root), what, fatal=certain, learning=True))
+    if rules.ignore is None and (doubt := ignore_doubt(found)):
+        problems.append(Problem(str(root), f"{root}: {doubt}."))
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

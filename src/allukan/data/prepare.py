@@ -25,7 +25,7 @@ class Prepared:
     Attributes:
         ids: of the cases.
         images: uint8 ``(N, C, H, W)``.
-        masks: uint8 ``(N, K, H, W)`` of 0 and 1.
+        masks: uint8 ``(N, K, H, W)`` of 0, 1 and ``IGNORED``.
         shapes: original ``(H, W)`` of every case.
     """
 

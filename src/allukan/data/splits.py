@@ -149,7 +149,7 @@ def _join(ids: Sequence[str], groups: Mapping[str, str], pairs: Iterable[tuple[s
 
 def _foreground(dataset: Dataset) -> dict[str, float]:
     with ThreadPoolExecutor() as pool:
-        shares = list(pool.map(lambda case: float(read_masks(case, dataset).any(0).mean()), dataset.cases))
+        shares = list(pool.map(lambda case: float((read_masks(case, dataset) == 1).any(0).mean()), dataset.cases))
     return dict(zip(dataset.ids, shares, strict=True))
 
 

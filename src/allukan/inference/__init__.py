@@ -4,6 +4,7 @@ from allukan.inference.evaluate import Run, evaluate, open_run
 from allukan.inference.finding import find_images
 from allukan.inference.fuse import fuse
 from allukan.inference.inputs import file_order
+from allukan.inference.matching import match_classes
 from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
@@ -18,6 +19,7 @@ __all__ = [
     "file_order",
     "find_images",
     "fuse",
+    "match_classes",
     "open_run",
     "predict_files",
     "report",

@@ -71,9 +71,10 @@ def predict_files(
 ) -> Iterator[Outcome]:
     """Predict one image after the other; yields the growing outcome after each, so that a caller can show progress.
 
-    Writes ``out/masks/NAME.png`` in the geometry of the input: 0 and 255 for "binary", 0 and the number of the class for
-    "multiclass", and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
-    ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``).
+    Writes ``out/masks/NAME.png`` in the geometry of the input, with the values of the label maps of the training where it had
+    such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
+    ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``, and the names
+    of its ``classes``).
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -94,23 +95,23 @@ def predict_files(
             if save_overlays:
                 write_image(out / "overlays" / f"{name}.png", draw_contours(image, prediction.masks))
             if save_probabilities:
-                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction)
+                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction, predictor.card)
             outcome.done.append(path)
         yield outcome
 
 
-def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterable[tuple[str, NDArray[np.uint8]]]:
-    """File names and contents in which masks ``(K, H, W)`` are stored; see ``predict_files``."""
+def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterable[tuple[str, NDArray[np.unsignedinteger]]]:
+    """File names and contents in which masks ``(K, H, W)`` are stored; see ``predict_files``. 16 bit for values above 255."""
     if card.target == "multilabel":
         return [(f"{label}/{name}.png", mask * np.uint8(255)) for label, mask in zip(card.classes, masks, strict=True)]
-    if card.target == "binary":
-        return [(f"{name}.png", masks[0] * np.uint8(255))]
-    labels = np.arange(1, len(masks) + 1, dtype=np.uint8).reshape(-1, 1, 1)
+    values = card.label_values or ((255,) if card.target == "binary" else tuple(range(1, len(masks) + 1)))
+    labels = np.array(values, np.uint8 if max(values) < 256 else np.uint16).reshape(-1, 1, 1)
     return [(f"{name}.png", (masks * labels).max(0))]
 
 
-def _save_probabilities(path: Path, prediction: Prediction) -> None:
+def _save_probabilities(path: Path, prediction: Prediction, card: ModelCard) -> None:
+    names = ["background", *card.classes] if card.target == "multiclass" else card.classes
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16))
+    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16), classes=np.array(names))
     os.replace(part, path)

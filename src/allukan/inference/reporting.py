@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
-from allukan.data import open_dataset, read_image, read_masks
 from allukan.errors import UserError
-from allukan.inference.evaluate import Run
-from allukan.inference.inputs import channels_of, match_files
+from allukan.inference.evaluate import Run, read_truth
+from allukan.inference.inputs import match_files
+from allukan.inference.matching import match_classes
 from allukan.inference.predictor import Predictor
 from allukan.models import ka_layers
 
@@ -47,7 +48,7 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
         name=run.folder.name,
         history=_history(run.folder / "history.csv"),
         summary=summary,
-        overlays=_overlays(run, predictor, summary["data"]),
+        overlays=_overlays(run, predictor, summary),
         activations=_activations(predictor),
         facts=facts,
     )
@@ -58,7 +59,7 @@ def _history(path: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
+def _overlays(run: Run, predictor: Predictor, summary: Mapping[str, Any]) -> list[Overlay]:
     """The worst, the median and the best case by Dice, averaged over classes; correctly empty ones have nothing to show."""
     scores: dict[str, list[float]] = {}
     with (run.folder / "evaluation" / "cases.csv").open(newline="") as file:
@@ -68,14 +69,14 @@ def _overlays(run: Run, predictor: Predictor, data: str) -> list[Overlay]:
     ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
     if not ranked:
         return []
-    dataset = match_files(open_dataset(data), predictor.card)
+    dataset = match_files(run.open_data(summary["data"]), predictor.card)
+    match = match_classes(dataset, predictor.card, summary.get("mapping"))
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     overlays = []
     for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
-        image = read_image(case.images, channels_of(predictor.card, dataset))
-        masks, truth = predictor(image).masks, read_masks(case, dataset).astype(bool)
-        shown = image[..., 0] if image.shape[2] < 3 else image[..., :3]
-        overlays.append(Overlay(case.id, title, shown, truth, masks, float(np.mean(scores[case.id]))))
+        found = read_truth(case, dataset, match, predictor.card)
+        masks, shown = predictor(found.image).masks, found.image[..., 0] if found.image.shape[2] < 3 else found.image[..., :3]
+        overlays.append(Overlay(case.id, title, shown, found.masks, masks, float(np.mean(scores[case.id]))))
     return overlays
 
 

@@ -49,6 +49,7 @@ class ModelCard:
         std: likewise.
         spatial_dims: 2 or 3.
         options: further options of the model, ``spline`` as a dictionary.
+        label_values: value of every class in masks, as in the label maps of the training; empty where masks are 0 and 255.
         threshold: probability from which a pixel belongs to a class (sigmoid targets).
         version: of allukan, when it was saved.
         files: that make up an image, in the order of their channels; empty where version 0.1 saved the model and did not tell.
@@ -63,6 +64,7 @@ class ModelCard:
     std: tuple[float, ...]
     spatial_dims: int = 2
     options: dict[str, Any] = field(default_factory=dict)
+    label_values: tuple[int, ...] = ()
     threshold: float = 0.5
     version: str = __version__
     files: tuple[ImageFile, ...] = ()
@@ -118,7 +120,8 @@ def load_card(folder: str | Path) -> ModelCard:
         )
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
-        lists = ("classes", "size", "mean", "std")
+        lists = ("classes", "size", "mean", "std", "label_values")
+        raw = _with_values(raw)
         fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}
         fields["files"] = tuple(ImageFile(**file) for file in raw.get("files", ()))
         card = ModelCard(**fields)
@@ -131,6 +134,12 @@ def load_card(folder: str | Path) -> ModelCard:
             f"{path} describes model {card.model!r} with target {card.target!r}, which allukan {__version__} does not know."
         )
     return card
+
+
+def _with_values(raw: dict[str, Any]) -> dict[str, Any]:
+    """Models of before ``label_values`` whose classes were named after the values of their label maps."""
+    numbers = raw.get("target") == "multiclass" and all(str(name).isdecimal() for name in raw.get("classes", ["?"]))
+    return {"label_values": [int(name) for name in raw["classes"]], **raw} if numbers else raw
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +137,8 @@ def finish(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
         predictor = Predictor(cell.folder / "model", device)
         evaluate(run, predictor=predictor)
         for name, test in cell.tests.items():
-            there = replace(run, config=run.config | {"groups": test.get("groups")})  # not the groups of the training
-            evaluate(there, test["path"], predictor=predictor, out=cell.folder / f"evaluation-{name}")
+            out = cell.folder / f"evaluation-{name}"
+            evaluate(run, test["path"], predictor=predictor, out=out, groups=test.get("groups"))
     write_json(cell.folder / "finished.json", record)
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from allukan.data import Dataset, load_groups, open_dataset
+from allukan.data import Dataset, LabelRules, load_groups, open_dataset
 from allukan.errors import UserError
+from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
 from allukan.study.plan import Study
 from allukan.study.tuning import chosen
+from allukan.training import image_files, merge
 
 
 def check_study(study: Study, out: Path) -> None:
     """Raises ``UserError`` for missing data, groups or models, options that do not fit, and folders of another study."""
-    opened = {name: _open(given) for name, given in {**study.data, **study.test_data}.items()}
+    opened = {name: _open(merge(study.common, given)) for name, given in study.data.items()}
     for train, test in study.cross:
-        a, b = opened[train], opened[test]
-        if (len(a.classes), a.target) != (len(b.classes), b.target):
-            raise UserError(f"cross {train} → {test}: {a.root} and {b.root} differ in their classes, nothing can be tested.")
+        try:
+            a, b = opened[train], _open(merge(study.common, _tested(study, train, test)), learn=False)
+            match_classes(b, _card(a))
+            file_order(b.root, b.patterns, b.channel_names, image_files(a))
+        except UserError as error:
+            raise UserError(f"cross {train} → {test}: {error}") from None
     cells, built = study.cells(out), set()
     for cell in cells:
         first = study.tune.points(cell.options["model"])[0] if study.tune and cell.tuned else {}
@@ -30,17 +36,27 @@ def check_study(study: Study, out: Path) -> None:
         network = (config.model, repr(config.options), dataset.classes, dataset.target)
         if network not in built:
             built.add(network)
-            card = ModelCard(
-                config.model, 3, dataset.classes, dataset.target, config.size, (0.0,), (1.0,), options=config.options
-            )
             with torch.device("meta"):
-                card.build()
+                replace(_card(dataset), model=config.model, size=config.size, options=config.options).build()
         options = chosen(cells, cell.data, cell.model) if cell.tuned else {}
         if options is not None:
             cell.check_started(cell.config(options))
 
 
-def _open(given: Mapping[str, Any]) -> Dataset:
-    dataset = open_dataset(given["path"])
+def _tested(study: Study, train: str, test: str) -> dict[str, Any]:
+    """Options of the data that are tested on, whose labels are read by the rules of the training."""
+    there = {**study.data, **study.test_data}[test]
+    return {**study.data[train], "path": there["path"], "groups": there.get("groups")}
+
+
+def _card(dataset: Dataset) -> ModelCard:
+    """As a training on these data would have it; the rest is not looked at."""
+    some = ModelCard("allukan-tiny", 3, dataset.classes, dataset.target, (256, 256), (0.0,) * 3, (1.0,) * 3)
+    return replace(some, label_values=dataset.label_values)
+
+
+def _open(given: Mapping[str, Any], *, learn: bool = True) -> Dataset:
+    rules = LabelRules(given.get("ignore"), given.get("foreground", False))
+    dataset = open_dataset(given["path"], rules, learn=learn)
     load_groups(dataset, given.get("groups"))
     return dataset

@@ -17,7 +17,8 @@ from allukan.training import PROTOCOLS, TrainConfig, check_names, merge, read_ya
 _KEYS = ("data", "models", "protocols", "seeds", "common", "tune", "cross", "test_data")
 _SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
 _OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
-_MODEL_OPTIONS = tuple(name for name in _OPTIONS if name != "groups")  # these are a matter of the images
+_OF_IMAGES = ("groups", "ignore", "foreground")
+_MODEL_OPTIONS = tuple(name for name in _OPTIONS if name not in _OF_IMAGES)
 _TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 

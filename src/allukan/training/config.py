@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from allukan.data import LabelRules
 from allukan.errors import UserError
 from allukan.training.augment import AUGMENTATIONS
 
@@ -45,6 +46,8 @@ class TrainConfig:
         augment: changes of the training images beside rotations and flips: any of "affine", "elastic", "intensity" and
             "speckle"; None is the protocol's, by "ukan" none.
         groups: which images belong together: "FILE.csv[:COLUMN]" or "re:REGEX" on the id.
+        ignore: value of the label that counts in no loss and no score, or "none"; None is what ``dataset.json`` says.
+        foreground: every label as one class.
         precision: "auto", "32-true", "bf16-mixed" or "16-mixed".
         accelerator: "auto", "cpu", "cuda" …, as Lightning names them.
         devices: how many, or "auto".
@@ -68,6 +71,8 @@ class TrainConfig:
     ema: float = 0.0
     augment: tuple[str, ...] | None = None
     groups: str | None = None
+    ignore: int | str | None = None
+    foreground: bool = False
     precision: str = "auto"
     accelerator: str = "auto"
     devices: str = "auto"
@@ -95,7 +100,13 @@ class TrainConfig:
             published = self.protocol == "ukan" and self.model == "ukan"
             object.__setattr__(self, "spline_lr", _UKAN_SPLINE_LR if published else self.lr)
         _number("spline_lr", self.spline_lr, (int, float), 0)
+        _ = self.label_rules
         object.__setattr__(self, "augment", _AUGMENT[self.protocol] if self.augment is None else _augmentations(self.augment))
+
+    @property
+    def label_rules(self) -> LabelRules:
+        """How labels are read."""
+        return LabelRules(self.ignore, self.foreground)
 
     def save(self, path: Path) -> None:
         """Write every option in force as YAML."""

@@ -14,7 +14,7 @@ from allukan.models.layers import resize
 from allukan.training.augment import strengthen, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
-from allukan.training.losses import SegmentationLoss, overlap
+from allukan.training.losses import SegmentationLoss, overlap, split_ignored
 from allukan.training.parameters import parameter_groups, roughness
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
@@ -89,8 +89,10 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds the scores of one batch."""
         assert self._sums is not None
-        logits, truth = self(batch.images), batch.masks.bool()
-        both, either = overlap(decide(probabilities(logits, self.card.target), self.card.target, self.card.threshold), truth)
+        logits = self(batch.images)
+        truth, counts = split_ignored(batch.masks)
+        masks = decide(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
+        both, either = overlap(masks & counts, truth)
         iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
         pooled = (both.sum(0) + 1e-5) / (either.sum(0) + 1e-5)
         scores = (self.loss(logits, batch.masks), (2 * iou / (1 + iou)).mean(), iou.mean(), pooled.mean())

@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 from allukan.data import (
+    IGNORED,
     Dataset,
     Prepared,
     Splits,
@@ -61,7 +62,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     trainer = _trainer(config, run, callbacks)
     if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, config.label_rules)
     splits = _splits(config, dataset, run, resume)
     channels = file_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
@@ -70,6 +71,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     _check_splines(config, network)
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
+    _check_ignored(config, train_set, val_set)
     card = _normalised(card, train_set)
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,13 @@ def _check_splines(config: TrainConfig, network: nn.Module) -> None:
             raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
     if config.spline_smoothness and not has_roughness(network):
         raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
+
+
+def _check_ignored(config: TrainConfig, *sets: Prepared) -> None:
+    """A warning where the option ``ignore`` changes nothing."""
+    value = config.label_rules.value
+    if value is not None and not any((data.masks == IGNORED).any() for data in sets):
+        _log.warning(f"no mask holds the label {value} that is to be ignored.")
 
 
 def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> Splits:
@@ -169,6 +178,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         std=(1.0,) * sum(channels),
         options=config.options,
         files=image_files(dataset, channels),
+        label_values=dataset.label_values,
     )
 
 

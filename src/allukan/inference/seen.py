@@ -1,0 +1,36 @@
+"""Whether images that are scored were in the training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from allukan.data import Case, Dataset, Splits, open_dataset
+from allukan.errors import UserError
+
+
+def seen_in_training(cases: Sequence[Case], dataset: Dataset, trained_on: Path, splits: Splits) -> tuple[str, ...]:
+    """Ids of the cases of ``dataset`` that were training or validation images, whatever they are called there.
+
+    In the folder of the training by their ids, in another by the bytes of their files; where the data of the training are gone,
+    nothing is known and nothing found.
+    """
+    used = {*splits.train, *splits.val} - set(splits.test)  # by the protocol "ukan" test and validation are the same images
+    if dataset.root.resolve() == trained_on.resolve() or not trained_on.exists():
+        return tuple(case.id for case in cases if case.id in used and trained_on.exists())
+    try:
+        known = {case.id: case for case in open_dataset(trained_on, learn=False).cases}
+    except UserError:
+        return ()
+    with ThreadPoolExecutor() as pool:
+        theirs = set(pool.map(_digest, (known[name] for name in sorted(used) if name in known)))
+        return tuple(case.id for case, digest in zip(cases, pool.map(_digest, cases), strict=True) if digest in theirs)
+
+
+def _digest(case: Case) -> bytes:
+    digest = hashlib.blake2b()
+    for path in case.images:
+        digest.update(path.read_bytes())
+    return digest.digest()
