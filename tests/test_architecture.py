@@ -26,7 +26,7 @@ BELOW = {
     "cli": {"bench", "study", "training", "inference", "integrations", "models", "data", "analysis", "nn", "ops"},
 }
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
-IMAGE_IO = {"PIL", "tifffile", "nibabel", "pydicom", "imageio", "cv2"}
+IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
 BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
 
 

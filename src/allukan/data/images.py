@@ -22,10 +22,11 @@ _PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there a
 def read_image(paths: Sequence[Path], channels: Sequence[int] = ()) -> NDArray[np.uint8]:
     """One or more files as bytes ``(H, W, C)``, their channels stacked; grey has one channel, colour three (RGB).
 
-    Alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: their sizes must agree
-    afterwards). More than 8 bits are scaled per file between the 0.5 and 99.5 percentile. Raises ``UserError`` for a file that is
-    no readable image or a stack of them, for NaN or infinity, and for files of different sizes. With ``channels`` every file
-    brings as many as is asked of it, as far as ``as_trained`` allows.
+    What a file says is alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: the
+    sizes must agree then). Fewer than 8 bits are spread over 0 … 255, more are scaled per file between the 0.5 and 99.5
+    percentile (all in ``docs/formats.md``). Raises ``UserError`` for a file that is no readable image or a stack of them,
+    for NaN or infinity, and for files of different sizes. With ``channels`` every file brings as many as is asked of it, as far
+    as ``as_trained`` allows.
     """
     parts = [_one_image(path) for path in paths]
     if channels:
@@ -40,18 +41,15 @@ def read_image(paths: Sequence[Path], channels: Sequence[int] = ()) -> NDArray[n
 
 def _one_image(path: Path) -> NDArray[np.uint8]:
     found = decode(path)
-    array = found.colours if found.colours is not None else found.values
-    array = array[..., None] if array.ndim == 2 else array
-    if array.ndim != 3 or array.shape[2] > 4 or 0 in array.shape:
-        raise UserError(f"{path} has shape {array.shape}: expected is one grey or colour image (height, width[, channels]).")
-    array = array[..., :1] if array.shape[2] == 2 else array[..., :3]
-    array = array if array.dtype == np.uint8 else _to_bytes(array, path)
+    array = found.values if found.colours is None else found.colours
+    if array.dtype != np.uint8:
+        array = _to_bytes(array, path)
+    elif found.colours is None and found.white < 255:
+        array = np.rint(array * (255 / found.white)).astype(np.uint8)
     return 255 - array if found.inverted else array
 
 
 def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
-    if array.dtype == bool:
-        return (array * np.uint8(255)).astype(np.uint8)
     values = array.astype(np.float64)
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds NaN or infinite values: repair or remove it.")

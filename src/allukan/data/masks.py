@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allukan.data.dataset import Case, Dataset
-from allukan.data.decode import Decoded, decode
+from allukan.data.decode import decode
 from allukan.data.images import size_text
+from allukan.data.pixels import Decoded
 from allukan.errors import UserError
 
 IGNORED = 255  # in the planes of all classes, where a pixel is neither background nor a class
@@ -65,7 +66,7 @@ def _binary(path: Path, ignored: int | None) -> NDArray[np.uint8]:
     found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if _is_jpeg(path) else ""
+        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if decode(path).lossy else ""
         raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
     return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
 
@@ -78,10 +79,9 @@ def foreground_values(case: Case) -> set[int]:
 def _mask_values(path: Path) -> NDArray[Any]:
     """``(H, W)``: grey, or the strongest of the colours; what is transparent is background."""
     found = _decode_mask(path)
-    values = found.colours if found.colours is not None else found.values
-    if values.ndim == 3:
-        alpha = values[..., -1] if values.shape[2] in (2, 4) else np.ones(1)
-        values = np.where(alpha > 0, values[..., : 1 if values.shape[2] == 2 else 3].max(2), 0)
+    values = (found.values if found.colours is None else found.colours).max(2)
+    if found.opaque is not None:
+        values = np.where(found.opaque, values, 0)
     if not np.isfinite(values).all():
         raise UserError(f"mask {path} holds NaN or infinite values: store 0 and 255.")
     return values
@@ -91,27 +91,21 @@ def _decode_mask(path: Path) -> Decoded:
     found = decode(path)
     if found.inverted:  # some programs mean the stored value, others what is shown: a guess would swap the classes
         raise UserError(f"mask {path} is a TIFF whose zero is white: save it again with black as zero.")
+    if found.colours is None and found.values.shape[2] not in (1, 3):
+        raise UserError(f"mask {path} has {found.values.shape[2]} channels: expected is one plane, grey or RGB.")
     return found
 
 
 def read_labels(path: Path) -> NDArray[Any]:
     """The whole numbers ``(H, W)`` of a label map as stored. Raises ``UserError`` for a file that holds anything else."""
-    if _is_jpeg(path):
+    found = _decode_mask(path)
+    if found.lossy:
         raise UserError(f"label map {path} is a JPEG, which changes the numbers of classes: save the original as PNG or TIFF.")
-    raw = _decode_mask(path).values
-    if raw.ndim == 3:
-        channels = raw[..., :3]
-        if (channels != channels[..., :1]).any():
-            raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
-        raw = channels[..., 0]
+    raw = found.values[..., 0]
+    if found.values.shape[2] > 1 and (found.colours is not None or (found.values != raw[..., None]).any()):
+        raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")
+    if found.colours is None and found.opaque is not None and raw[~found.opaque].any():
+        raise UserError(f"label map {path} holds labels where it is transparent: store it without alpha.")
     if not np.isfinite(raw).all() or (raw != np.floor(raw)).any() or raw.min() < 0:
         raise UserError(f"label map {path} must hold whole numbers from 0 upwards.")
     return raw.astype(np.int64)
-
-
-def _is_jpeg(path: Path) -> bool:
-    """By its first bytes; a file that is not there is left to the reader."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(3) == b"\xff\xd8\xff"
