@@ -116,6 +116,27 @@ def test_predict_keeps_the_geometry_and_reports_what_it_cannot_read(shell, train
     assert np.asarray(Image.open(out / "overlays/alpha.png")).shape == (48, 48, 3)
 
 
+def test_predict_groups_the_channels_of_an_image(shell, tmp_path):
+    from allukan import Predictor
+    from allukan.models import ModelCard, build_model, save_model
+
+    card = ModelCard("convtwin-tiny", 2, ("a",), "binary", (32, 32), (0.5, 0.5), (0.2, 0.2))  # as version 0.1 saved it
+    model = save_model(tmp_path / "model", build_model("convtwin-tiny", in_channels=2, out_channels=1), card)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 2), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    for name, image in zip("AB", images, strict=True):
+        for channel in range(2):
+            Image.fromarray(image[..., channel]).save(tmp_path / f"in/{name}_{channel:04d}.png")
+    (tmp_path / "in/B_0001.png").unlink()
+    done = shell("predict", model, tmp_path / "in", "--out", tmp_path / "out", "--device", "cpu")
+    assert "lacks *_0001: the model expects 2 files an image, *_0000 and *_0001." in done.sentence
+    assert "1 of 2 images" in done.out
+    assert [path.name for path in (tmp_path / "out/masks").iterdir()] == ["A.png"]
+    expected = Predictor(model, "cpu")(images[0]).masks[0]
+    assert 0 < expected.mean() < 1
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out/masks/A.png")) > 0, expected)
+
+
 def test_report_on_two_runs_is_one_file(shell, trained, tmp_path):
     run = tmp_path / "copy"
     shutil.copytree(trained, run)

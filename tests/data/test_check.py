@@ -82,7 +82,7 @@ SPOILERS = {
     "no masks": (lambda m: m.save("images/a.png", m.grey()), "has no masks"),
     "two images": (lambda m: m.folders(2), "need 3"),
     "label map": (spoil_label_map, "c02.png cannot be read"),
-    "channels": (spoil_channels, "2 and 4 channels"),
+    "channels": (spoil_channels, "1 + 1 and 1 + 3 channels"),
     "empty masks": (spoil_classes, "no mask has a single pixel"),
     "groups": (spoil_groups, "say nothing about image 'c01'"),
 }

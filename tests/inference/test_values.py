@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from allukan.data import IGNORED, write_image
-from allukan.inference import Predictor, evaluate, find_inputs, open_run, predict_files
+from allukan.inference import Predictor, evaluate, find_images, open_run, predict_files
 from allukan.inference.predict import mask_files
 from allukan.models import ModelCard, load_card
 from allukan.training import SegmentationModule, TrainConfig, train
@@ -61,7 +61,7 @@ def test_from_label_maps_to_label_maps(tmp_path):
     run = train(TrainConfig(str(data), str(tmp_path / "run"), **options))
     assert json.loads((run / "model/config.json").read_text())["label_values"] == list(values)
     predictor = Predictor(run / "model", "cpu")
-    *_, outcome = predict_files(predictor, find_inputs([data / "images"]), tmp_path / "out")
+    *_, outcome = predict_files(predictor, find_images([data / "images"], predictor.card), tmp_path / "out")
     assert len(outcome.done) == 12
     right = []
     for path in sorted((data / "masks").iterdir()):

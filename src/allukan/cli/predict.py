@@ -14,7 +14,9 @@ Option = typer.Option
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN/model.", show_default=False)],
-    inputs: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
+    inputs: Annotated[
+        list[Path], typer.Argument(help="Images, folders of images, or a JSON list of images.", show_default=False)
+    ],
     out: Annotated[Path, Option(help="Folder for the results; new or empty.", show_default=False)],
     mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
     tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
@@ -22,11 +24,14 @@ def predict(
     overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over the image.")] = True,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
-    """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done."""
+    """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done.
+
+    Files are grouped into images as in the training, ID_0000.png and ID_0001.png to one; what lacks a file is refused.
+    """
     from allukan import inference
 
     predictor = inference.Predictor(model, device, mode, tta)
-    found = inference.find_inputs(inputs)
+    found = inference.find_images(inputs, predictor.card)
     outcome = inference.Outcome()
     with progress_bar("predicting") as bar:
         task = bar.add_task("", total=len(found))

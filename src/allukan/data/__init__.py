@@ -1,13 +1,15 @@
 """Datasets: layouts, readers, preparation, splits, checks and synthetic ultrasound."""
 
+from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit, LabelRules, parse_ignore
 from allukan.data.drawing import make_splits
 from allukan.data.groups import load_groups
-from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
+from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.near_duplicates import near_duplicates
+from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import DRAWN, SplitPlan, given_parts, plan_splits
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case
@@ -25,14 +27,21 @@ __all__ = [
     "GivenSplit",
     "LabelRules",
     "Prepared",
+    "Problem",
     "SplitPlan",
     "Splits",
+    "as_trained",
+    "channel_names",
     "check_dataset",
     "count_channels",
+    "file_channels",
+    "file_patterns",
     "fit_channels",
     "given_parts",
     "load_groups",
     "make_splits",
+    "match_pattern",
+    "names_of_files",
     "near_duplicates",
     "open_dataset",
     "parse_ignore",
@@ -41,6 +50,7 @@ __all__ = [
     "prepare",
     "read_case",
     "read_image",
+    "read_json",
     "read_masks",
     "resize_image",
     "split_ignored",

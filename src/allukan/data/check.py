@@ -50,7 +50,7 @@ class _Seen:
 
     size: str = ""
     mode: str = ""
-    channels: int = 0
+    channels: tuple[int, ...] = ()
     foreground: tuple[float, ...] = ()
     values: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = ()
@@ -86,12 +86,13 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
 
 
 def _look(case: Case, dataset: Dataset) -> _Seen:
-    findings, size, mode, channels, foreground = [], "", "", 0, ()
+    findings, size, mode, foreground = [], "", "", ()
+    channels: tuple[int, ...] = ()
     values: frozenset[int] = frozenset()
     try:
         image = read_image(case.images)
-        size, channels = _text(image.shape[:2]), image.shape[2]
-        mode = " + ".join(header(path)[1] for path in case.images)
+        size, headers = _text(image.shape[:2]), [header(path) for path in case.images]
+        channels, mode = tuple(n for n, _ in headers), " + ".join(kind for _, kind in headers)
     except UserError as error:
         findings.append(Finding(str(error), case.id))
     try:
@@ -106,11 +107,15 @@ def _look(case: Case, dataset: Dataset) -> _Seen:
 
 
 def _uneven(seen: list[_Seen], root: str | Path) -> list[Finding]:
-    """Only grey and RGB can be brought to the same number of channels."""
-    numbers = sorted({case.channels for case in seen if case.channels})
-    if len(numbers) < 2 or numbers == [1, 3]:
+    """Only grey and RGB can be brought to the same number of channels, and only in images of one file."""
+    numbers = Counter(case.channels for case in seen if case.channels)
+    if len(numbers) < 2:
         return []
-    return [Finding(f"images have {' and '.join(map(str, numbers))} channels: all must have as many", str(root))]
+    if set(numbers) == {(1,), (3,)}:
+        grey = f"{numbers[1,]} images are grey, {numbers[3,]} in colour: grey is repeated to RGB, also in prediction"
+        return [Finding(grey, str(root), fatal=False)]
+    shown = " and ".join(" + ".join(map(str, counts)) for counts in sorted(numbers))
+    return [Finding(f"images have {shown} channels: all must have as many", str(root))]
 
 
 def _empty(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:

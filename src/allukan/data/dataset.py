@@ -93,6 +93,8 @@ class Dataset:
         named: whether the names of the classes were given, not made from their values.
         ignored: value of pixels that are neither background nor a class.
         given: the split that came with it.
+        patterns: of the paths of the files of an image, ``*`` for its name, as "*_0001"; empty strings without a rule.
+        channel_names: of the files of an image or of their channels, where a description gives them.
     """
 
     root: Path
@@ -103,6 +105,8 @@ class Dataset:
     named: bool = True
     ignored: int | None = None
     given: GivenSplit = field(default_factory=GivenSplit)
+    patterns: tuple[str, ...] = ("*",)
+    channel_names: tuple[str, ...] = ()
 
     @property
     def merged(self) -> bool:

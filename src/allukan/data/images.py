@@ -15,18 +15,22 @@ from allukan.data.decode import decode
 from allukan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+_GREY_LEVELS = 8  # by which the channels of a grey picture may differ: what a JPEG does to it
 _PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there are more than 256 levels
 
 
-def read_image(paths: Sequence[Path]) -> NDArray[np.uint8]:
+def read_image(paths: Sequence[Path], channels: Sequence[int] = ()) -> NDArray[np.uint8]:
     """One or more files as bytes ``(H, W, C)``, their channels stacked; grey has one channel, colour three (RGB).
 
     What a file says is alpha is dropped, palettes and CMYK become RGB, the orientation in EXIF is applied (to masks as well: the
     sizes must agree then). Fewer than 8 bits are spread over 0 … 255, more are scaled per file between the 0.5 and 99.5
     percentile (all in ``docs/formats.md``). Raises ``UserError`` for a file that is no readable image or a stack of them,
-    for NaN or infinity, and for files of different sizes.
+    for NaN or infinity, and for files of different sizes. With ``channels`` every file brings as many as is asked of it, as far
+    as ``as_trained`` allows.
     """
     parts = [_one_image(path) for path in paths]
+    if channels:
+        parts = [as_trained(part, n, path) for part, n, path in zip(parts, channels, paths, strict=True)]
     for path, part in zip(paths[1:], parts[1:], strict=True):
         if part.shape[:2] != parts[0].shape[:2]:
             raise UserError(
@@ -55,15 +59,34 @@ def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
+def as_trained(image: NDArray[np.uint8], channels: int, name: str | Path = "the image") -> NDArray[np.uint8]:
+    """``(H, W, C)`` of one file as a model that was trained on files of ``channels`` channels may see it: nothing is made up.
+
+    Grey becomes RGB, and RGB whose channels agree within 8 levels, as a grey scan in a JPEG, becomes grey. Raises ``UserError``
+    for everything else, a picture in colour for a model of grey ones included.
+    """
+    have = image.shape[2]
+    if have == channels or (have, channels) == (1, 3):
+        return fit_channels(image, channels)
+    if (have, channels) != (3, 1):
+        plural = "" if have == 1 else "s"
+        raise UserError(f"{name} has {have} channel{plural} and the model expects {channels} (height, width, channels) of it.")
+    spread = image.max(2) - image.min(2)
+    if spread.max(initial=0) > _GREY_LEVELS:
+        share = 100 * float((spread > _GREY_LEVELS).mean())
+        raise UserError(f"{name} is in colour ({share:.1f} % of its pixels) and the model was trained on grey: convert it first.")
+    return fit_channels(image, 1)
+
+
 def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """``(H, W, C)`` with another number of channels: grey is repeated to RGB, RGB becomes grey by its luminance.
 
-    Raises ``UserError`` where no such conversion exists.
+    What a model may see is for ``as_trained`` to say. Raises ``UserError`` where no such conversion exists.
     """
     have = image.shape[2]
     if have == channels:
         return image
-    if have == 1:
+    if (have, channels) == (1, 3):
         return np.repeat(image, channels, axis=2)
     if have == 3 and channels == 1:
         return np.asarray(Image.fromarray(image).convert("L"))[..., None]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from allukan.data.channels import channel_names, file_patterns
 from allukan.data.dataset import Dataset, GivenSplit, LabelRules
 from allukan.data.given_splits import nnunet_splits, with_test
 from allukan.data.images import IMAGE_SUFFIXES
@@ -28,12 +29,13 @@ def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
         raise UserError(f"{root / 'dataset.json'} has no 'labels' mapping of names to values: add it as nnU-Net wants it.")
     declared = declared_labels(info, root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
-    images = _by_channel(root / "imagesTr", problems)
+    images, patterns = _by_channel(root / "imagesTr", problems)
     given = nnunet_splits(root, images)
     if (root / "imagesTs").is_dir():
         tests, truth, given = _labelled_tests(root, given, images, problems)
         images, masks = images | tests, masks | truth
-    return label_map_dataset(Dataset(root, "nnunet", given=given), images, masks, declared, rules, problems)
+    dataset = Dataset(root, "nnunet", given=given, patterns=patterns, channel_names=channel_names(info))
+    return label_map_dataset(dataset, images, masks, declared, rules, problems)
 
 
 def _labelled_tests(
@@ -43,20 +45,19 @@ def _labelled_tests(
 
     Those with the name of a training image are called ``test/CASE``.
     """
-    images = _by_channel(root / "imagesTs", problems)
+    images, _ = _by_channel(root / "imagesTs", problems)
     masks = by_id(find_images(root / "labelsTs"), problems) if (root / "labelsTs").is_dir() else {}
     names = {name: f"test/{name}" if name in training else name for name in masks}
     paired = {new: images[name] for name, new in names.items() if name in images}
     given = with_test(given, training, paired, f"{root / 'labelsTs'}")
     if rest := len(images.keys() - masks.keys()):
-        given = replace(
-            given, notes=(*given.notes, f"{rest} images of {root / 'imagesTs'} have no label map: they are not used.")
-        )
+        note = f"{rest} images of {root / 'imagesTs'} have no label map: they are not used."
+        given = replace(given, notes=(*given.notes, note))
     return paired, {names[name]: path for name, path in masks.items()}, given
 
 
-def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
-    """Files of every case in the order of their four-digit channels, of which none may lack."""
+def _by_channel(folder: Path, problems: list[Problem]) -> tuple[dict[str, tuple[Path, ...]], tuple[str, ...]]:
+    """Files of every case in the order of their four-digit channels, of which none may lack, and the patterns of their names."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in find_images(folder):
         match = re.fullmatch(r"(.+)_(\d{4})", path.stem)
@@ -70,7 +71,8 @@ def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, 
         for channel in channels:
             if channel not in files:
                 problems.append(Problem(name, f"image {name!r} of {folder} lacks channel {channel}, which others have: add it."))
-    return {name: tuple(files[channel] for channel in sorted(files)) for name, files in found.items()}
+    images = {name: tuple(files[channel] for channel in sorted(files)) for name, files in found.items()}
+    return images, tuple(f"*_{channel}" for channel in channels)
 
 
 def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
@@ -92,10 +94,12 @@ def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Da
         if not gone:
             images[name], masks[name], found[name] = tuple(paths[:-1]), paths[-1], listed
     _same_number(path, images, problems)
+    patterns = file_patterns(images, path, problems)
     if not images and problems:
         return Dataset(path.parent, "decathlon")
-    empty = Dataset(path.parent, "decathlon", given=listed_split(path, found, notes))
-    return label_map_dataset(empty, images, masks, declared_labels(info, path), rules, problems)
+    given = listed_split(path, found, notes)
+    dataset = Dataset(path.parent, "decathlon", given=given, patterns=patterns, channel_names=channel_names(info))
+    return label_map_dataset(dataset, images, masks, declared_labels(info, path), rules, problems)
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:

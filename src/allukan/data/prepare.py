@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from allukan.data.channels import file_channels
 from allukan.data.dataset import Case, Dataset
-from allukan.data.decode import header
-from allukan.data.images import fit_channels, read_image, resize_image, resize_masks
+from allukan.data.images import read_image, resize_image, resize_masks
 from allukan.data.masks import read_masks
 from allukan.errors import UserError
 
@@ -36,20 +36,20 @@ class Prepared:
 
 
 def prepare(
-    dataset: Dataset, cases: Sequence[Case], size: tuple[int, int] | None = None, channels: int | None = None
+    dataset: Dataset, cases: Sequence[Case], size: tuple[int, int] | None = None, channels: Sequence[int] = ()
 ) -> Prepared:
     """Read ``cases`` in threads and bring them to ``size`` (height, width): images antialiased, masks by the nearest pixel.
 
-    Without ``size`` nothing is resized, and all must have one size. ``channels`` defaults to ``count_channels``. Raises
-    ``UserError`` without cases, for the first file that is not usable and for a mask whose size is not that of its image.
+    Without ``size`` nothing is resized, and all must have one size. ``channels`` is how many every file of an image brings,
+    ``file_channels`` unless given. Raises ``UserError`` without cases, for the first file that is not usable and for a mask whose
+    size is not that of its image.
     """
     if not cases:
         raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
-    wanted = channels or count_channels(dataset)
+    wanted = tuple(channels) or file_channels(dataset)
 
     def load(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
-        image, masks = read_case(case, dataset)
-        image = fit_channels(image, wanted)
+        image, masks = read_case(case, dataset, wanted)
         if size is None:
             return np.moveaxis(image, -1, 0), masks, image.shape[:2]
         return np.moveaxis(resize_image(image, size), -1, 0), resize_masks(masks, size), image.shape[:2]
@@ -63,9 +63,9 @@ def prepare(
     return Prepared(ids, torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), shapes)
 
 
-def read_case(case: Case, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Image ``(H, W, C)`` and masks ``(K, H, W)`` as they are; ``UserError`` when their sizes differ."""
-    image, masks = read_image(case.images), read_masks(case, dataset)
+def read_case(case: Case, dataset: Dataset, channels: Sequence[int] = ()) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Image ``(H, W, C)``, as in ``read_image``, and masks ``(K, H, W)``; ``UserError`` when their sizes differ."""
+    image, masks = read_image(case.images, channels), read_masks(case, dataset)
     if image.shape[:2] != masks.shape[1:]:
         of_image, of_mask = _text(image.shape[:2]), _text(masks.shape[1:])
         raise UserError(f"mask {case.masks[0][0]} is {of_mask} pixels but its image is {of_image}: they must agree in size.")
@@ -75,10 +75,9 @@ def read_case(case: Case, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[
 def count_channels(dataset: Dataset) -> int:
     """Channels that fit every image: 3 as soon as one is in colour, 1 for grey; files stored as RGB but grey count as colour.
 
-    Reads the headers only. ``UserError`` for a file that has none.
+    Reads the headers only. ``UserError`` for a file that has none and for images that differ otherwise.
     """
-    with ThreadPoolExecutor() as pool:
-        return max(pool.map(lambda case: sum(header(path)[0] for path in case.images), dataset.cases))
+    return sum(file_channels(dataset))
 
 
 def _text(shape: Sequence[int]) -> str:

@@ -1,19 +1,23 @@
 """Applying, evaluating and reporting on trained models."""
 
 from allukan.inference.evaluate import Run, evaluate, open_run
+from allukan.inference.finding import find_images
 from allukan.inference.fuse import fuse
+from allukan.inference.inputs import file_order
 from allukan.inference.matching import match_classes
-from allukan.inference.predict import Outcome, find_inputs, predict_files
+from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
 
 __all__ = [
+    "InputImage",
     "Outcome",
     "Prediction",
     "Predictor",
     "Run",
     "evaluate",
-    "find_inputs",
+    "file_order",
+    "find_images",
     "fuse",
     "match_classes",
     "open_run",

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from allukan.analysis import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
 from allukan.errors import UserError
+from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
-from allukan.models import decide
+from allukan.models import ModelCard, decide
 
 SUBSETS = ("test", "val", "train", "all")
 Progress = Callable[[int, int], None]
@@ -84,9 +85,9 @@ def evaluate(
     The results go to ``out``, or to ``RUN/evaluation``, with the names of ``data`` and ``subset`` appended where these are given.
     "notes" of the summary say what is not as it seems: images that were in the training, classes that the dataset lacks.
 
-    Raises ``UserError`` when a class of the dataset is none of the model, or no case is left.
+    Raises ``UserError`` when a class of the dataset or a file of an image is none of the model, or no case is left.
     """
-    dataset = run.open_data(data)
+    dataset = match_files(run.open_data(data), predictor.card)
     out = out or _default_folder(run, data, subset)
     _check_folder(out, dataset.root)
     subset = subset or ("test" if data is None else "all")
@@ -153,9 +154,9 @@ def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
     return dataset.select(ids)
 
 
-def read_truth(case: Case, dataset: Dataset, match: ClassMatch) -> Truth:
-    """Image and masks of one case, these of the classes of the model. Raises ``UserError`` as ``read_case``."""
-    image, masks = read_case(case, dataset)
+def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard) -> Truth:
+    """Image and masks of one case of ``match_files``, as the model knows them. Raises ``UserError`` as ``read_case``."""
+    image, masks = read_case(case, dataset, channels_of(card, dataset))
     return Truth(image, *split_ignored(match.arrange(masks)))
 
 
@@ -169,7 +170,7 @@ def _score(
 ) -> Iterator[dict[str, Any]]:
     scored = np.array(match.scored)
     for done, case in enumerate(cases, 1):
-        found = read_truth(case, dataset, match)
+        found = read_truth(case, dataset, match, predictor.card)
         masks = predictor(found.image).masks & found.counts
         scores = case_metrics(masks[scored], found.masks[scored], spacing_mm or (1.0, 1.0))
         for label, figures in zip(compress(predictor.card.classes, scored), scores, strict=True):
@@ -180,7 +181,7 @@ def _score(
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
     """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
     card, scored = predictor.card, np.array(match.scored)
-    data = prepare(dataset, cases, card.size, card.in_channels)
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset))
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
     parts = [decide(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)

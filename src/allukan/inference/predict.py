@@ -10,11 +10,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import IMAGE_SUFFIXES, read_image, write_image
+from allukan.data import IMAGE_SUFFIXES, write_image
 from allukan.errors import UserError
+from allukan.inference.inputs import stack_files
 from allukan.inference.overlays import draw_contours
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.models import ModelCard
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """One image to predict.
+
+    Attributes:
+        name: path, without suffix, of its results.
+        files: that make it up, in the order that the model expects.
+        fault: why it cannot be predicted.
+    """
+
+    name: Path
+    files: tuple[Path, ...]
+    fault: str = ""
 
 
 @dataclass
@@ -51,9 +67,9 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def predict_files(
-    predictor: Predictor, inputs: dict[Path, Path], out: Path, *, save_probabilities: bool = False, save_overlays: bool = True
+    predictor: Predictor, images: Iterable[InputImage], out: Path, *, save_probabilities: bool = False, save_overlays: bool = True
 ) -> Iterator[Outcome]:
-    """Predict one input after the other; yields the growing outcome after each, so that a caller can show progress.
+    """Predict one image after the other; yields the growing outcome after each, so that a caller can show progress.
 
     Writes ``out/masks/NAME.png`` in the geometry of the input, with the values of the label maps of the training where it had
     such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
@@ -64,9 +80,12 @@ def predict_files(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
     outcome = Outcome()
-    for path, name in inputs.items():
+    for one in images:
+        path, name = one.files[0], one.name
         try:
-            image = read_image([path])
+            if one.fault:
+                raise UserError(one.fault)
+            image = stack_files(one.files, predictor.card)
             prediction = predictor(image)
         except UserError as error:
             outcome.failed.append((path, str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import fit_channels, read_image, resize_image
+from allukan.data import resize_image
 from allukan.errors import UserError
 from allukan.inference.fuse import fuse
+from allukan.inference.inputs import read_input
 from allukan.models import decide, load_model, pick_device, probabilities
 from allukan.models.layers import resize
 
@@ -53,12 +55,14 @@ class Predictor:
         self.mode, self.tta = mode, tta
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))
 
-    def __call__(self, image: str | Path | NDArray[np.uint8]) -> Prediction:
-        """Masks and probabilities of a file, or of an array of bytes ``(H, W)`` or ``(H, W, C)``."""
-        array = read_image([Path(image)]) if isinstance(image, str | Path) else np.atleast_3d(image)
-        if array.dtype != np.uint8:
-            raise UserError(f"images are expected as bytes 0 … 255 (uint8), got {array.dtype}.")
-        array = fit_channels(array, self.card.in_channels)
+    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[np.uint8]) -> Prediction:
+        """Masks and probabilities of a file, of a list of the files of one image, or of an array of bytes ``(H, W[, C])``.
+
+        A model that was trained on several files an image takes them together, in the order of ``card.files``. Grey becomes RGB
+        where the model was trained on files in RGB, RGB without colour becomes grey. Raises ``UserError`` for everything else
+        that it was not trained on.
+        """
+        array = read_input(image, self.card)
         scaled = resize_image(array, self.card.size) if self.mode == "resize" else array
         probability = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
         if not probability.isfinite().all():  # a mask of them would be empty, and look like one
@@ -69,7 +73,10 @@ class Predictor:
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Bytes ``(B, C, H, W)`` at the network's own scale → probabilities ``(B, K', H, W)``."""
+        """Bytes ``(B, C, H, W)`` at the network's own scale → probabilities ``(B, K', H, W)``; else ``UserError``."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.card.in_channels:
+            given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            raise UserError(f"bytes (B, {self.card.in_channels}, H, W) are expected, got {given}.")
         x = (images.to(self.device, torch.float32) / 255 - self._mean) / self._std
         flips = [(), (2,), (3,), (2, 3)] if self.tta else [()]
         return torch.stack([self._once(x.flip(f)).flip(f) for f in flips]).mean(0)

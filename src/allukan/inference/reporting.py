@@ -13,6 +13,7 @@ import numpy as np
 from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
 from allukan.errors import UserError
 from allukan.inference.evaluate import Run, read_truth
+from allukan.inference.inputs import match_files
 from allukan.inference.matching import match_classes
 from allukan.inference.predictor import Predictor
 from allukan.models import ka_layers
@@ -69,12 +70,12 @@ def _overlays(run: Run, predictor: Predictor, summary: Mapping[str, Any]) -> lis
     ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
     if not ranked:
         return []
-    dataset = run.open_data(summary["data"])
+    dataset = match_files(run.open_data(summary["data"]), predictor.card)
     match = match_classes(dataset, predictor.card, summary.get("mapping"))
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     overlays = []
     for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
-        found = read_truth(case, dataset, match)
+        found = read_truth(case, dataset, match, predictor.card)
         masks, shown = predictor(found.image).masks, found.image[..., 0] if found.image.shape[2] < 3 else found.image[..., :3]
         overlays.append(Overlay(case.id, title, shown, found.masks, masks, float(np.mean(scores[case.id]))))
     return overlays

@@ -5,7 +5,7 @@ from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.norms import check_norms
 from allukan.models.outputs import decide, probabilities
-from allukan.models.storage import ModelCard, load_card, load_model, not_finite, save_model
+from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, save_model
 from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
 
@@ -14,6 +14,7 @@ __all__ = [
     "SIZES",
     "UKAN",
     "AllUKAN",
+    "ImageFile",
     "ModelCard",
     "Topology",
     "build_model",

@@ -22,6 +22,21 @@ TARGETS = ("binary", "multiclass", "multilabel")
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """One of the files that make up an image.
+
+    Attributes:
+        pattern: what its path looks like without the suffix, ``*`` for the name of the image, as "*_0001"; empty without a rule.
+        channels: how many it brings.
+        name: of what it shows, as "T1", where the dataset gave one.
+    """
+
+    pattern: str
+    channels: int
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a trained model is and how it wants its input.
 
@@ -38,6 +53,7 @@ class ModelCard:
         label_values: value of every class in masks, as in the label maps of the training; empty where masks are 0 and 255.
         threshold: probability from which a pixel belongs to a class (sigmoid targets).
         version: of allukan, when it was saved.
+        files: that make up an image, in the order of their channels; empty where version 0.1 saved the model and did not tell.
     """
 
     model: str
@@ -52,6 +68,14 @@ class ModelCard:
     label_values: tuple[int, ...] = ()
     threshold: float = 0.5
     version: str = __version__
+    files: tuple[ImageFile, ...] = ()
+
+    @property
+    def image_files(self) -> tuple[ImageFile, ...]:
+        """``files``, or what they must have been: one file of 1 or 3 channels, else nnU-Net's ``*_0000`` and so on, one each."""
+        if self.files or self.in_channels in (1, 3):
+            return self.files or (ImageFile("*", self.in_channels),)
+        return tuple(ImageFile(f"*_{channel:04d}", 1) for channel in range(self.in_channels))
 
     @property
     def out_channels(self) -> int:
@@ -102,9 +126,12 @@ def load_card(folder: str | Path) -> ModelCard:
         lists = ("classes", "size", "mean", "std", "label_values")
         raw = _with_values(raw)
         fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}
+        fields["files"] = tuple(ImageFile(**file) for file in raw.get("files", ()))
         card = ModelCard(**fields)
     except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a model description that allukan {__version__} reads: {error}.") from None
+    if sum(file.channels for file in card.image_files) != card.in_channels:
+        raise UserError(f"{path} contradicts itself: its files do not bring in_channels {card.in_channels} channels.")
     if card.model not in MODELS or card.target not in TARGETS:
         raise UserError(
             f"{path} describes model {card.model!r} with target {card.target!r}, which allukan {__version__} does not know."

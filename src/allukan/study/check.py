@@ -11,12 +11,12 @@ import torch
 
 from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, open_dataset
 from allukan.errors import UserError
-from allukan.inference import match_classes
+from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
 from allukan.study.cells import Cell
 from allukan.study.plan import Study
 from allukan.study.tuning import chosen
-from allukan.training import TrainConfig, merge
+from allukan.training import TrainConfig, image_files, merge
 
 
 def check_study(study: Study, out: Path) -> None:
@@ -24,7 +24,9 @@ def check_study(study: Study, out: Path) -> None:
     opened = {name: _open(merge(study.common, given)) for name, given in study.data.items()}
     for train, test in study.cross:
         try:
-            match_classes(_open(merge(study.common, _tested(study, train, test)), learn=False), _card(opened[train]))
+            a, b = opened[train], _open(merge(study.common, _tested(study, train, test)), learn=False)
+            match_classes(b, _card(a))
+            file_order(b.root, b.patterns, b.channel_names, image_files(a))
         except UserError as error:
             raise UserError(f"cross {train} → {test}: {error}") from None
     cells, built = study.cells(out), set()

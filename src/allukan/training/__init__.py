@@ -13,7 +13,7 @@ from allukan.training.config import (
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
 from allukan.training.resume import resume_config
-from allukan.training.run import train
+from allukan.training.run import image_files, train
 
 __all__ = [
     "MACHINE_OPTIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "SegmentationModule",
     "TrainConfig",
     "check_names",
+    "image_files",
     "load_config",
     "merge",
     "read_value",

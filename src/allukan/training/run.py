@@ -17,9 +17,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import Dataset, Prepared, Splits, count_channels, load_groups, open_dataset, plan_splits, prepare
+from allukan.data import Dataset, Prepared, Splits, file_channels, load_groups, names_of_files, open_dataset, plan_splits, prepare
 from allukan.errors import UserError
-from allukan.models import ModelCard
+from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.callbacks import Averaged, History, KeepBest
@@ -60,12 +60,12 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     splits, notes = _splits(config, dataset, run, resume)
     if trainer.is_global_zero:
         _say(notes)
-    channels = count_channels(dataset)
+    channels = file_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
     _check_splines(config, network)
-    check_steps(config, network, len(splits.train), channels, trainer.world_size)
+    check_steps(config, network, len(splits.train), sum(channels), trainer.world_size)
     train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
     val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
     module = SegmentationModule(network, _normalised(card, train_set), config)
@@ -172,16 +172,24 @@ def _on_cuda(config: TrainConfig) -> bool:
     return config.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
-def _card(config: TrainConfig, dataset: Dataset, channels: int) -> ModelCard:
+def image_files(dataset: Dataset, channels: Sequence[int] = ()) -> tuple[ImageFile, ...]:
+    """What makes up an image of a dataset, as a model trained on it will expect it; ``channels`` as in ``file_channels``."""
+    channels = tuple(channels) or file_channels(dataset)
+    names = names_of_files(dataset.channel_names, channels) or ("",) * len(channels)
+    return tuple(ImageFile(*file) for file in zip(dataset.patterns, channels, names, strict=True))
+
+
+def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> ModelCard:
     return ModelCard(
         model=config.model,
-        in_channels=channels,
+        in_channels=sum(channels),
         classes=dataset.classes,
         target=dataset.target,
         size=config.size,
-        mean=(0.0,) * channels,
-        std=(1.0,) * channels,
+        mean=(0.0,) * sum(channels),
+        std=(1.0,) * sum(channels),
         options=config.options,
+        files=image_files(dataset, channels),
         label_values=dataset.label_values,
     )
 

@@ -1,0 +1,177 @@
+"""What goes into a trained model: the files of an image, put together as those of the training were."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data import Dataset, as_trained, match_pattern, names_of_files, read_image
+from allukan.errors import UserError
+from allukan.models import ImageFile, ModelCard
+
+NUMBERED = re.compile(r"(.+)_(\d{4})")  # nnU-Net's number of the channel
+
+
+def described(files: Sequence[ImageFile]) -> str:
+    """What a model expects of an image, in words.
+
+    >>> described([ImageFile("*_0000", 1, "T1"), ImageFile("*_0001", 1, "T2")])
+    '2 files an image, *_0000 (T1) and *_0001 (T2)'
+    >>> described([ImageFile("*", 3)])
+    'one file an image, in RGB'
+    """
+    if len(files) == 1:
+        return f"one file an image, {_kind(files[0])}"
+    shown = [_shown(file, number) for number, file in enumerate(files, 1)]
+    return f"{len(files)} files an image, {', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def _kind(file: ImageFile) -> str:
+    return {1: "grey", 3: "in RGB"}.get(file.channels, f"of {file.channels} channels")
+
+
+def _shown(file: ImageFile, number: int) -> str:
+    about = [file.name] * bool(file.name) + [_kind(file)] * (file.channels > 1)
+    return (file.pattern or f"number {number}") + (f" ({', '.join(about)})" if about else "")
+
+
+def slot(path: Path, files: Sequence[ImageFile]) -> tuple[int, str, str] | None:
+    """Which of the files of an image this is, by its name, with the folders and the name of the image; None for none of them.
+
+    >>> slot(Path("deep/P1_0001.png"), [ImageFile("*_0000", 1), ImageFile("*_0001", 1)])
+    (1, 'deep/', 'P1')
+    """
+    text = path.with_suffix("").as_posix()
+    for number, file in sorted(enumerate(files), key=lambda item: -len(item[1].pattern)):  # "*_t2" before "*"
+        found = match_pattern(text, file.pattern)
+        if found:
+            return number, *found
+    return None
+
+
+def read_input(image: str | Path | Sequence[str | Path] | NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+    """A file, the files of an image in the order of the training, or bytes ``(H, W[, C])`` → ``(H, W, C)`` for the model.
+
+    Raises ``UserError`` for anything that is not what the model was trained on, and for files that cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return read_files([Path(image)], card)
+    if isinstance(image, list | tuple) and image and all(isinstance(path, str | Path) for path in image):
+        return read_files([Path(path) for path in image], card)
+    if not isinstance(image, np.ndarray):
+        raise UserError(f"a path, a list of paths or an array of bytes is expected, got {type(image).__name__}.")
+    return _array(image, card)
+
+
+def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise UserError(f"images are expected as bytes 0 … 255 (uint8), got {array.dtype}.")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise UserError(f"an image is expected as (height, width) or (height, width, channels), got shape {array.shape}.")
+    array, files = np.atleast_3d(array), card.image_files
+    if len(files) == 1:
+        return as_trained(array, card.in_channels, f"an array of shape {array.shape}")
+    if array.shape[2] != card.in_channels:
+        raise UserError(
+            f"an array of shape {array.shape} has {array.shape[2]} channels (height, width, channels): the model expects "
+            f"{card.in_channels}, of {described(files)}."
+        )
+    return array
+
+
+def read_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
+    """The files of one image, in the order of the training, as ``(H, W, C)``; ``UserError`` where they are not those."""
+    files = card.image_files
+    if len(paths) != len(files) and (card.files or len(paths) == 1):
+        shown = ", ".join(map(str, paths))
+        raise UserError(f"{shown}: {len(paths)} given, but the model expects {described(files)}, together as a list.")
+    check_names(paths, files)
+    return stack_files(paths, card)
+
+
+def stack_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
+    """As ``read_files``, for files whose order is known: their names are not looked at."""
+    if card.files:
+        return read_image(paths, [file.channels for file in card.files])
+    if len(paths) > 1:  # all that version 0.1 knew of its files is how many channels they bring
+        return _array(read_image(paths), card)
+    _check_untold(paths[0], card)
+    return read_image(paths, [card.in_channels])
+
+
+def check_names(paths: Sequence[Path], files: Sequence[ImageFile]) -> None:
+    """Raises ``UserError`` where the names of files say another order, or another image, than their place in a list."""
+    slots = [slot(path, files) for path in paths]
+    for number, (path, found) in enumerate(zip(paths, slots, strict=True)):
+        other = NUMBERED.fullmatch(path.stem) if found is None and NUMBERED.fullmatch(files[0].pattern) else None
+        if other or (found and number < len(files) and found[0] != number):
+            raise UserError(f"{path} is not file {number + 1} of what the model expects: {described(files)}, in this order.")
+    names = {found[2] for found in slots if found}
+    if len(paths) == len(files) and len(names) > 1:
+        raise UserError(f"{', '.join(map(str, paths))} are of different images ({', '.join(sorted(names))}): give one at a time.")
+
+
+def _check_untold(path: Path, card: ModelCard) -> None:
+    """A model of version 0.1 with 3 channels: of one file in RGB, or of three? Only its user knows."""
+    found = NUMBERED.fullmatch(path.stem) if card.in_channels == 3 else None
+    beside = [path.with_name(f"{found[1]}_{n:04d}{path.suffix}") for n in range(3)] if found else []
+    if beside and all(file.is_file() for file in beside) and read_image([path]).shape[2] == 1:
+        raise UserError(
+            f"{path} is one of three grey files, and the model of version 0.1 does not say whether it was trained on such: "
+            "train it again, or use Predictor and give them together as a list."
+        )
+
+
+def match_files(dataset: Dataset, card: ModelCard) -> Dataset:
+    """The dataset with the files of every case in the order that the model expects, by their names where both sides have names.
+
+    Raises ``UserError`` where the files of an image are not those that the model expects.
+    """
+    if not card.files:
+        return dataset
+    order = file_order(dataset.root, dataset.patterns, dataset.channel_names, card.files)
+    cases = tuple(replace(case, images=tuple(case.images[n] for n in order)) for case in dataset.cases)
+    return replace(dataset, cases=cases)
+
+
+def channels_of(card: ModelCard, dataset: Dataset) -> tuple[int, ...]:
+    """How many channels every file of ``match_files`` has to bring; empty where the model does not know: their sum counts."""
+    told = card.files or len(dataset.patterns) == 1
+    return tuple(file.channels for file in card.image_files) if told else ()
+
+
+def file_order(where: Path, patterns: Sequence[str], names: Sequence[str], files: Sequence[ImageFile]) -> list[int]:
+    """Places of the files that a model expects among those of an image: by their names, else their patterns, else as they come.
+
+    ``patterns`` and ``names`` (of files or channels) are those of the images in ``where``. Raises ``UserError`` where their
+    number differs, and where names or patterns contradict those of the model.
+    """
+    if len(patterns) != len(files):
+        given = "one file" if len(patterns) == 1 else f"{len(patterns)} files"
+        raise UserError(f"{where} has {given} an image, but the model expects {described(files)}.")
+    theirs = [name.strip().casefold() for name in names_of_files(names, [file.channels for file in files])]
+    ours = [file.name.strip().casefold() for file in files]
+    named = bool(theirs) and all(ours)
+    if not named:
+        theirs, ours = list(patterns), [file.pattern for file in files]
+    if set(theirs) == set(ours) and len(set(ours)) == len(ours):
+        return [theirs.index(name) for name in ours]
+    if theirs != ours and _disagree(theirs, ours, named):
+        raise UserError(
+            f"{where} calls the files of an image {', '.join(names if named else patterns)}, but the model expects "
+            f"{described(files)}: name them alike, or give no names to match them by their order."
+        )
+    return list(range(len(files)))
+
+
+def _disagree(theirs: Sequence[str], ours: Sequence[str], named: bool) -> bool:
+    """Whether names that differ contradict each other; of a single file only the order of its channels can ("R, G, B")."""
+    if named and len(ours) == 1:
+        return sorted(theirs[0].split(", ")) == sorted(ours[0].split(", "))
+    return named or bool(set(theirs) & set(ours) - {""})
