@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, progress_bar, show_summary
+from allukan.cli.console import progress_bar, say, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -26,6 +26,7 @@ def evaluate(
     """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""
     from allukan import inference
 
+    show_log()
     opened = inference.open_run(run)
     if data is not None and out is None:
         out = run / f"evaluation-{data.resolve().name}"
@@ -43,7 +44,7 @@ def evaluate(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     show_summary(summary)
-    console.print(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json", soft_wrap=True)
+    say(f"Written: {(out or run / 'evaluation') / 'cases.csv'} and summary.json")
 
 
 def _spacing(text: str | None) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ import typer
 
 from allukan._version import __version__
 from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
+from allukan.cli.console import make_streams_safe, one_line
 from allukan.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # which would take the [defaults] in the help for markup and leave them out
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
@@ -39,6 +41,7 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def main() -> None:
     """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
+    make_streams_safe()
     try:
         app()
     except UserError as error:
@@ -51,5 +54,5 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    typer.echo(f"allukan: {sentence}", err=True)
+    typer.echo(f"allukan: {one_line(sentence)}", err=True)
     sys.exit(code)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, progress_bar
+from allukan.cli.console import one_line, progress_bar, say, show_log
 
 Option = typer.Option
 
@@ -25,6 +25,7 @@ def predict(
     """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done."""
     from allukan import inference
 
+    show_log()
     predictor = inference.Predictor(model, device, mode, tta)
     found = inference.find_inputs(inputs)
     outcome = inference.Outcome()
@@ -34,8 +35,8 @@ def predict(
         for step in steps:
             outcome = step
             bar.advance(task)
-    console.print(f"{len(outcome.done)} of {len(found)} images predicted: {out}", soft_wrap=True)
+    say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
-        typer.echo(f"allukan: {sentence}", err=True)
+        typer.echo(f"allukan: {one_line(sentence)}", err=True)
     if outcome.failed:
         raise typer.Exit(2)

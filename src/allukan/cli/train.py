@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import console, show_log
+from allukan.cli.console import say, show_log
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -76,4 +76,5 @@ def train(
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
-    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}", soft_wrap=True)
+    say(f"Trained model: {run / 'model'}")
+    say(f"Next: allukan evaluate {run}")

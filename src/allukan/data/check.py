@@ -14,6 +14,7 @@ from allukan.data.groups import load_groups
 from allukan.data.images import read_image
 from allukan.data.layouts import scan_dataset
 from allukan.data.masks import read_masks
+from allukan.data.names import notes
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.splits import make_splits
 from allukan.errors import UserError
@@ -66,6 +67,7 @@ def check_dataset(root: str | Path) -> Check:
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
     findings = [Finding(problem.what, problem.where) for problem in problems]
+    findings += [Finding(what, where, fatal=False) for where, what in notes(dataset)]
     findings += [finding for case in seen for finding in case.findings]
     findings += [*_uneven(seen, root), *_empty(dataset, seen), *_duplicates(dataset, seen)]
     if not any(finding.fatal for finding in findings):

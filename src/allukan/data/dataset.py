@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from allukan.files import nfc
+
 
 @dataclass(frozen=True)
 class Case:
@@ -55,4 +57,4 @@ class Dataset:
     def select(self, ids: Sequence[str]) -> tuple[Case, ...]:
         """The cases of these ids, in their order; ``KeyError`` for an id that does not exist."""
         by_id = {case.id: case for case in self.cases}
-        return tuple(by_id[case_id] for case_id in ids)
+        return tuple(by_id[nfc(case_id)] for case_id in ids)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed import open_decathlon, open_nnunet
-from allukan.data.pairing import Problem, by_id, find_images, find_unpaired, label_map_dataset, read_json
+from allukan.data.names import is_data, notes, on_disk, visible
+from allukan.data.pairing import Problem, by_id, find_images, find_unpaired, label_map_dataset, masks_by_id, read_json
 from allukan.errors import UserError
+from allukan.files import name_text
 
+_log = logging.getLogger("allukan")
 _HOW = "expected are images/ and masks/, an nnU-Net raw folder, or a JSON datalist with a 'training' list"
 
 
 def open_dataset(root: str | Path) -> Dataset:
     """Recognise the layout of ``root`` (or of the JSON datalist that it is) and list its cases.
 
-    Raises ``UserError`` for a missing or empty folder, an unknown layout, and images and masks that do not pair up.
+    Files that are left out are named in the log. Raises ``UserError`` for a missing or empty folder, an unknown layout, and
+    images and masks that do not pair up.
     """
     dataset, problems = scan_dataset(root)
     if problems:
         more = f" ({len(problems) - 1} more problems: `allukan data check` lists them)" if len(problems) > 1 else ""
         raise UserError(problems[0].what + more)
+    for _, sentence in notes(dataset):
+        _log.warning(sentence)
     return dataset
 
 
@@ -34,7 +39,7 @@ def scan_dataset(root: str | Path) -> tuple[Dataset, list[Problem]]:
     Raises ``UserError`` only where there is no dataset to look at.
     """
     problems: list[Problem] = []
-    dataset = _recognised(Path(root), problems)
+    dataset = _recognised(on_disk(Path(root)), problems)
     if not dataset.cases and not problems:
         raise UserError(f"{dataset.root} has no image with a mask of the same name.")
     if not dataset.classes and not problems:
@@ -49,16 +54,16 @@ def _recognised(root: Path, problems: list[Problem]) -> Dataset:
         return open_decathlon(root, problems)
     if (root / "images").is_dir():
         return _plain(root, problems)
-    if any(root.glob("imagesTr/*_0000.*")):
+    if any(is_data(path) for path in root.glob("imagesTr/*_0000.*")):
         return open_nnunet(root, problems)
-    lists = [path for path in sorted(root.glob("*.json")) if "training" in read_json(path)]
+    lists = [path for path in visible(root) if path.suffix == ".json" and "training" in read_json(path)]
     if len(lists) == 1:
         return open_decathlon(lists[0], problems)
     if len(lists) > 1:
         raise UserError(f"{root} holds {len(lists)} JSON datalists: give one of them, as {lists[0]}.")
     if (root / "imagesTr").is_dir():
         return open_nnunet(root, problems)
-    if not any(root.iterdir()):
+    if not visible(root):
         raise UserError(f"{root} is empty: {_HOW}.")
     raise UserError(f"{root} holds no dataset that is recognised: {_HOW}.")
 
@@ -70,9 +75,9 @@ def _plain(root: Path, problems: list[Problem]) -> Dataset:
         raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
     if not masks.is_dir():
         raise UserError(f"{root} has no masks: put them into masks/0/ (binary, a folder a class) or masks/ (label maps).")
-    folders = sorted(p for p in masks.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [path for path in visible(masks) if path.is_dir()]
     if not folders:
-        maps = by_id(find_images(masks), problems)
+        maps = {name: paths[0] for name, paths in masks_by_id(find_images(masks), images, problems, several=False).items()}
         return label_map_dataset(root, "label-maps", {name: (path,) for name, path in images.items()}, maps, {}, problems)
     if find_images(masks):
         raise UserError(f"{masks} holds both class folders and mask files: keep one of the two layouts.")
@@ -80,7 +85,8 @@ def _plain(root: Path, problems: list[Problem]) -> Dataset:
 
 
 def _class_folders(root: Path, images: Mapping[str, Path], folders: list[Path], problems: list[Problem]) -> Dataset:
-    classes = [_masks_by_id(folder, images, problems) for folder in folders]
+    names = _class_names(folders)
+    classes = [masks_by_id(find_images(folder), images, problems, several=True) for folder in folders]
     known = {name for found in classes for name in found}
     find_unpaired(root, images, known, problems)
     for name in sorted(images.keys() & known):
@@ -90,12 +96,16 @@ def _class_folders(root: Path, images: Mapping[str, Path], folders: list[Path], 
                 problems.append(Problem(name, sentence))
     complete = [name for name in sorted(images) if all(name in found for found in classes)]
     cases = tuple(Case(name, (images[name],), tuple(found[name] for found in classes)) for name in complete)
-    return Dataset(root, "folders", tuple(folder.name for folder in folders), cases)
+    return Dataset(root, "folders", names, cases)
 
 
-def _masks_by_id(folder: Path, images: Mapping[str, Path], problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
-    """``ID.png``, and the masks ``ID_mask.png``, ``ID_mask_1.png`` … of BUSI."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for stem, path in by_id(find_images(folder), problems).items():
-        found[stem if stem in images else re.sub(r"_mask(_\d+)?$", "", stem)].append(path)
-    return {name: tuple(paths) for name, paths in found.items()}
+def _class_names(folders: list[Path]) -> tuple[str, ...]:
+    names: list[str] = []
+    for folder in folders:
+        name = name_text(folder.name)
+        if name is None or not name.isprintable():
+            raise UserError(f"the name {folder.name!r} in {folder.parent} cannot be that of a class: use UTF-8 text in one line.")
+        if name in names:
+            raise UserError(f"{folder} and another class folder differ only in the Unicode form of their names: join them.")
+        names.append(name)
+    return tuple(names)

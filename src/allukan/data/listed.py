@@ -10,8 +10,10 @@ from typing import Any
 
 from allukan.data.dataset import Dataset
 from allukan.data.images import IMAGE_SUFFIXES
+from allukan.data.names import case_id, odd_name, on_disk
 from allukan.data.pairing import Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
+from allukan.files import nfc
 
 
 def open_nnunet(root: Path, problems: list[Problem]) -> Dataset:
@@ -32,10 +34,10 @@ def _by_channel(folder: Path, problems: list[Problem]) -> dict[str, tuple[Path, 
     """Files of every case in the order of their four-digit channels, of which none may lack."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in find_images(folder):
-        match = re.fullmatch(r"(.+)_(\d{4})", path.stem)
-        if match is None or match[2] in found[match[1]]:
+        match = re.fullmatch(r"(.+)_(\d{4})", case_id(path))
+        if match is None or odd_name(path) or match[2] in found[match[1]]:
             sentence = "ends on no channel number as _0000" if match is None else "repeats a channel of its case"
-            problems.append(Problem(path.stem, f"{path} {sentence}: rename or remove it."))
+            problems.append(Problem(case_id(path), odd_name(path) or f"{path} {sentence}: rename or remove it."))
             continue
         found[match[1]][match[2]] = path
     channels = sorted({channel for files in found.values() for channel in files})
@@ -54,9 +56,9 @@ def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
         raise UserError(f"{path} has no 'training' list of {{'image': …, 'label': …}} entries.")
     for entry in entries:
         files = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        paths = [path.parent / str(file) for file in (*files, entry["label"])]
+        paths = [on_disk(path.parent / str(file)) for file in (*files, entry["label"])]
         refuse_nifti(paths)
-        name = paths[0].stem
+        name = case_id(paths[0])
         if name in images:
             problems.append(Problem(name, f"{path} names {name!r} twice in 'training': every image needs a name of its own."))
             continue
@@ -82,7 +84,7 @@ def _class_values(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
     """Values of the foreground classes by name: ``{"name": 1}`` as in nnU-Net 2, or ``{"1": "name"}`` as in the Decathlon."""
     values: dict[str, int] = {}
     for key, entry in labels.items():
-        name, value = (key, entry) if isinstance(entry, int) or not key.isdigit() else (str(entry), key)
+        name, value = (nfc(key), entry) if isinstance(entry, int) or not key.isdigit() else (nfc(str(entry)), key)
         if not str(value).isdigit() or name == "ignore":
             raise UserError(
                 f"{path} has the label {name!r}: {value!r}, but regions and ignored labels are not read: use one number."

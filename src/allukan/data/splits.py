@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ from allukan.data.dataset import Dataset
 from allukan.data.masks import read_masks
 from allukan.data.near_duplicates import near_duplicates
 from allukan.errors import UserError
+from allukan.files import nfc, read_json, write_json
 
 PROTOCOLS = ("clean", "ukan")
 _SHARES = {"test": 0.2, "val": 0.1, "train": 0.7}
@@ -45,23 +44,22 @@ class Splits:
 
     def save(self, path: Path) -> None:
         """Write as JSON with the number of ids in each part, whole or not at all."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**asdict(self), "counts": self.counts}, indent=1) + "\n")
-        os.replace(part, path)
+        write_json(path, {**asdict(self), "counts": self.counts})
 
     @staticmethod
     def load(path: Path) -> Splits:
         """Raises ``UserError`` when the file is missing, is not one of ours, or contradicts itself."""
         try:
-            raw = json.loads(path.read_text())
+            raw = read_json(path)
         except OSError:
             raise UserError(f"{path} does not exist or cannot be read.") from None
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{path} is not a file of splits ({error}).") from None
         fault = _fault(raw)
         if fault:
             raise UserError(f"{path} is not a file of splits: {fault}.")
-        values: dict[str, Any] = {f.name: tuple(raw[f.name]) if f.name in _SHARES else raw[f.name] for f in fields(Splits)}
+        values: dict[str, Any] = {f.name: raw[f.name] for f in fields(Splits)}
+        values |= {name: tuple(map(nfc, raw[name])) for name in _SHARES}
         return Splits(**values)
 
     @property

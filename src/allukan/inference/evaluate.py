@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ import yaml
 from allukan.analysis import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, Splits, load_groups, open_dataset, prepare, read_image, read_masks
 from allukan.errors import UserError
+from allukan.files import read_table, read_text, write_json, write_table
 from allukan.inference.predictor import Predictor
 from allukan.models import decide
 
@@ -38,7 +36,7 @@ def open_run(folder: str | Path) -> Run:
     for name in ("config.yaml", "splits.json", "model/config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")
-    return Run(folder, yaml.safe_load((folder / "config.yaml").read_text()), Splits.load(folder / "splits.json"))
+    return Run(folder, yaml.safe_load(read_text(folder / "config.yaml")), Splits.load(folder / "splits.json"))
 
 
 def evaluate(
@@ -81,9 +79,8 @@ def evaluate(
     if run.splits.protocol == "ukan":
         summary["ukan"] = _ukan_figures(predictor, dataset, cases, run)
     out = out or run.folder / "evaluation"
-    out.mkdir(parents=True, exist_ok=True)
-    _write_csv(out / "cases.csv", rows)
-    _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_table(out / "cases.csv", rows)
+    write_json(out / "summary.json", summary, indent=2)
     return summary
 
 
@@ -121,21 +118,5 @@ def _ukan_figures(predictor: Predictor, dataset: Dataset, cases: Sequence[Case],
     data = prepare(dataset, cases, card.size, card.in_channels)
     parts = [decide(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou(np.concatenate(parts), data.masks.numpy().astype(bool), batch_size=8)
-    with (run.folder / "history.csv").open(newline="") as file:
-        curve = [float(row["val_iou_pooled"]) for row in csv.DictReader(file)]
+    curve = [float(row["val_iou_pooled"]) for row in read_table(run.folder / "history.csv")]
     return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    os.replace(part, path)

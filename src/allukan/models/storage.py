@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import nn
 
 from allukan._version import __version__
 from allukan.errors import UserError
+from allukan.files import read_json, whole, write_json
 from allukan.models.factory import MODELS, build_model
 
 TARGETS = ("binary", "multiclass", "multilabel")
@@ -76,12 +75,11 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
     weights, config = folder / "model.safetensors", folder / "config.json"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
-        save_file(state, weights.with_suffix(".part"))
+        with whole(weights) as part:
+            save_file(state, part)
     except SafetensorError as error:
         raise OSError(None, str(error), str(weights)) from None
-    os.replace(weights.with_suffix(".part"), weights)
-    config.with_suffix(".part").write_text(json.dumps(asdict(card), indent=2) + "\n")
-    os.replace(config.with_suffix(".part"), config)
+    write_json(config, asdict(card), indent=2)
     return folder
 
 
@@ -93,7 +91,7 @@ def load_card(folder: str | Path) -> ModelCard:
             f"{folder} holds no trained model (config.json is missing): give the folder RUN/model of a finished training."
         )
     try:
-        raw: dict[str, Any] = json.loads(path.read_text())
+        raw: dict[str, Any] = read_json(path)
         lists = ("classes", "size", "mean", "std")
         fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}
         card = ModelCard(**fields)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
+from allukan.files import write_table
 from allukan.models import save_model
 from allukan.training.module import SegmentationModule
 
@@ -104,19 +103,11 @@ class History(pl.Callback):
         seconds = time.perf_counter() - self._started
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._lr, **figures, "seconds": round(seconds, 3)})
         if trainer.is_global_zero:
-            self._write()
+            write_table(self.path, self.rows)
             loss, dice, iou = (figures[name] for name in ("train_loss", "val_dice", "val_iou"))
             last = trainer.max_epochs
             epoch = trainer.current_epoch + 1
             _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  val Dice {dice:.4f}  val IoU {iou:.4f}  {seconds:.1f} s")
-
-    def _write(self) -> None:
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[-1]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(part, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into ``last.ckpt``."""
