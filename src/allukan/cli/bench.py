@@ -206,11 +206,11 @@ def _show(benchmark: str, rows: list[dict[str, Any]], notes: list[str], settings
 
     with settings.running():
         where = bench.environment(settings.place)
-    typer.echo(bench.markdown(rows))
+    print(bench.markdown(rows))
     for note in notes:
-        typer.echo(note)
+        print(note)
     how = f"{settings.precision}, compiled" if settings.compile else settings.precision
-    typer.echo(f"{where['device']}, {where['threads']} threads, {how}, torch {where['versions']['torch']}")
+    print(f"{where['device']}, {where['threads']} threads, {how}, torch {where['versions']['torch']}")
     if out is not None:
         bench.write_json(out, benchmark, rows, where, notes)
         say(f"Written: {out}")

@@ -29,7 +29,7 @@ def compare(
     found = study.compare(folders, against, metric)
     text = study.render(found.tables, style)
     if out is None:
-        typer.echo(text)
+        print(text)
     else:
         write_text(out, text)
         say(f"Written: {out}")

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -37,12 +36,12 @@ def make_streams_safe() -> None:
             stream.reconfigure(errors="allukan")
 
 
-def _spelled(error: UnicodeError) -> tuple[str, int]:
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
     assert isinstance(error, UnicodeEncodeError)
     text = readable(error.object[error.start : error.end])
-    if error.encoding != "utf-8":
-        text = text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
-    return text, error.end
+    if error.encoding == "utf-8":
+        return text.encode("utf-8"), error.end
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def one_line(text: str) -> str:
@@ -58,7 +57,7 @@ class _Lines(logging.Handler):
     """Each message in a line on stderr, as it is."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        typer.echo(one_line(self.format(record)), err=True)
+        complain(self.format(record))
 
 
 def show_log() -> None:
@@ -74,11 +73,17 @@ def say(text: str, mark: str = "", colour: str = "") -> None:
     console.print(Text(one_line(text)) if not mark else Text.assemble((mark, colour), "  ", one_line(text)), soft_wrap=True)
 
 
+def complain(text: str) -> None:
+    """A line on stderr, as it is."""
+    print(one_line(text), file=sys.stderr)
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
     """A bar on stderr that disappears when done."""
     columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+    place = _console(stderr=True)
+    with Progress(*columns, console=place, transient=True, disable=not place.is_terminal) as bar:
         yield bar
 
 

@@ -8,7 +8,7 @@ import typer
 
 from allukan._version import __version__
 from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
-from allukan.cli.console import make_streams_safe, one_line
+from allukan.cli.console import complain, make_streams_safe
 from allukan.errors import UserError
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ app.add_typer(data.app, name="data", help="Look at datasets, or make one of synt
 def options(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Fully Kolmogorov-Arnold deep models for medical image segmentation."""
     if version:
-        typer.echo(f"allukan {__version__}")
+        print(f"allukan {__version__}")
         raise typer.Exit
 
 
@@ -54,5 +54,5 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    typer.echo(f"allukan: {one_line(sentence)}", err=True)
+    complain(f"allukan: {sentence}")
     sys.exit(code)

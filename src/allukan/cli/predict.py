@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import one_line, progress_bar, say, show_log
+from allukan.cli.console import complain, progress_bar, say, show_log
 
 Option = typer.Option
 
@@ -37,6 +37,6 @@ def predict(
             bar.advance(task)
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
-        typer.echo(f"allukan: {one_line(sentence)}", err=True)
+        complain(f"allukan: {sentence}")
     if outcome.failed:
         raise typer.Exit(2)
