@@ -68,11 +68,11 @@ NAMES = ["a,b", 'say "x"', "=1+2", "-c", "line\nbreak", "[red]", "é", "患者 1
 
 def test_tables_come_back_as_they_were(tmp_path):
     rows = [{"id": name, "value": str(i)} for i, name in enumerate(NAMES)]
-    write_table(tmp_path / "deep/x.csv", rows)
-    found = read_table(tmp_path / "deep/x.csv")
+    write_table(tmp_path / "x.csv", rows)
+    found = read_table(tmp_path / "x.csv")
     assert [row["value"] for row in found] == [row["value"] for row in rows]
     assert [row["id"].strip() for row in found] == [name.strip() for name in NAMES]
-    assert b"\r" not in (tmp_path / "deep/x.csv").read_bytes()
+    assert b"\r" not in (tmp_path / "x.csv").read_bytes()
 
 
 def test_json_with_a_mark_and_json_that_is_none(tmp_path):
@@ -114,3 +114,10 @@ def test_what_is_no_file_is_written_to(tmp_path):
 def test_what_cannot_be_text_is_spelled_out(tmp_path):
     write_text(tmp_path / "x", "l\udce4sion l\udcc3\udca4sion")
     assert read_text(tmp_path / "x") == "l\\udce4sion l\\udcc3\\udca4sion"
+
+
+def test_a_folder_that_is_not_there_is_told_by_the_name_of_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "nowhere/x.json", "{}")
+    assert caught.value.filename == str(tmp_path / "nowhere/x.json")
+    assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import os
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,22 @@ def _even(lines: Sequence[Sequence[str]]) -> tuple[bool, int]:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place at the end, or goes when that fails; folders are made.
+    """A file beside ``path`` to write to, which takes its place at the end, or goes when that fails.
 
     What is no file (a pipe, ``/dev/stdout``) is written to as it is.
     """
     if path.exists() and not path.is_file():
         yield path
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.part")  # never longer than a long name
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError) and error.filename in (part, str(part)):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 

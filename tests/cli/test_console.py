@@ -23,16 +23,17 @@ def bracketed(phantoms, tmp_path):
     return shutil.copytree(phantoms, root)
 
 
+def webp(root):
+    return f"1 file in {root / 'images'}, as x.webp, ends in .webp, which is not read: convert it to PNG or TIFF."
+
+
 def test_paths_are_printed_as_they_are(shell, bracketed, tmp_path):
     done = shell("data", "phantoms", bracketed / "[i]p", "--count", 4, "--size", 32)
     assert done.out == f"4 images written to {bracketed / '[i]p'}\n"
     (bracketed / "images/x.webp").write_bytes(b"x")
     (bracketed / "images/phantom_01.png").write_bytes(b"x")
     said = shell("data", "check", bracketed).out.splitlines()
-    assert (
-        f"note  {bracketed / 'images'}: 1 file in {bracketed / 'images'}, as x.webp, ends in .webp, which is not read: "
-        in "\n".join(said)
-    )
+    assert f"note  {bracketed / 'images'}: {webp(bracketed)}" in said
     assert any(line.startswith(f"problem  phantom_01: {bracketed / 'images/phantom_01.png'} cannot be read") for line in said)
     assert f"{bracketed / 'images/phantom_01.png'} cannot be read" in shell("train", bracketed, "--out", tmp_path / "r").err
 
@@ -43,19 +44,13 @@ def test_a_whole_run_below_such_a_path(shell, bracketed, tmp_path):
     fast = ["--model", "allukan-tiny", "--size", "32", "--epochs", "1", "--accelerator", "cpu", "--devices", "1"]
     done = shell("train", bracketed, "--out", run, *fast)
     assert done.out == f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}\n"
-    assert (
-        f"1 file in {bracketed / 'images'}, as x.webp, ends in .webp, which is not read: convert it to PNG or TIFF."
-        in done.err.splitlines()
-    )
+    assert webp(bracketed) in done.err.splitlines()
     assert f"Written: {run / 'evaluation/cases.csv'} and summary.json\n" in shell("evaluate", run, "--device", "cpu").out
     report = shell("report", run, "--out", run / "[u]r.html", "--device", "cpu")
     assert report.out == f"Report: {run / '[u]r.html'}\n"
     predicted = shell("predict", run / "model", bracketed / "images", "--out", run / "[s]p", "--device", "cpu")
     assert predicted.out == f"24 of 24 images predicted: {run / '[s]p'}\n"
-    assert (
-        predicted.err
-        == f"1 file in {bracketed / 'images'}, as x.webp, ends in .webp, which is not read: convert it to PNG or TIFF.\n"
-    )
+    assert predicted.err == f"{webp(bracketed)}\n"
 
 
 def test_class_names_in_tables(capsys, make_summary):

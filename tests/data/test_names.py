@@ -355,3 +355,17 @@ def test_ids_of_every_kind_come_back(make):
     Splits("ukan", 0, dataset.ids, (), ()).save(make.root / "s.json")
     assert Splits.load(make.root / "s.json").train == dataset.ids
     assert json.loads((make.root / "s.json").read_text(encoding="ascii"))["train"] == list(dataset.ids)
+
+
+def test_a_datalist_may_name_no_format_that_is_not_read(make):
+    Image.fromarray(make.grey()).save(make.root / "a.webp")
+    make.save("m.png", make.mask())
+    with pytest.raises(UserError, match=r"a\.webp ends in \.webp, which is not read"):
+        open_dataset(make.json("list.json", {"training": [{"image": "a.webp", "label": "m.png"}]}))
+
+
+def test_a_folder_in_other_letters_is_named(make):
+    root = make.folders(2)
+    (root / "images").rename(root / "Images")
+    with pytest.raises(UserError, match="Images is spelled otherwise than expected: rename it to images"):
+        open_dataset(root)

@@ -133,3 +133,8 @@ def test_a_folder_of_another_study_is_refused(write, done):
         check_study(load_study(write(models=both | {"ka": {**KA, "lr": 0.1}})), done)
     with pytest.raises(UserError, match="was started with options"):
         check_study(load_study(write(models=both | {"ka": {**KA, "options": {"norm": "group"}}})), done)
+
+
+def test_names_that_are_one_folder_elsewhere_are_refused(write):
+    with pytest.raises(UserError, match="models has 'ka' and 'KA', which are one folder on Windows and macOS"):
+        load_study(write(models={"ka": {"model": "allukan-tiny"}, "KA": {"model": "unet"}}))

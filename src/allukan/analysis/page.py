@@ -51,6 +51,7 @@ def write(title: str, sections: Iterable[str], out: Path) -> Path:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body><h1>{heading}</h1>{''.join(sections)}{_FOOTER}</body></html>\n"
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
     return out
 

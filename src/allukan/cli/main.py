@@ -17,7 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # which would take the [defaults] in the help for markup and leave them out
+    rich_markup_mode="markdown",  # the other one takes the [defaults] in the help for markup and leaves them out
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

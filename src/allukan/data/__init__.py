@@ -6,7 +6,7 @@ from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import read_masks
-from allukan.data.names import is_image, not_read, search, unread
+from allukan.data.names import alike, is_image, not_read, search, unread
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.prepare import Prepared, count_channels, prepare, read_case
@@ -20,6 +20,7 @@ __all__ = [
     "Finding",
     "Prepared",
     "Splits",
+    "alike",
     "check_dataset",
     "count_channels",
     "fit_channels",

@@ -91,6 +91,7 @@ def _resize(array: NDArray[np.uint8], size: tuple[int, int], method: Image.Resam
 
 def write_image(path: Path, array: NDArray[np.uint8]) -> None:
     """Write ``(H, W)`` or ``(H, W, 3)`` bytes as PNG, whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
         Image.fromarray(array).save(part, format="PNG")
 

@@ -15,6 +15,7 @@ from allukan.errors import UserError
 from allukan.files import name_text
 
 _log = logging.getLogger("allukan")
+_FOLDERS = {name.lower(): name for name in ("images", "imagesTr")}
 _HOW = "expected are images/ and masks/, an nnU-Net raw folder, or a JSON datalist with a 'training' list"
 
 
@@ -65,6 +66,9 @@ def _recognised(root: Path, problems: list[Problem]) -> Dataset:
         return open_nnunet(root, problems)
     if not visible(root):
         raise UserError(f"{root} is empty: {_HOW}.")
+    near = [path for path in visible(root) if path.is_dir() and _FOLDERS.get(path.name.lower(), path.name) != path.name]
+    if near:
+        raise UserError(f"{near[0]} is spelled otherwise than expected: rename it to {_FOLDERS[near[0].name.lower()]}.")
     raise UserError(f"{root} holds no dataset that is recognised: {_HOW}.")
 
 

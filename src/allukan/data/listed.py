@@ -10,7 +10,7 @@ from typing import Any
 
 from allukan.data.dataset import Dataset
 from allukan.data.images import IMAGE_SUFFIXES
-from allukan.data.names import case_id, odd_name, on_disk
+from allukan.data.names import case_id, not_read, odd_name, on_disk
 from allukan.data.pairing import Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
 from allukan.files import nfc
@@ -62,9 +62,10 @@ def open_decathlon(path: Path, problems: list[Problem]) -> Dataset:
         if name in images:
             problems.append(Problem(name, f"{path} names {name!r} twice in 'training': every image needs a name of its own."))
             continue
-        gone = [file for file in paths if not file.is_file()]
-        problems += [Problem(name, f"{path} names {file}, which does not exist: add it or remove the entry.") for file in gone]
-        if not gone:
+        gone = {file: f"{path} names {file}, which does not exist: add it or remove the entry." for file in paths}
+        wrong = [not_read(file) or gone[file] for file in paths if not_read(file) or not file.is_file()]
+        problems += [Problem(name, sentence) for sentence in wrong]
+        if not wrong:
             images[name], masks[name] = tuple(paths[:-1]), paths[-1]
     _same_number(path, images, problems)
     if not images and problems:

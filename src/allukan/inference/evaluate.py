@@ -79,6 +79,7 @@ def evaluate(
     if run.splits.protocol == "ukan":
         summary["ukan"] = _ukan_figures(predictor, dataset, cases, run)
     out = out or run.folder / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
     write_table(out / "cases.csv", rows)
     write_json(out / "summary.json", summary, indent=2)
     return summary

@@ -104,5 +104,6 @@ def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterabl
 
 
 def _save_probabilities(path: Path, prediction: Prediction) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, probabilities=prediction.probabilities.astype(np.float16))

@@ -75,6 +75,7 @@ class Cell:
 
     def fail(self, text: str) -> None:
         """Record that the cell went wrong."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "failed.txt", f"{text}\n")
 
     def config(self, chosen: Mapping[str, Any]) -> TrainConfig:

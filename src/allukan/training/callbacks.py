@@ -103,11 +103,14 @@ class History(pl.Callback):
         seconds = time.perf_counter() - self._started
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._lr, **figures, "seconds": round(seconds, 3)})
         if trainer.is_global_zero:
-            write_table(self.path, self.rows)
+            self._write()
             loss, dice, iou = (figures[name] for name in ("train_loss", "val_dice", "val_iou"))
             last = trainer.max_epochs
             epoch = trainer.current_epoch + 1
             _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  val Dice {dice:.4f}  val IoU {iou:.4f}  {seconds:.1f} s")
+
+    def _write(self) -> None:
+        write_table(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into ``last.ckpt``."""
