@@ -9,7 +9,6 @@ would reward noise. No test image takes part.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,6 +19,7 @@ from typing import Any
 from allukan.bench import check_out, environment, fill_block, markdown, provenance, write_json
 from allukan.bench.pages import check_page
 from allukan.errors import UserError
+from allukan.files import read_table
 from allukan.training import read_yaml
 
 LAST = 3  # epochs
@@ -34,8 +34,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[dict[str, dict[Run, dict[str, fl
     for folder in folders:
         for done in sorted(folder.glob("*/clean/*/*/finished.json")):
             run, (data, _, model, seed) = done.parent, done.parts[-5:-1]
-            with (run / "history.csv").open(newline="") as file:
-                last = list(csv.DictReader(file))[-LAST:]
+            last = read_table(run / "history.csv")[-LAST:]
             runs[model][data, int(seed)] = {name: fmean(float(row[name]) for row in last) for name in ("val_iou", "train_loss")}
             config = read_yaml(run / "config.yaml")
             options[model] = {name: value for name, value in config.items() if name not in NOT_OF_THE_MODEL}

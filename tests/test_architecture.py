@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "allukan"
 FILES = sorted(SOURCE.rglob("*.py"))
-FREE = {"errors", "_version"}
+FREE = {"errors", "files", "_version"}
 BELOW = {
     "ops": set(),
     "nn": {"ops"},
@@ -27,6 +27,9 @@ BELOW = {
 }
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
 IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
+OPENERS = {"open", "read_text", "write_text", "TemporaryFile", "NamedTemporaryFile", "TextIOWrapper", "FileHandler"}
+RUNNERS = {"run", "Popen", "check_output"}
+OTHER_OPEN = {"Image", "os", "webbrowser", "tarfile", "zipfile"}  # whose open() is of no text
 BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
 
 
@@ -51,7 +54,25 @@ def problems(path: Path, text: str) -> list[str]:
             found.append(f"line {node.lineno}: bare except")
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and package != "cli":
             found.append(f"line {node.lineno}: print outside cli")
-    return found
+    return [*found, *_text_problems(tree)]
+
+
+def _text_problems(tree):
+    """Text without a named encoding is written in that of the machine, and read on another one in another."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        position = 1 if isinstance(node.func, ast.Name) and name == "open" else 0
+        mode = given.get("mode", next(iter(node.args[position : position + 1]), None))
+        binary = "b" in str(getattr(mode, "value", "b" if name.endswith("TemporaryFile") else ""))
+        ours = isinstance(node.func, ast.Name) and name in ("read_text", "write_text")  # of allukan.files
+        opens = name in OPENERS and owner not in OTHER_OPEN and not binary and not ours
+        runs = name in RUNNERS and {"text", "universal_newlines"} & given.keys()
+        if (opens or runs) and "encoding" not in given:
+            yield f"line {node.lineno}: {name} without encoding"
 
 
 def _import_problems(tree, path, package):
@@ -65,6 +86,10 @@ def _import_problems(tree, path, package):
             yield "triton outside ops"
         if root in IMAGE_IO and package != "data":
             yield f"{root} outside data"
+        if root == "csv" and path.parts[-1] not in ("files.py", "tables.py"):
+            yield "csv outside files and study/tables"
+        if name.startswith("rich.markup"):
+            yield "rich.markup: text on the console is no markup"
     if package == "cli":
         yield from (f"cli imports {n} at the top" for n in imports(tree, top_only=True) if n.split(".")[0] in HEAVY)
         lazy = {f"allukan.{name}" for name in BELOW["cli"]}
@@ -93,7 +118,7 @@ def _size_problems(tree, path, text):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_file_keeps_the_rules(path):
-    assert problems(path.relative_to(SOURCE), path.read_text()) == []
+    assert problems(path.relative_to(SOURCE), path.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
@@ -115,11 +140,34 @@ def test_file_keeps_the_rules(path):
         ("models/x.py", "def f():\n    return 1", "no docstring"),
         ("models/x.py", "try:\n    x = 1\nexcept:\n    x = 2", "bare except"),
         ("models/x.py", "print(1)", "print"),
+        ("data/x.py", "open('x')", "open without encoding"),
+        ("data/x.py", "open('x', 'a')", "open without encoding"),
+        ("data/x.py", "path.open(newline='')", "open without encoding"),
+        ("data/x.py", "path.read_text()", "read_text without encoding"),
+        ("data/x.py", "path.write_text(text)", "write_text without encoding"),
+        ("data/x.py", "tempfile.NamedTemporaryFile('w')", "NamedTemporaryFile without encoding"),
+        ("data/x.py", "logging.FileHandler(path)", "FileHandler without encoding"),
+        ("data/x.py", "subprocess.run(command, text=True)", "run without encoding"),
+        ("data/x.py", "from csv import reader", "csv outside"),
+        ("cli/x.py", "from rich.markup import escape", "rich.markup"),
         ("models/x.py", "x = 1  # TODO", "TODO"),
     ],
 )
 def test_the_rules_catch_what_breaks_them(path, text, word):
     assert any(word in problem for problem in problems(Path(path), text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["open('x', 'rb')", "path.open('wb')", "Image.open(p)", "open('x', encoding='utf-8')", "TemporaryFile()", "read_text(path)"],
+)
+def test_the_rule_on_encodings_lets_pass_what_is_no_text(text):
+    assert problems(Path("data/x.py"), text) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.name)
+def test_programs_name_the_encoding(path):
+    assert list(_text_problems(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
 def test_the_package_itself_imports_nothing_heavy():

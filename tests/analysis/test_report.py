@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -56,3 +57,15 @@ def test_saved_bytes_of_known_layers():
     with torch.no_grad():
         assert saved_bytes(lambda: twin(x), twin) == 0
     assert saved_bytes(lambda: x * 2) == pytest.approx(0)
+
+
+def test_a_class_of_the_name_that_all_have_is_a_row_of_its_own(tmp_path):
+    rows = [
+        {"class": name, "group": "g", "iou": score, "dice": score, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}
+        for name, score in (("all", 0.25), ("b<i>", 0.75))
+    ]
+    shown = RunReport("run", [], {**summarise(rows), "distance_unit": "pixel"}, [], [], {})
+    page = write_report([shown], tmp_path / "r.html", "t").read_text(encoding="utf-8")
+    scores = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
+    found = {(row[1], row[3].partition("<")[0]) for row in scores if len(row) == 8}
+    assert {("all", "0.500"), ("all", "0.250"), ("b&lt;i&gt;", "0.750")} <= found

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import re
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -217,3 +219,34 @@ def test_formats_and_figures_that_do_not_exist(study):
 def test_the_figure_shows_every_model(study):
     assert draw_forest(compare([study]), study / "forest.svg").read_text().count("<svg") == 1
     assert draw_forest(compare([study]), study / "forest.png").read_bytes()[1:4] == b"PNG"
+
+
+HOSTILE = ["[b] a|b `c` *d* _e_ <f> x_y", "$1$ \\frac{", "100% & #1_2 ~^ <|>"]
+
+
+def test_names_mean_nothing_to_markdown_latex_and_matplotlib(tmp_path):
+    runs = [write_run(tmp_path / name, draw(i), data="[red] $x_1$") for i, name in enumerate(["ref", *HOSTILE])]
+    found = compare(runs)
+    rows = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "[red] $x_1$" in line} == {10}  # no column more
+    assert any(r"[b] a\|b \`c\` \*d\* \_e\_ \<f> x_y" in line for line in rows)
+    assert any(r"$1$ \\frac{" in line for line in rows)
+    text = render(found.tables, "latex")
+    assert r"100\% \& \#1\_2 \textasciitilde{}\textasciicircum{} \textless{}\textbar{}\textgreater{}" in text
+    assert r"\$1\$ \textbackslash{}frac\{" in text
+    assert "\n{}[red] \\$x\\_1\\$" in text  # and not an option of the row before
+    assert len(list(csv.DictReader(io.StringIO(render(found.tables, "csv"))))) > 20
+    drawn = draw_forest(found, tmp_path / "f.svg")
+    assert drawn.stat().st_size > 1000
+
+
+def test_the_same_images_in_another_unicode_form_pair_up(tmp_path):
+    names = {form: [f"i{n} {unicodedata.normalize(form, 'é')}" for n in range(8)] for form in ("NFC", "NFD")}
+    for form, images in names.items():
+        folder = write_run(tmp_path / form, draw(1, [f"i{n}" for n in range(8)], 0.1 * (form == "NFD")))
+        text = (folder / "evaluation/cases.csv").read_text(encoding="utf-8")
+        for number, image in enumerate(images):
+            text = text.replace(f"\ni{number},", f"\n{image},")
+        (folder / "evaluation/cases.csv").write_text(text, encoding="utf-8")
+    (difference,) = compare([tmp_path / "NFC", tmp_path / "NFD"]).differences
+    assert (difference.images, difference.mean) == (8, pytest.approx(0.1))

@@ -160,3 +160,8 @@ def test_a_split_of_ones_own_is_relative_to_the_file_and_checked_before_anything
         check_study(load_study(write(data={"a": {"path": "a", "splits": "own.json"}}, protocols=["ukan"])), tmp_path / "out")
     with pytest.raises(UserError, match=r"unknown option of models\.ka 'splits'"):
         load_study(write(models={"ka": {"model": "allukan-tiny", "splits": "own.json"}}))
+
+
+def test_names_that_are_one_folder_elsewhere_are_refused(write):
+    with pytest.raises(UserError, match="models has 'ka' and 'KA', which are one folder on Windows and macOS"):
+        load_study(write(models={"ka": {"model": "allukan-tiny"}, "KA": {"model": "unet"}}))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from allukan._version import __version__
+from allukan.files import write_text
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --page: #fff; --text: #1b1f24; --plot: none; }
@@ -52,9 +52,7 @@ def write(title: str, sections: Iterable[str], out: Path) -> Path:
         f"<body><h1>{heading}</h1>{''.join(sections)}{_FOOTER}</body></html>\n"
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, out)
+    write_text(out, page)
     return out
 
 

@@ -75,8 +75,8 @@ def _scores(runs: Sequence[RunReport]) -> str:
     rows = []
     for run in runs:
         classes = run.summary["classes"]
-        lines = {"all": run.summary["overall"], **(classes if len(classes) > 1 else {})}
-        for label, figures in lines.items():
+        lines = [("all", run.summary["overall"]), *(classes.items() if len(classes) > 1 else ())]  # one may be called "all"
+        for label, figures in lines:
             status = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in figures["status"].items())
             cells = [_score(figures[key], run.summary, key) for key in _COLUMNS]
             rows.append([html.escape(run.name), html.escape(label), str(figures["cases"]), *cells, html.escape(status)])

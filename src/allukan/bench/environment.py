@@ -47,7 +47,7 @@ def commit(folder: Path = Path(__file__).parent) -> str | None:
 def processor() -> str:
     """Name and number of cores of the CPU."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -63,6 +63,8 @@ def _version(name: str) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str:
     try:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+        ).stdout.strip()
     except OSError:  # git is not installed
         return ""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from allukan.bench.measure import Row
 from allukan.errors import UserError
+from allukan.files import read_text, write_text
 
 COLOURS = {"allukan": "#D55E00", "convtwin": "#0072B2", "edgekan": "#CC79A7", "stackedkan": "#882255", "ukan": "#009E73"}
 _OTHERS = "#777777"
@@ -26,12 +27,12 @@ def check_page(page: Path | None, name: str) -> None:
 def fill_block(page: Path, name: str, text: str) -> None:
     """Put ``text`` between the lines ``<!-- NAME -->`` and ``<!-- /NAME -->`` of a page; raises as ``check_page`` does."""
     before, after = _around(page, name)
-    page.write_text(f"{before}\n{text}\n\n{after}")
+    write_text(page, f"{before}\n{text}\n\n{after}")
 
 
 def _around(page: Path, name: str) -> tuple[str, str]:
     first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, opened, rest = (page.read_text() if page.is_file() else "").partition(first)
+    before, opened, rest = (read_text(page) if page.is_file() else "").partition(first)
     _, closed, after = rest.partition(last)
     if not opened or not closed:
         raise UserError(f"{page} has no lines {first.strip()} and {last}: add them where the table shall stand.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from allukan.errors import UserError
+from allukan.files import read_json, write_text
 
 Row = Mapping[str, Any]
 FORMAT = "allukan bench"
@@ -66,7 +66,7 @@ def check_out(path: Path | None) -> None:
             raise UserError(f"{path.parent} is not a folder: make it first, or choose another --out.")
         return
     try:
-        ours = json.loads(path.read_text()).get("format") == FORMAT
+        ours = read_json(path).get("format") == FORMAT
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
@@ -77,6 +77,4 @@ def write_json(path: Path, benchmark: str, rows: Sequence[Row], environment: Row
     """Write the result whole or not at all; raises as ``check_out`` does."""
     check_out(path)
     result = {"format": FORMAT, "benchmark": benchmark, **environment, "notes": list(notes), "rows": [dict(row) for row in rows]}
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -106,7 +106,7 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="ascii") as file:
             return next((1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable")), None)
     except OSError:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from allukan.cli.console import console
+from allukan.cli.console import say
 
 if TYPE_CHECKING:
     from allukan.bench import Settings
@@ -206,12 +206,12 @@ def _show(benchmark: str, rows: list[dict[str, Any]], notes: list[str], settings
 
     with settings.running():
         where = bench.environment(settings.place)
-    typer.echo(bench.markdown(rows))
+    print(bench.markdown(rows))
     for note in notes:
-        typer.echo(note)
+        print(note)
     how = f"{settings.precision}, compiled" if settings.compile else settings.precision
-    typer.echo(f"{where['device']}, {where['threads']} threads, {how}, torch {where['versions']['torch']}")
+    print(f"{where['device']}, {where['threads']} threads, {how}, torch {where['versions']['torch']}")
     if out is not None:
         bench.write_json(out, benchmark, rows, where, notes)
-        console.print(f"Written: {out}", soft_wrap=True)
+        say(f"Written: {out}")
     return where

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console
+from allukan.cli.console import say
+from allukan.files import write_text
 
 Option = typer.Option
 
@@ -28,9 +29,9 @@ def compare(
     found = study.compare(folders, against, metric)
     text = study.render(found.tables, style)
     if out is None:
-        typer.echo(text)
+        print(text)
     else:
-        out.write_text(text)
-        console.print(f"Written: {out}", soft_wrap=True)
+        write_text(out, text)
+        say(f"Written: {out}")
     if figure is not None:
-        console.print(f"Figure: {study.draw_forest(found, figure)}", soft_wrap=True)
+        say(f"Figure: {study.draw_forest(found, figure)}")

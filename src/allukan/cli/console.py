@@ -1,59 +1,111 @@
-"""Progress and messages on the terminal."""
+"""Progress and messages on the terminal: text is shown as it is, brackets in names are no markup."""
 
 from __future__ import annotations
 
+import codecs
+import io
 import logging
+import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-console = Console(highlight=False)
+from allukan.files import readable
+
+_ASCII = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "→": "->", "±": "+-", "²": "2", "·": "*", "•": "*"})
+
+
+def _console(**options: Any) -> Console:
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+console = _console()
+
+
+def make_streams_safe() -> None:
+    """What stdout and stderr cannot encode is spelled out instead of ending the program: a pipe on Windows, a bare C locale."""
+    codecs.register_error("allukan", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="allukan")
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = readable(error.object[error.start : error.end])
+    if error.encoding == "utf-8":
+        return text.encode("utf-8"), error.end
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def one_line(text: str) -> str:
+    """With control characters, which names of files may hold, spelled out.
+
+    >>> print(one_line("a\\nb [red]"))
+    a\\nb [red]
+    """
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in text)
+
+
+class _Lines(logging.Handler):
+    """Each message in a line on stderr, as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(self.format(record))
 
 
 def show_log() -> None:
     """Messages of the package go to stderr, one line each."""
     log = logging.getLogger("allukan")
     if not log.handlers:
-        handler = RichHandler(
-            console=Console(stderr=True, highlight=False), show_level=False, show_path=False, show_time=False, markup=False
-        )
-        log.addHandler(handler)
+        log.addHandler(_Lines())
     log.setLevel(logging.INFO)
+
+
+def say(text: str, mark: str = "", colour: str = "") -> None:
+    """A line on stdout, not wrapped, after a coloured ``mark``."""
+    console.print(Text(one_line(text)) if not mark else Text.assemble((mark, colour), "  ", one_line(text)), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """A line on stderr, as it is."""
+    print(one_line(text), file=sys.stderr)
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
     """A bar on stderr that disappears when done."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    place = _console(stderr=True)
+    with Progress(*columns, console=place, transient=True, disable=not place.is_terminal) as bar:
         yield bar
 
 
 def show_wide(table: Table) -> None:
     """A table whose numbers stay whole where the terminal is narrower, or a pipe."""
-    Console(highlight=False, width=max(console.width, 160)).print(table)
+    _console(width=max(console.width, 160)).print(table)
 
 
 def show_summary(summary: dict[str, Any]) -> None:
     """A table of means and 95 % intervals, overall and a class, and the figures of the ukan protocol."""
     overall = summary["overall"]
-    table = Table(title=f"{escape(summary['model'])}, {summary['subset']}: {overall['cases']} masks, mean (95 % interval)")
+    table = Table(title=f"{summary['model']}, {summary['subset']}: {overall['cases']} masks, mean (95 % interval)")
     for column in ("class", "Dice", "IoU", f"HD95 ({summary['distance_unit']})", "surface Dice", "outcome"):
-        table.add_column(column)
-    classes = summary["classes"] if len(summary["classes"]) > 1 else {}
-    for name, figures in {"all": overall, **classes}.items():
+        table.add_column(column, overflow="fold")
+    classes = summary["classes"].items() if len(summary["classes"]) > 1 else ()
+    for name, figures in [("all", overall), *classes]:  # a class may be called "all"
         scores = [_score(figures[key], 1 if key == "hd95" else 3) for key in ("dice", "iou", "hd95", "surface_dice")]
         outcome = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in figures["status"].items())
-        table.add_row(escape(name), *scores, outcome)
+        table.add_row(name, *scores, outcome)
     console.print(table)
     for name, value in summary.get("ukan", {}).items():
-        console.print(f"ukan protocol, {name.replace('_', ' ')}: {value:.4f}")
+        say(f"ukan protocol, {name.replace('_', ' ')}: {value:.4f}")
 
 
 def _score(figure: dict[str, float], digits: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console
+from allukan.cli.console import console, say
 
 app = typer.Typer(no_args_is_help=True)
 _NOTES = 20  # that are shown; problems are all shown
@@ -20,24 +20,24 @@ def check(
     foreground: Annotated[bool, typer.Option("--foreground", help="Every label as one class.")] = False,
 ) -> None:
     """Say what a dataset holds and what is wrong with it. Exit code 1 when a training would fail."""
-    from rich.markup import escape
     from rich.table import Table
 
     from allukan.data import LabelRules, check_dataset, parse_ignore
 
     result = check_dataset(folder, LabelRules(parse_ignore(ignore), foreground))
     facts = Table(show_header=False, box=None)
+    facts.add_column()
+    facts.add_column(overflow="fold")
     for name, value in result.facts.items():
-        facts.add_row(escape(name), escape(value))
+        facts.add_row(name, value)
     console.print(facts)
     notes = [finding for finding in result.findings if not finding.fatal]
     for finding in [*(f for f in result.findings if f.fatal), *notes[:_NOTES]]:
-        mark = "[red]problem[/]" if finding.fatal else "[yellow]note[/]"
-        console.print(f"{mark}  {escape(finding.where)}: {escape(finding.what)}", soft_wrap=True)
+        say(f"{finding.where}: {finding.what}", *(("problem", "red") if finding.fatal else ("note", "yellow")))
     if len(notes) > _NOTES:
-        console.print(f"[yellow]note[/]  and {len(notes) - _NOTES} more notes")
+        say(f"and {len(notes) - _NOTES} more notes", "note", "yellow")
     fatal = sum(finding.fatal for finding in result.findings)
-    console.print("Ready to train." if result.trainable else f"{fatal} problems: mend them before training.")
+    say("Ready to train." if result.trainable else f"{fatal} problems: mend them before training.")
     if not result.trainable:
         raise typer.Exit(1)
 
@@ -53,4 +53,4 @@ def phantoms(
     from allukan.data import write_phantoms
 
     dataset = write_phantoms(folder, count, size, seed)
-    console.print(f"{len(dataset.cases)} images written to {folder}", soft_wrap=True)
+    say(f"{len(dataset.cases)} images written to {folder}")

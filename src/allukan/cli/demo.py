@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, show_log, show_summary
+from allukan.cli.console import say, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -26,10 +26,10 @@ def demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
     show_log()
-    console.print(f"Making {count} synthetic ultrasound images in {out / 'phantoms'}", soft_wrap=True)
+    say(f"Making {count} synthetic ultrasound images in {out / 'phantoms'}")
     data.write_phantoms(out / "phantoms", count=count, size=size, seed=seed)
     for model in ("allukan-tiny", "convtwin-tiny"):
-        console.print(f"Training {model}")
+        say(f"Training {model}")
         run = out / model
         training.train(
             training.TrainConfig(
@@ -40,4 +40,4 @@ def demo(
         show_summary(summary)
     runs = [inference.open_run(out / model) for model in ("allukan-tiny", "convtwin-tiny")]
     page = inference.report(runs, out / "report.html", "ALL U-KAN on synthetic ultrasound")
-    console.print(f"Report: {page.resolve()}", soft_wrap=True)
+    say(f"Report: {page.resolve()}")

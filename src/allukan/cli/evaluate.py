@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, progress_bar, show_summary
+from allukan.cli.console import progress_bar, say, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -30,6 +30,7 @@ def evaluate(
 
     if groups is not None and data is None:
         raise UserError("--groups belongs to --data: the groups of the training are known.")
+    show_log()
     opened = inference.open_run(run)
     spacing = _spacing(spacing_mm)
     predictor = inference.Predictor(run / "model", device, mode, tta)
@@ -48,8 +49,8 @@ def evaluate(
         )
     show_summary(summary)
     for note in summary["notes"]:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
-    console.print(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json", soft_wrap=True)
+        say(f"Note: {note}")
+    say(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json")
 
 
 def _mapping(texts: list[str]) -> dict[str, str]:

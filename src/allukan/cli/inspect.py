@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from allukan.cli.assignments import parse_assignments
 from allukan.cli.console import show_wide
 from allukan.errors import UserError
+from allukan.files import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +49,7 @@ def inspect(
         card = _card(model, channels, classes, dims, parse_assignments(set_ or []))
     found = _inspect(card, _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims])
     if out:
-        out.write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+        write_json(out, found.as_dict(), indent=2)
     title = f"{card.model}, {' × '.join(map(str, found.input))}"
     show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
 

@@ -8,6 +8,7 @@ import typer
 
 from allukan._version import __version__
 from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
+from allukan.cli.console import complain, make_streams_safe
 from allukan.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # the other one takes the [defaults] in the help for markup and leaves them out
 )
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
@@ -33,12 +35,13 @@ app.add_typer(data.app, name="data", help="Look at datasets, or make one of synt
 def options(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
     """Fully Kolmogorov-Arnold deep models for medical image segmentation."""
     if version:
-        typer.echo(f"allukan {__version__}")
+        print(f"allukan {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
+    make_streams_safe()
     try:
         app()
     except UserError as error:
@@ -51,5 +54,5 @@ def main() -> None:
 
 
 def _end(sentence: str, code: int) -> None:
-    typer.echo(f"allukan: {sentence}", err=True)
+    complain(f"allukan: {sentence}")
     sys.exit(code)

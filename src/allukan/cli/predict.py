@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, progress_bar
+from allukan.cli.console import complain, progress_bar, say, show_log
 
 Option = typer.Option
 
@@ -30,6 +30,7 @@ def predict(
     """
     from allukan import inference
 
+    show_log()
     predictor = inference.Predictor(model, device, mode, tta)
     found = inference.find_images(inputs, predictor.card)
     outcome = inference.Outcome()
@@ -39,8 +40,8 @@ def predict(
         for step in steps:
             outcome = step
             bar.advance(task)
-    console.print(f"{len(outcome.done)} of {len(found)} images predicted: {out}", soft_wrap=True)
+    say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
-        typer.echo(f"allukan: {sentence}", err=True)
+        complain(f"allukan: {sentence}")
     if outcome.failed:
         raise typer.Exit(2)

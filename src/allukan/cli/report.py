@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console
+from allukan.cli.console import say, show_log
 from allukan.errors import UserError
 
 
@@ -22,5 +22,6 @@ def report(
 
     if out.is_dir():
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
+    show_log()
     opened = [inference.open_run(run) for run in runs]
-    console.print(f"Report: {inference.report(opened, out, title, device)}", soft_wrap=True)
+    say(f"Report: {inference.report(opened, out, title, device)}")

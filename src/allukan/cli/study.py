@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import console, show_log
+from allukan.cli.console import complain, say, show_log
 
 Option = typer.Option
 
@@ -31,15 +31,15 @@ def study(
         studies.check_study(loaded, out)
         cells = loaded.cells(out)
         for cell in cells:
-            typer.echo(f"{cell.state:8} {cell.name}")
-        console.print(f"{sum(cell.state == 'done' for cell in cells)} of {len(cells)} runs are done.")
+            print(f"{cell.state:8} {cell.name}")
+        say(f"{sum(cell.state == 'done' for cell in cells)} of {len(cells)} runs are done.")
         return
     show_log()
     undone = studies.run_study(loaded, out, jobs, retry_failed, bench.environment())
     for cell in undone:
         what = cell.failure if cell.state == "failed" else "not started, because a run of its tuning failed"
-        typer.echo(f"allukan: {cell.name}: {what}", err=True)
+        complain(f"allukan: {cell.name}: {what}")
     if undone:
-        typer.echo(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.", err=True)
+        complain(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.")
         raise typer.Exit(1)
-    console.print(f"All runs are done. Next: allukan compare {out}", soft_wrap=True)
+    say(f"All runs are done. Next: allukan compare {out}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import console, show_log
+from allukan.cli.console import say, show_log
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -70,7 +70,8 @@ def train(
         options = training.load_config(config, given)
     run = training.train(options, resume)
     subset = "" if Splits.load(run / "splits.json").test else " --subset val"
-    console.print(f"Trained model: {run / 'model'}\nNext: allukan evaluate {run}{subset}", soft_wrap=True)
+    say(f"Trained model: {run / 'model'}")
+    say(f"Next: allukan evaluate {run}{subset}")
 
 
 def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:

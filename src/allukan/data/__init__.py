@@ -8,6 +8,7 @@ from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
+from allukan.data.names import alike, is_image, not_read, search, unread
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
@@ -30,6 +31,7 @@ __all__ = [
     "Problem",
     "SplitPlan",
     "Splits",
+    "alike",
     "as_trained",
     "channel_names",
     "check_dataset",
@@ -38,11 +40,13 @@ __all__ = [
     "file_patterns",
     "fit_channels",
     "given_parts",
+    "is_image",
     "load_groups",
     "make_splits",
     "match_pattern",
     "names_of_files",
     "near_duplicates",
+    "not_read",
     "open_dataset",
     "parse_ignore",
     "phantom",
@@ -53,7 +57,9 @@ __all__ = [
     "read_json",
     "read_masks",
     "resize_image",
+    "search",
     "split_ignored",
+    "unread",
     "write_image",
     "write_phantoms",
 ]

@@ -14,6 +14,7 @@ from allukan.data.groups import load_groups
 from allukan.data.images import read_image
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
+from allukan.data.names import notes
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
@@ -70,6 +71,7 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda case: _look(case, dataset), dataset.cases))
     findings = [Finding(problem.what, problem.where, problem.fatal) for problem in problems]
+    findings += [Finding(what, where, fatal=False) for where, what in notes(dataset)]
     findings += [finding for case in seen for finding in case.findings]
     readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
     pairs = near_duplicates(replace(dataset, cases=readable))

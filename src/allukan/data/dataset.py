@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allukan.errors import UserError
+from allukan.files import nfc
 
 FOREGROUND = "foreground"  # name of the class that all labels become
 
@@ -128,4 +129,4 @@ class Dataset:
     def select(self, ids: Sequence[str]) -> tuple[Case, ...]:
         """The cases of these ids, in their order; ``KeyError`` for an id that does not exist."""
         by_id = {case.id: case for case in self.cases}
-        return tuple(by_id[case_id] for case_id in ids)
+        return tuple(by_id[nfc(case_id)] for case_id in ids)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import Any
 from allukan.data.dataset import GivenSplit
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
+from allukan.files import nfc, read_json, read_table
 
 Folds = Mapping[int | None, Mapping[str, tuple[str, ...]]]
 _NAMES = {
@@ -42,13 +41,13 @@ def read_splits(path: str | Path) -> GivenSplit:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
+        folds: Folds = _from_json(read_json(path)) if path.suffix.lower() == ".json" else {None: _from_table(read_table(path))}
+    except OSError:
         raise UserError(
             f"splits {path} cannot be read: give a splits.json, a splits_final.json, or a CSV of id and split."
         ) from None
-    try:
-        folds: Folds = _from_json(text) if path.suffix.lower() == ".json" else {None: _from_table(text)}
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{path} is not a file of splits: {error}.") from None
     for fold, parts in folds.items():
@@ -56,11 +55,7 @@ def read_splits(path: str | Path) -> GivenSplit:
     return GivenSplit(str(path), folds)
 
 
-def _from_json(text: str) -> Folds:
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"it is not valid JSON ({error})") from None
+def _from_json(raw: Any) -> Folds:
     if isinstance(raw, list) and raw:
         return {number: _parts(fold) for number, fold in enumerate(raw)}
     parts = _parts(raw)
@@ -75,23 +70,19 @@ def _parts(raw: Any) -> Mapping[str, tuple[str, ...]]:
     for part, ids in named.items():
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise ValueError(f"its part {part!r} is no list of ids")
-    return {part: tuple(named[part]) for part in PARTS if part in named}
+    return {part: tuple(map(nfc, named[part])) for part in PARTS if part in named}
 
 
-def _from_table(text: str) -> Mapping[str, tuple[str, ...]]:
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(cell.strip() for cell in row)]
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    if not {"id", "split"} <= set(header):
-        raise ValueError(f"it has the columns {', '.join(header) or 'none'}, needed are 'id' and 'split'")
+def _from_table(rows: Sequence[Mapping[str, str]]) -> Mapping[str, tuple[str, ...]]:
+    columns = {name.lower(): name for name in rows[0]} if rows else {}
+    if not {"id", "split"} <= set(columns):
+        raise ValueError(f"it has the columns {', '.join(columns) or 'none'}, needed are 'id' and 'split'")
     found: dict[str, list[str]] = defaultdict(list)
-    for number, row in enumerate(rows[1:], 2):
-        cells = dict(zip(header, (cell.strip() for cell in row), strict=False))
-        if not cells.get("id") or not part_named(cells.get("split")):
-            shown = f"{cells.get('id', '')!r}: {cells.get('split', '')!r}"
-            raise ValueError(f"row {number} says {shown} where an id and train, val or test are expected")
-        found[part_named(cells["split"])].append(cells["id"])
+    for number, row in enumerate(rows, 2):
+        name, part = row[columns["id"]].strip(), row[columns["split"]].strip()
+        if not name or not part_named(part):
+            raise ValueError(f"row {number} says {name!r}: {part!r} where an id and train, val or test are expected")
+        found[part_named(part)].append(name)
     return {part: tuple(found[part]) for part in PARTS if part in found}
 
 

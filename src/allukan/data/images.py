@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image
 
 from allukan.data.decode import decode
 from allukan.errors import UserError
+from allukan.files import whole
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _GREY_LEVELS = 8  # by which the channels of a grey picture may differ: what a JPEG does to it
@@ -113,9 +113,8 @@ def _resize(array: NDArray[np.uint8], size: tuple[int, int], method: Image.Resam
 def write_image(path: Path, array: NDArray[np.unsignedinteger]) -> None:
     """Write ``(H, W)`` of 8 or 16 bits or ``(H, W, 3)`` bytes as PNG, whole or not at all; folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    Image.fromarray(array).save(part, format="PNG")
-    os.replace(part, path)
+    with whole(path) as part:
+        Image.fromarray(array).save(part, format="PNG")
 
 
 def size_text(array: NDArray[Any]) -> str:

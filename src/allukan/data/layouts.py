@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
@@ -12,11 +11,24 @@ from pathlib import Path
 from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
-from allukan.data.pairing import Declared, Problem, by_id, find_images, find_unpaired, label_map_dataset, read_json
+from allukan.data.names import is_data, notes, on_disk, visible
+from allukan.data.pairing import (
+    Declared,
+    Problem,
+    by_id,
+    find_images,
+    find_unpaired,
+    label_map_dataset,
+    masks_by_id,
+    read_json,
+)
 from allukan.data.part_folders import open_parts, overlooked, part_folders
 from allukan.errors import UserError
+from allukan.files import name_text
 
 AS_IS = LabelRules()
+_log = logging.getLogger("allukan")
+_FOLDERS = {name.lower(): name for name in ("images", "imagesTr")}
 _HOW = (
     "expected are images/ and masks/ (or train/, val/ and test/ of them), an nnU-Net raw folder, or a JSON datalist with a "
     "'training' list"
@@ -26,15 +38,17 @@ _HOW = (
 def open_dataset(root: str | Path, rules: LabelRules = AS_IS, *, learn: bool = True) -> Dataset:
     """Recognise the layout of ``root`` (or of the JSON datalist that it is) and list its cases.
 
-    ``rules`` say how labels are read. Without ``learn`` label maps may all be empty, and it does not matter whether their values
-    are plausible as classes. Raises ``UserError`` for a missing or empty folder, an unknown layout, images and masks that do
-    not pair up, and values that are certainly no classes.
+    Files that are left out are named in the log. ``rules`` say how labels are read. Without ``learn`` label maps may all be
+    empty, and it does not matter whether their values are plausible as classes. Raises ``UserError`` for a missing or empty
+    folder, an unknown layout, images and masks that do not pair up, and values that are certainly no classes.
     """
     dataset, problems = scan_dataset(root, rules, learn=learn)
     problems = [problem for problem in problems if problem.fatal and (learn or not problem.learning)]
     if problems:
         more = f" ({len(problems) - 1} more problems: `allukan data check` lists them)" if len(problems) > 1 else ""
         raise UserError(problems[0].what + more)
+    for _, sentence in notes(dataset):
+        _log.warning(sentence)
     return dataset
 
 
@@ -44,7 +58,7 @@ def scan_dataset(root: str | Path, rules: LabelRules = AS_IS, *, learn: bool = T
     Raises ``UserError`` only where there is no dataset to look at.
     """
     problems: list[Problem] = []
-    dataset = _recognised(Path(root), rules, problems)
+    dataset = _recognised(on_disk(Path(root)), rules, problems)
     if not dataset.cases and not problems:
         raise UserError(f"{dataset.root} has no image with a mask of the same name.")
     if learn and not dataset.classes and not problems:
@@ -59,9 +73,9 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
         return open_decathlon(root, rules, problems)
     if (root / "images").is_dir():
         return replace(_plain(root, rules, problems), given=overlooked(root))
-    if any(root.glob("imagesTr/*_0000.*")):
+    if any(is_data(path) for path in root.glob("imagesTr/*_0000.*")):
         return open_nnunet(root, rules, problems)
-    lists = [path for path in sorted(root.glob("*.json")) if "training" in read_json(path)]
+    lists = [path for path in visible(root) if path.suffix == ".json" and "training" in read_json(path)]
     if len(lists) == 1:
         return open_decathlon(lists[0], rules, problems)
     if len(lists) > 1:
@@ -70,9 +84,15 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
         return open_nnunet(root, rules, problems)
     if folders := part_folders(root):
         return open_parts(root, folders, lambda part: _plain(part, rules, problems, root))
-    if not any(root.iterdir()):
-        raise UserError(f"{root} is empty: {_HOW}.")
-    raise UserError(f"{root} holds no dataset that is recognised: {_HOW}.")
+    raise UserError(_unknown(root))
+
+
+def _unknown(root: Path) -> str:
+    for path in visible(root):
+        wanted = _FOLDERS.get(path.name.lower(), path.name)
+        if path.is_dir() and wanted != path.name:
+            return f"{path} is spelled otherwise than expected: rename it to {wanted}."
+    return f"{root} is empty: {_HOW}." if not visible(root) else f"{root} holds no dataset that is recognised: {_HOW}."
 
 
 def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Path | None = None) -> Dataset:
@@ -85,9 +105,9 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Pa
         raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
     if not masks.is_dir():
         raise UserError(f"{root} has no masks: put them into masks/0/ (binary, a folder a class) or masks/ (label maps).")
-    folders = sorted(p for p in masks.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [path for path in visible(masks) if path.is_dir()]
     if not folders:
-        maps = by_id(find_images(masks), problems)
+        maps = {name: paths[0] for name, paths in masks_by_id(find_images(masks), images, problems, several=False).items()}
         info = (described if described and not (root / "dataset.json").is_file() else root) / "dataset.json"
         declared = declared_labels(read_json(info), info) if info.is_file() else Declared()
         files = {name: (path,) for name, path in images.items()}
@@ -100,7 +120,8 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Pa
 def _class_folders(
     root: Path, images: Mapping[str, Path], folders: list[Path], rules: LabelRules, problems: list[Problem]
 ) -> Dataset:
-    classes = [_masks_by_id(folder, images, problems) for folder in folders]
+    names = _class_names(folders)
+    classes = [masks_by_id(find_images(folder), images, problems, several=True) for folder in folders]
     known = {name for found in classes for name in found}
     find_unpaired(root, images, known, problems)
     for name in sorted(images.keys() & known):
@@ -113,12 +134,16 @@ def _class_folders(
     if rules.foreground:
         cases = tuple(replace(case, masks=(tuple(chain(*case.masks)),)) for case in cases)
         return Dataset(root, "folders", (FOREGROUND,), cases, ignored=rules.value)
-    return Dataset(root, "folders", tuple(folder.name for folder in folders), cases, ignored=rules.value)
+    return Dataset(root, "folders", names, cases, ignored=rules.value)
 
 
-def _masks_by_id(folder: Path, images: Mapping[str, Path], problems: list[Problem]) -> dict[str, tuple[Path, ...]]:
-    """``ID.png``, and the masks ``ID_mask.png``, ``ID_mask_1.png`` … of BUSI."""
-    found: dict[str, list[Path]] = defaultdict(list)
-    for stem, path in by_id(find_images(folder), problems).items():
-        found[stem if stem in images else re.sub(r"_mask(_\d+)?$", "", stem)].append(path)
-    return {name: tuple(paths) for name, paths in found.items()}
+def _class_names(folders: list[Path]) -> tuple[str, ...]:
+    names: list[str] = []
+    for folder in folders:
+        name = name_text(folder.name)
+        if name is None or not name.isprintable():
+            raise UserError(f"the name {folder.name!r} in {folder.parent} cannot be that of a class: use UTF-8 text in one line.")
+        if name in names:
+            raise UserError(f"{folder} and another class folder differ only in the Unicode form of their names: join them.")
+        names.append(name)
+    return tuple(names)

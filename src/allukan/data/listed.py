@@ -14,8 +14,10 @@ from allukan.data.dataset import Dataset, GivenSplit, LabelRules
 from allukan.data.given_splits import nnunet_splits, with_test
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed_splits import Listed, labelled_entries, listed_split
+from allukan.data.names import case_id, not_read, odd_name, on_disk
 from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
 from allukan.errors import UserError
+from allukan.files import nfc
 
 
 def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
@@ -60,10 +62,10 @@ def _by_channel(folder: Path, problems: list[Problem]) -> tuple[dict[str, tuple[
     """Files of every case in the order of their four-digit channels, of which none may lack, and the patterns of their names."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in find_images(folder):
-        match = re.fullmatch(r"(.+)_(\d{4})", path.stem)
-        if match is None or match[2] in found[match[1]]:
+        match = re.fullmatch(r"(.+)_(\d{4})", case_id(path))
+        if match is None or odd_name(path) or match[2] in found[match[1]]:
             sentence = "ends on no channel number as _0000" if match is None else "repeats a channel of its case"
-            problems.append(Problem(path.stem, f"{path} {sentence}: rename or remove it."))
+            problems.append(Problem(case_id(path), odd_name(path) or f"{path} {sentence}: rename or remove it."))
             continue
         found[match[1]][match[2]] = path
     channels = sorted({channel for files in found.values() for channel in files})
@@ -83,15 +85,16 @@ def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Da
     for listed in entries:
         entry = listed.entry
         files = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        paths = [path.parent / str(file) for file in (*files, entry["label"])]
+        paths = [on_disk(path.parent / str(file)) for file in (*files, entry["label"])]
         refuse_nifti(paths)
-        name = listed.prefix + paths[0].stem
+        name = listed.prefix + case_id(paths[0])
         if name in images:
             problems.append(Problem(name, f"{path} names {name!r} twice in {listed.key!r}: every image needs a name of its own."))
             continue
-        gone = [file for file in paths if not file.is_file()]
-        problems += [Problem(name, f"{path} names {file}, which does not exist: add it or remove the entry.") for file in gone]
-        if not gone:
+        gone = {file: f"{path} names {file}, which does not exist: add it or remove the entry." for file in paths}
+        wrong = [not_read(file) or gone[file] for file in paths if not_read(file) or not file.is_file()]
+        problems += [Problem(name, sentence) for sentence in wrong]
+        if not wrong:
             images[name], masks[name], found[name] = tuple(paths[:-1]), paths[-1], listed
     _same_number(path, images, problems)
     patterns = file_patterns(images, path, problems)
@@ -117,7 +120,7 @@ def declared_labels(info: Mapping[str, Any], path: Path) -> Declared:
     values: dict[str, int] = {}
     labels = info.get("labels")
     for key, entry in labels.items() if isinstance(labels, dict) else ():
-        name, value = (key, entry) if isinstance(entry, int) or not key.isdigit() else (str(entry), key)
+        name, value = (nfc(key), entry) if isinstance(entry, int) or not key.isdigit() else (nfc(str(entry)), key)
         if not str(value).isdigit():
             raise UserError(f"{path} has the label {name!r}: {value!r}, but regions of labels are not read: use one number.")
         if int(value) in values.values() or name in values:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
-from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
+from allukan.data.names import case_id, is_image, mask_owner, not_read, odd_name, search, unread, visible
 from allukan.errors import UserError
+from allukan.files import read_json as read_any
 
 _HIGHEST = 65535  # that a PNG of masks can hold
 _NAME = 'If they are classes, name them in dataset.json ("labels": {"tumour": 1})'
@@ -33,11 +34,13 @@ class Problem:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files of a folder, hidden ones left out, sorted. ``UserError`` where there are only NIfTI volumes."""
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    found = [p for p in files if p.suffix.lower() in IMAGE_SUFFIXES]
+    """The image files of a folder, sorted, without hidden and system ones. ``UserError`` where all are in formats not read."""
+    files = [path for path in visible(folder) if not path.is_dir()]
+    found = [path for path in files if is_image(path)]
     if not found:
         refuse_nifti(files)
+        for sentence in unread(files):
+            raise UserError(sentence)
     return found
 
 
@@ -49,23 +52,64 @@ def refuse_nifti(files: Iterable[Path]) -> None:
 
 
 def by_id(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
-    """Files by their name without suffix, which must be unique."""
+    """Files by their name without suffix (NFC), which must be unique and text."""
     found: dict[str, Path] = {}
     for path in paths:
-        if path.stem in found:
-            sentence = f"{path} and {found[path.stem].name} have the same name: keep one of them."
-            problems.append(Problem(path.stem, sentence))
-        found.setdefault(path.stem, path)
+        name = case_id(path)
+        if sentence := odd_name(path):
+            problems.append(Problem(name, sentence))
+        if name in found:
+            same = "have the same name" if path.stem == found[name].stem else "differ only in the Unicode form of their names"
+            problems.append(Problem(name, f"{path} and {found[name].name} {same}: keep one of them."))
+        found.setdefault(name, path)
     return found
 
 
+def masks_by_id(
+    paths: Sequence[Path], images: Container[str], problems: list[Problem], *, several: bool
+) -> dict[str, tuple[Path, ...]]:
+    """Masks by the image they are named after, ``ID.png`` or ``ID_mask.png`` (``_seg``, ``_label``, ``_gt`` … as well).
+
+    With ``several`` also ``ID_mask_1.png``, ``ID_mask_2.png`` … of BUSI. A mask of no image keeps its own name.
+    """
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for name, path in by_id(paths, problems).items():
+        owner, word, number = mask_owner(name, images)
+        found[owner if several or not number else name][word].append(path)
+    for name, kinds in found.items():
+        if len(kinds) > 1:
+            one, other, *_ = (files[0] for files in kinds.values())
+            problems.append(Problem(name, f"{one} and {other.name} both fit image {name!r}: keep one of them."))
+    return {name: tuple(next(iter(kinds.values()))) for name, kinds in found.items()}
+
+
 def find_unpaired(root: Path, images: Iterable[str], masks: Iterable[str], problems: list[Problem]) -> None:
-    """Note every image without mask and every mask without image."""
-    have, known = set(images), set(masks)
-    for name in sorted(have - known):
-        problems.append(Problem(name, f"image {name!r} of {root} has no mask: add the mask or remove the image."))
-    for name in sorted(known - have):
-        problems.append(Problem(name, f"mask {name!r} of {root} has no image: add the image or remove the mask."))
+    """Note every image without mask and every mask without image, and why it seems so where a name is nearly right."""
+    ids, known = set(images), set(masks)
+    have, known = ids - known, known - ids
+    by_case = {name.casefold(): name for name in known}
+    for name in sorted(have):
+        if near := by_case.get(name.casefold()):
+            sentence = f"image {name!r} and mask {near!r} of {root} differ in upper and lower case: give them the same name."
+            problems.append(Problem(name, sentence))
+            have, known = have - {name}, known - {near}
+    unread_images, unread_masks = _unread(root, ids) if have or known else ({}, {})
+    for name in sorted(have):
+        missing = f"image {name!r} of {root} has no mask: add the mask or remove the image."
+        problems.append(Problem(name, unread_masks.get(name, missing)))
+    for name in sorted(known):
+        missing = f"mask {name!r} of {root} has no image: add the image or remove the mask."
+        problems.append(Problem(name, unread_images.get(name, missing)))
+
+
+def _unread(root: Path, ids: Container[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Sentences on files in formats that are not read, by the image: of those beside the images, and of the others."""
+    found: tuple[dict[str, str], dict[str, str]] = ({}, {})
+    for path in search(root):
+        if sentence := not_read(path):
+            beside_images = path.relative_to(root).parts[0].startswith("images")
+            found[0 if beside_images else 1][mask_owner(case_id(path), ids)[0]] = sentence
+    return found
 
 
 @dataclass(frozen=True)
@@ -131,9 +175,7 @@ def _found_values(root: Path, cases: Sequence[Case], rules: LabelRules, problems
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a JSON file, empty unless it is a mapping. Raises ``UserError`` for a file that is not JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_any(path)
     except OSError:
         raise UserError(f"{path} does not exist or cannot be read.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}).") from None
     return content if isinstance(content, dict) else {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from allukan.data.dataset import Dataset
 from allukan.data.images import write_image
 from allukan.data.layouts import open_dataset
 from allukan.errors import UserError
+from allukan.files import write_table
 
 Array = NDArray[np.float64]
 _LESIONS = (0.08, 0.22)  # range of the mean radius, in image heights
@@ -60,10 +59,7 @@ def write_phantoms(root: str | Path, count: int = 200, size: int = 128, seed: in
         image, mask = phantom(size, np.random.default_rng([seed, i]))
         write_image(root / "images" / f"phantom_{i:0{width}d}.png", image)
         write_image(root / "masks" / "0" / f"phantom_{i:0{width}d}.png", mask * np.uint8(255))
-    part = root / "groups.part"
-    with part.open("w", newline="") as file:
-        csv.writer(file).writerows([("id", "patient"), *((f"phantom_{i:0{width}d}", i // 2) for i in range(count))])
-    os.replace(part, root / "groups.csv")
+    write_table(root / "groups.csv", [{"id": f"phantom_{i:0{width}d}", "patient": i // 2} for i in range(count)])
     return open_dataset(root)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from allukan.data.dataset import Dataset
 from allukan.errors import UserError
+from allukan.files import nfc, read_json, write_json
 
 PROTOCOLS = ("clean", "ukan")
 PARTS = ("train", "val", "test")
@@ -39,24 +38,22 @@ class Splits:
 
     def save(self, path: Path) -> None:
         """Write as JSON with the number of ids in each part, whole or not at all."""
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**asdict(self), "counts": self.counts}, indent=1) + "\n")
-        os.replace(part, path)
+        write_json(path, {**asdict(self), "counts": self.counts})
 
     @staticmethod
     def load(path: Path) -> Splits:
         """Raises ``UserError`` when the file is missing, is not one of ours, or contradicts itself."""
         try:
-            raw = json.loads(path.read_text())
+            raw = read_json(path)
         except OSError:
             raise UserError(f"{path} does not exist or cannot be read.") from None
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{path} is not a file of splits ({error}).") from None
         fault = _fault(raw)
         if fault:
             raise UserError(f"{path} is not a file of splits: {fault}.")
         named = {field.name: raw[field.name] for field in fields(Splits) if field.name in raw}
-        values: dict[str, Any] = {name: tuple(value) if name in PARTS else value for name, value in named.items()}
+        values: dict[str, Any] = {name: tuple(map(nfc, value)) if name in PARTS else value for name, value in named.items()}
         return Splits(**values)
 
     @property

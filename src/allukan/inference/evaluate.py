@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from allukan.analysis import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
 from allukan.errors import UserError
+from allukan.files import read_json, read_table, read_text, write_json, write_table
 from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
@@ -61,7 +59,7 @@ def open_run(folder: str | Path) -> Run:
     for name in ("config.yaml", "splits.json", "model/config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")
-    return Run(folder, yaml.safe_load((folder / "config.yaml").read_text()), Splits.load(folder / "splits.json"))
+    return Run(folder, yaml.safe_load(read_text(folder / "config.yaml")), Splits.load(folder / "splits.json"))
 
 
 def evaluate(
@@ -115,8 +113,8 @@ def evaluate(
     if run.splits.protocol == "ukan":
         summary["ukan"] = _ukan_figures(predictor, dataset, match, cases, run)
     out.mkdir(parents=True, exist_ok=True)
-    _write_csv(out / "cases.csv", rows)
-    _write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_table(out / "cases.csv", rows)
+    write_json(out / "summary.json", summary, indent=2)
     return summary
 
 
@@ -132,8 +130,8 @@ def _check_folder(out: Path, data: Path) -> None:
     if not there:
         return
     try:
-        of = json.loads((out / "summary.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError, TypeError):
+        of = read_json(out / "summary.json")["data"]
+    except (OSError, UserError, KeyError, TypeError):
         raise UserError(f"{there[0]} is there and not of an evaluation: choose another --out, nothing is overwritten.") from None
     if Path(of).resolve() != data.resolve():
         raise UserError(f"{out} holds the scores of {of}: choose another --out, nothing is overwritten.")
@@ -185,8 +183,7 @@ def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cas
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
     parts = [decide(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)
-    with (run.folder / "history.csv").open(newline="") as file:
-        curve = [float(row["val_iou_pooled"]) for row in csv.DictReader(file)]
+    curve = [float(row["val_iou_pooled"]) for row in read_table(run.folder / "history.csv")]
     return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}
 
 
@@ -194,18 +191,3 @@ def _seen_note(seen: Sequence[str], total: int) -> list[str]:
     if not seen:
         return []
     return [f"{len(seen)} of these {total} images were in the training, as {seen[0]!r}: the scores say little about new images."]
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(part, path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    os.replace(part, path)

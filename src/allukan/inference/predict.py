@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import IMAGE_SUFFIXES, write_image
+from allukan.data import IMAGE_SUFFIXES, is_image, not_read, search, unread, write_image
 from allukan.errors import UserError
+from allukan.files import as_path, nfc, whole
 from allukan.inference.inputs import stack_files
 from allukan.inference.overlays import draw_contours
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.models import ModelCard
+
+_log = logging.getLogger("allukan")
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,33 @@ def find_inputs(inputs: Sequence[str | Path]) -> dict[Path, Path]:
     Raises ``UserError`` for an input that does not exist, for none at all, and for two that would have the same result.
     """
     found: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
     for given in map(Path, inputs):
-        if not given.exists():
+        if not (given.exists() or given.is_symlink()):
             raise UserError(f"{given} does not exist: give image files or folders of images.")
-        for path in [given] if given.is_file() else _images(given):
-            result = Path(path.stem) if given.is_file() else path.relative_to(given).with_suffix("")
-            if result in found.values() and path not in found:
-                raise UserError(f"{path} and another input would both be written to {result}: predict them into two folders.")
+        for path in _images(given) if given.is_dir() else _readable(given):
+            result = path.relative_to(given).with_suffix("") if given.is_dir() else Path(path.stem)
+            other = taken.setdefault(nfc(str(result)).casefold(), path)  # as Windows and macOS compare
+            if other != path:
+                raise UserError(f"{path} and {other} would both be written to {result}: predict them into two folders.")
             found[path] = result
     if not found:
         raise UserError(f"no images in {', '.join(map(str, inputs))}: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
     return found
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path
+def _images(folder: Path) -> list[Path]:
+    """What is left out, because its format is not read, is named in the log."""
+    files = list(search(folder))
+    for sentence in unread(files):
+        _log.warning(sentence)
+    return [path for path in files if is_image(path)]
+
+
+def _readable(path: Path) -> list[Path]:
+    if sentence := not_read(path):
+        raise UserError(sentence)
+    return [path]
 
 
 def predict_files(
@@ -91,7 +104,7 @@ def predict_files(
             outcome.failed.append((path, str(error)))
         else:
             for file, array in mask_files(prediction.masks, predictor.card, name):
-                write_image(out / "masks" / file, array)
+                write_image(out / "masks" / as_path(file), array)
             if save_overlays:
                 write_image(out / "overlays" / f"{name}.png", draw_contours(image, prediction.masks))
             if save_probabilities:
@@ -112,6 +125,5 @@ def mask_files(masks: NDArray[np.bool_], card: ModelCard, name: Path) -> Iterabl
 def _save_probabilities(path: Path, prediction: Prediction, card: ModelCard) -> None:
     names = ["background", *card.classes] if card.target == "multiclass" else card.classes
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part.npz")
-    np.savez_compressed(part, probabilities=prediction.probabilities.astype(np.float16), classes=np.array(names))
-    os.replace(part, path)
+    with whole(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, probabilities=prediction.probabilities.astype(np.float16), classes=np.array(names))

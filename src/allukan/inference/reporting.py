@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
 from allukan.errors import UserError
+from allukan.files import read_json, read_table
 from allukan.inference.evaluate import Run, read_truth
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import match_classes
@@ -32,7 +31,7 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
     summary_file = run.folder / "evaluation" / "summary.json"
     if not summary_file.is_file():
         raise UserError(f"{run.folder} has not been evaluated yet: run allukan evaluate {run.folder} first.")
-    summary = json.loads(summary_file.read_text())
+    summary = read_json(summary_file)
     card, splits = predictor.card, run.splits
     facts = {
         "model": card.model,
@@ -56,17 +55,15 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
 
 
 def _history(path: Path) -> list[dict[str, float]]:
-    with path.open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{name: float(value) for name, value in row.items()} for row in read_table(path)]
 
 
 def _overlays(run: Run, predictor: Predictor, summary: Mapping[str, Any]) -> list[Overlay]:
     """The worst, the median and the best case by Dice, averaged over classes; correctly empty ones have nothing to show."""
     scores: dict[str, list[float]] = {}
-    with (run.folder / "evaluation" / "cases.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["status"] != "both_empty":
-                scores.setdefault(row["id"], []).append(float(row["dice"]))
+    for row in read_table(run.folder / "evaluation" / "cases.csv"):
+        if row["status"] != "both_empty":
+            scores.setdefault(row["id"], []).append(float(row["dice"]))
     ranked = sorted(scores, key=lambda case_id: (float(np.mean(scores[case_id])), case_id))
     if not ranked:
         return []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from allukan._version import __version__
 from allukan.errors import UserError
+from allukan.files import read_json, whole, write_json
 from allukan.models.factory import MODELS, build_model
 
 TARGETS = ("binary", "multiclass", "multilabel")
@@ -105,12 +104,11 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
         raise UserError(f"{bad} of the model holds values that are not finite: {folder} is not written with it.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_file(state, weights.with_suffix(".part"))
+        with whole(weights) as part:
+            save_file(state, part)
     except SafetensorError as error:
         raise OSError(None, str(error), str(weights)) from None
-    os.replace(weights.with_suffix(".part"), weights)
-    config.with_suffix(".part").write_text(json.dumps(asdict(card), indent=2) + "\n")
-    os.replace(config.with_suffix(".part"), config)
+    write_json(config, asdict(card), indent=2)
     return folder
 
 
@@ -122,7 +120,7 @@ def load_card(folder: str | Path) -> ModelCard:
             f"{folder} holds no trained model (config.json is missing): give the folder RUN/model of a finished training."
         )
     try:
-        raw: dict[str, Any] = json.loads(path.read_text())
+        raw: dict[str, Any] = read_json(path)
         lists = ("classes", "size", "mean", "std", "label_values")
         raw = _with_values(raw)
         fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import torch
 
 from allukan.errors import UserError
+from allukan.files import read_json, read_table, read_text, write_json, write_text
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, merge, train
 
@@ -74,12 +72,12 @@ class Cell:
     @property
     def failure(self) -> str:
         """The first line of what went wrong."""
-        return (self.folder / "failed.txt").read_text().partition("\n")[0]
+        return read_text(self.folder / "failed.txt").partition("\n")[0]
 
     def fail(self, text: str) -> None:
         """Record that the cell went wrong."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "failed.txt").write_text(f"{text}\n")
+        write_text(self.folder / "failed.txt", f"{text}\n")
 
     def config(self, chosen: Mapping[str, Any]) -> TrainConfig:
         """What the training does. ``UserError`` for options that are not usable."""
@@ -112,7 +110,7 @@ def placed(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_finished(cell: Cell) -> dict[str, Any]:
     """What ``finish`` recorded."""
-    found: dict[str, Any] = json.loads((cell.folder / "finished.json").read_text())
+    found: dict[str, Any] = read_json(cell.folder / "finished.json")
     return found
 
 
@@ -123,13 +121,12 @@ def finish(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
     """
     resume = (cell.folder / "splits.json").is_file()
     if not resume:
-        for name in ("config.yaml", "splits.part"):  # of a process that ended before its training began
-            (cell.folder / name).unlink(missing_ok=True)
+        for path in (cell.folder / "config.yaml", *cell.folder.glob(".*.part")):  # of a process that ended before it trained
+            path.unlink(missing_ok=True)
     _drop_broken(cell.folder / "last.ckpt")
     train(config, resume)
     run = open_run(cell.folder)
-    with (cell.folder / "history.csv").open(newline="") as file:
-        history = list(csv.DictReader(file))
+    history = read_table(cell.folder / "history.csv")
     record: dict[str, Any] = {**facts, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
     if cell.point is not None:
         finite = [row for row in history if math.isfinite(float(row["val_loss"]) + float(row["val_iou"]))]  # as the training
@@ -152,10 +149,3 @@ def _drop_broken(checkpoint: Path) -> None:
     except Exception as error:
         logging.getLogger("allukan").warning(f"{checkpoint} is broken ({type(error).__name__}): the training begins again")
         checkpoint.unlink()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(part, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from allukan.analysis import METRICS, holm, paired_difference
 from allukan.errors import UserError
+from allukan.files import read_json
 from allukan.study.results import Result, check_same_images, parameters, read_results
 from allukan.study.tables import Interval, Spread, Table
 
@@ -164,7 +164,7 @@ def _bias(results: Sequence[Result]) -> Table:
 
 
 def _tuning(path: Path) -> Table:
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    found = read_json(path) if path.is_file() else {}
     rows: list[list[Any]] = []
     for data, models in found.items():
         for model, entry in models.items():

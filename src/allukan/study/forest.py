@@ -35,15 +35,16 @@ def draw_forest(comparison: Comparison, path: Path) -> Path:
             axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.8, solid_capstyle="butt")
             axes.plot([row.mean], [height], "o", color=colour, markerfacecolor=face, markersize=6)
         axes.axvline(0, color=_ZERO, linewidth=0.9, linestyle="--", zorder=0)
-        axes.set_title(title, loc="left", fontsize=9)
-        axes.set(yticks=range(len(rows)), yticklabels=[row.model for row in rows], ylim=(len(rows) - 0.4, -0.6))
+        axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # a $ in a name is no formula
+        axes.set_yticks(range(len(rows)), [row.model for row in rows], parse_math=False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.grid(axis="x", alpha=0.25)
     better = "lower" if comparison.metric == "hd95" else "higher"
     what = f"paired difference in {HEADINGS[comparison.metric]} to {comparison.reference} ({better} is better)"
-    grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9)
+    grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9, parse_math=False)
     figure.savefig(path, dpi=150)
     return path
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from allukan.data import DRAWN
+from allukan.data import DRAWN, alike
 from allukan.errors import UserError
 from allukan.models import model_options
 from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
@@ -138,6 +138,8 @@ def _entries(raw: Mapping[str, Any], section: str) -> dict[str, Any]:
     for name in entries:
         if not _NAME.fullmatch(str(name)):
             raise UserError(f"{section} has an entry {name!r}: names become folders, use letters, digits, '.', '-', '_' and '+'.")
+    for one, other in alike(map(str, entries)):
+        raise UserError(f"{section} has {one!r} and {other!r}, which are one folder on Windows and macOS: rename one.")
     return {str(name): given for name, given in entries.items()}
 
 

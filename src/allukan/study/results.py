@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 
 from allukan.analysis import METRICS, parameter_count
 from allukan.errors import UserError
+from allukan.files import read_json, read_table
 from allukan.models import load_card
 from allukan.study.cells import TUNE
 
@@ -83,7 +82,7 @@ def _alike(results: Sequence[Result]) -> list[Result]:
 
 
 def _of_study(out: Path) -> list[Result]:
-    order = json.loads((out / "study.json").read_text()) if (out / "study.json").is_file() else {}
+    order = read_json(out / "study.json") if (out / "study.json").is_file() else {}
 
     def place(result: Result) -> tuple[Any, ...]:
         names = [(result.data.split(" → ")[0], "data"), (result.protocol, "protocols"), (result.model, "models")]
@@ -102,9 +101,7 @@ def _of_study(out: Path) -> list[Result]:
 
 
 def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Result:
-    summary = json.loads((folder / kind / "summary.json").read_text())
-    with (folder / kind / "cases.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    summary, rows = read_json(folder / kind / "summary.json"), read_table(folder / kind / "cases.csv")
     values: dict[str, dict[str, list[float]]] = {metric: {} for metric in METRICS}
     for row in rows:
         for metric in METRICS:

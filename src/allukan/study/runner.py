@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import multiprocessing
 import os
@@ -22,7 +23,8 @@ import torch
 from filelock import SoftFileLease, Timeout
 
 from allukan.errors import UserError
-from allukan.study.cells import Cell, finish, write_json
+from allukan.files import write_json
+from allukan.study.cells import Cell, finish
 from allukan.study.check import check_study
 from allukan.study.plan import Study
 from allukan.study.tuning import chosen, write_tuning
@@ -222,10 +224,12 @@ def _end_with_parent() -> None:
 
 def _redirect(path: Path) -> None:
     """Everything that is said from here on, the messages of the package included, goes to the end of ``path``."""
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
 

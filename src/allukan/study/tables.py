@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -62,11 +63,19 @@ def _text(cell: Any, heading: str) -> str:
 def _markdown(tables: Sequence[Table]) -> str:
     parts = []
     for table in tables:
-        rows = [[_text(cell, heading).replace("|", "\\|") for cell, heading in _pairs(table, row)] for row in table.rows]
+        rows = [[_plain(_text(cell, heading), cell) for cell, heading in _pairs(table, row)] for row in table.rows]
         lines = [list(table.columns), ["---"] * len(table.columns), *rows]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(f"## {table.title}\n\n{table.note}\n\n{body}\n")
+        parts.append(f"## {_plain(table.title)}\n\n{_plain(table.note)}\n\n{body}\n")
     return "\n".join(parts)
+
+
+def _plain(text: str, cell: Any = "") -> str:
+    """Names as they are: what Markdown would take for its own is escaped; figures have nothing of the kind."""
+    if not isinstance(cell, str):
+        return text
+    text = re.sub(r"[\\`*|<]|\[(?=[^\]]*\]\()|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return " ".join(text.splitlines())
 
 
 def _latex(tables: Sequence[Table]) -> str:
@@ -75,6 +84,7 @@ def _latex(tables: Sequence[Table]) -> str:
     for table in tables:
         rows = [[_escaped(_text(cell, heading)) for cell, heading in _pairs(table, row)] for row in table.rows]
         lines = [" & ".join(line) + r" \\" for line in rows]
+        lines = ["{}" + line if line.startswith(("[", "*")) else line for line in lines]  # not an option of the row above
         heading = " & ".join(map(_escaped, table.columns)) + r" \\"
         alignment = "lll" + "r" * (len(table.columns) - 3)
         head = [
@@ -91,6 +101,7 @@ def _escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     special |= {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$"}
+    special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " "}
     return "".join(special.get(character, character) for character in text)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from allukan.study.cells import Cell, read_finished, write_json
+from allukan.files import write_json
+from allukan.study.cells import Cell, read_finished
 
 
 def chosen(cells: Sequence[Cell], data: str, model: str) -> dict[str, Any] | None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from allukan.errors import UserError
+from allukan.files import write_table
 from allukan.models import save_model
 from allukan.training.module import SegmentationModule
 from allukan.training.watch import lower
@@ -135,12 +134,7 @@ class History(pl.Callback):
             _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  {scores}  {seconds:.1f} s")
 
     def _write(self) -> None:
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[-1]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(part, self.path)
+        write_table(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into ``last.ckpt``."""

@@ -14,6 +14,7 @@ import yaml
 
 from allukan.data import DRAWN, LabelRules
 from allukan.errors import UserError
+from allukan.files import read_text, write_text
 from allukan.training.augment import AUGMENTATIONS
 
 PROTOCOLS = ("clean", "ukan")
@@ -139,7 +140,7 @@ class TrainConfig:
     def save(self, path: Path) -> None:
         """Write every option in force as YAML."""
         lists = {"size": list(self.size), "augment": list(self.augment or ())}
-        path.write_text(yaml.safe_dump(asdict(self) | lists, sort_keys=False))
+        write_text(path, yaml.safe_dump(asdict(self) | lists, sort_keys=False, allow_unicode=True))
 
 
 def load_config(path: str | Path | None, given: Mapping[str, Any]) -> TrainConfig:
@@ -197,9 +198,9 @@ def read_value(text: str) -> Any:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML mapping; ``UserError`` when it is not there or not one, and for a key that stands twice."""
     try:
-        raw = yaml.load(Path(path).read_text(), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+        raw = yaml.load(read_text(Path(path)), Loader=_Loader)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(raw, dict):

@@ -19,6 +19,7 @@ from torch import nn
 
 from allukan.data import Dataset, Prepared, Splits, file_channels, load_groups, names_of_files, open_dataset, plan_splits, prepare
 from allukan.errors import UserError
+from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
@@ -53,6 +54,8 @@ def train(config: TrainConfig, resume: bool = False, callbacks: Sequence[pl.Call
 
 def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
     run = Path(config.out)
+    if readable(config.out) != config.out:  # TensorBoard writes to no such path
+        raise UserError(f"--out {readable(config.out)} is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.")
     trainer = _trainer(config, run, callbacks)
     if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")

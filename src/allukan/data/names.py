@@ -1,0 +1,162 @@
+"""Names of files: which of them are no data at all, which would be data in another format, which cause trouble elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
+
+from allukan.data.dataset import Dataset
+from allukan.data.images import IMAGE_SUFFIXES
+from allukan.files import as_path, name_text, nfc
+
+_SYSTEM = frozenset(  # of macOS, Windows and network drives; hidden ones need no list
+    {"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"}
+    | {"lost+found", "@eadir", "#recycle", "@recycle", "@tmp", "#snapshot", "__pycache__"}
+)
+_BESIDE = frozenset(  # what people keep beside images and nobody takes for one
+    {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".log", ".html", ".pdf", ".xlsx"}
+)
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_FOREIGN = re.compile(r'[<>:"|?*\\/\x00-\x1f]|[. ]$')  # which Windows has in no name
+
+
+def is_data(path: Path) -> bool:
+    """False for hidden and system files and folders, by their own name; the folders above do not matter."""
+    return not path.name.startswith(".") and path.name.lower() not in _SYSTEM
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without what ``is_data`` leaves out."""
+    return sorted(path for path in folder.iterdir() if is_data(path))
+
+
+def is_image(path: Path) -> bool:
+    """By its suffix; a link that leads nowhere counts, so that it is missed and not overlooked."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists())
+
+
+def search(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, sorted, hidden and system ones left out; links to folders are followed, each folder once."""
+    seen: set[str] = set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(where)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        kept = [(Path(where, name).is_symlink(), name) for name in folders if is_data(Path(name))]
+        folders[:] = [name for _, name in sorted(kept)]  # a folder before the links to it
+        yield from (Path(where, name) for name in sorted(files) if is_data(Path(name)))
+
+
+def case_id(path: Path) -> str:
+    """The name without its suffix, in NFC; bytes that are no text are spelled out, as in ``\\xe4``.
+
+    >>> case_id(Path("a/scan.v2.png")), case_id(Path("e\\u0301.png")) == "\\u00e9"
+    ('scan.v2', True)
+    """
+    stem = path.name[: len(path.name) - len(suffix(path))]
+    return name_text(stem) or os.fsencode(stem).decode("utf-8", "backslashreplace")
+
+
+def suffix(path: Path) -> str:
+    """In lower case, with what it packs: ``.nii.gz``."""
+    found = [part.lower() for part in path.suffixes[-2:]]
+    return "".join(found if found[-1:] in ([".gz"], [".bz2"], [".xz"]) else found[-1:])
+
+
+def unread(paths: Iterable[Path]) -> list[str]:
+    """A sentence for each kind of file that might be an image and is not read."""
+    others = [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES | _BESIDE and not path.is_dir()]
+    kinds = {path: kind if re.search("[a-z]", kind := suffix(path)) else "" for path in others}  # IM.001 has no suffix
+    return [
+        _sentence(kind, count, next(path for path in others if kinds[path] == kind))
+        for kind, count in sorted(Counter(kinds.values()).items())
+    ]
+
+
+def _sentence(kind: str, count: int, example: Path) -> str:
+    one = count == 1
+    how = f"{'ends' if one else 'end'} in {kind}, which" if kind else f"{'has' if one else 'have'} no suffix and"
+    subject = f"{count} file{'' if one else 's'} in {example.parent}, as {example.name},"
+    return f"{subject} {how} {'is' if one or kind else 'are'} not read: convert {'it' if one else 'them'} to PNG or TIFF."
+
+
+def on_disk(path: Path) -> Path:
+    """``path``, or what is there by the same name in another Unicode form or with the slashes of Windows."""
+    path = Path(as_path(str(path)))
+    if path.exists():
+        return path
+    if "\\" in str(path) and (slashed := on_disk(Path(str(path).replace("\\", "/")))).exists():
+        return slashed
+    parent = path.parent if path.parent.exists() or path.parent == path else on_disk(path.parent)
+    wanted = name_text(path.name)
+    found = [entry for entry in parent.iterdir() if name_text(entry.name) == wanted] if wanted and parent.is_dir() else []
+    return found[0] if len(found) == 1 else path
+
+
+def notes(dataset: Dataset) -> list[tuple[str, str]]:
+    """What is left out of a dataset, and names that other systems cannot keep apart or write: (where, sentence)."""
+    files = [path for case in dataset.cases for path in (*case.images, *(p for masks in case.masks for p in masks))]
+    folders = sorted({path.parent for path in files}) if dataset.layout != "decathlon" else []
+    found = [(str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder)), *_nested(folder))]
+    for what, names in (("images", dataset.ids), ("classes", dataset.classes if dataset.layout == "folders" else ())):
+        found += [(first, f"{what} {first!r} and {second!r} {_SAME}") for first, second in alike(names)]
+        odd = [name for name in names if _DEVICE.fullmatch(name) or _FOREIGN.search(name)]
+        if odd:
+            sentence = f"{len(odd)} of the names of {what}, as {odd[0]!r}, cannot be written on Windows: rename them."
+            found.append((odd[0], sentence))
+    return found
+
+
+def _nested(folder: Path) -> list[str]:
+    deeper = [path for path in visible(folder) if path.is_dir() and any(map(is_image, search(path)))]
+    return [f"{path} is a folder within the folder of the images, and not searched: move its images up." for path in deeper]
+
+
+_SAME = "differ only in upper and lower case, which are one file on Windows and macOS: rename one."
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that differ only in upper and lower case.
+
+    >>> alike(["a", "B", "A", "b"])
+    [('a', 'A'), ('B', 'b')]
+    """
+    first: dict[str, str] = {}
+    return [(first[key], name) for name in names if first.setdefault(key := nfc(name).casefold(), name) != name]
+
+
+def not_read(path: Path) -> str:
+    """The sentence for one file whose suffix says that it is not read; empty where it is."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ""
+    what = f"ends in {suffix(path)}, which is" if path.suffix else "has no suffix and is"
+    return f"{path} {what} not read: convert it to PNG or TIFF."
+
+
+def odd_name(path: Path) -> str:
+    """The sentence for a name that cannot be an id: no text, or with a line break in it; empty for all others."""
+    if name_text(path.name) is None:
+        return f"the name of {path} is no UTF-8 text: rename the file."
+    if any(unicodedata.category(character) == "Cc" for character in path.name):
+        return f"the name {path.name!r} in {path.parent} holds a line break or another control character: rename the file."
+    return ""
+
+
+_MASK = re.compile(r"(.+?)[_-](masks?|seg|segmentation|labels?|labelmap|gt|ground_?truth|annotations?)(?:_(\d+))?", re.IGNORECASE)
+
+
+def mask_owner(name: str, images: Container[str]) -> tuple[str, str, str]:
+    """The image that a mask is named after, the word that was added (``mask`` of ``ID_mask``) and its number.
+
+    >>> mask_owner("a_mask_1", {"a"}), mask_owner("a_mask", {"a", "a_mask"}), mask_owner("b-GT", {"a"})
+    (('a', 'mask', '1'), ('a_mask', '', ''), ('b-GT', '', ''))
+    """
+    match = _MASK.fullmatch(name)
+    if name in images or match is None or match[1] not in images:
+        return name, "", ""
+    return match[1], match[2].lower(), match[3] or ""
