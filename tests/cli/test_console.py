@@ -107,7 +107,7 @@ def test_what_a_stream_cannot_encode_is_spelled_out(monkeypatch, encoding, shown
 
 
 def test_the_help_names_every_default(shell):
-    text = " ".join(shell("train", "--help").out.split())
+    text = " ".join(shell("train", "--help").out.replace("│", " ").split())
     for default in ("[256]", "[clean]", "[layer]", "[exact]", "[auto]", "[clean 3e-3, ukan 1e-4]", "[no]", "[:COLUMN]"):
         assert default in text, default
 
