@@ -89,7 +89,7 @@ def test_unicode_forms_in_groups_and_splits(make):
     (make.root / "g.csv").write_text(f"id,p\n{NFD},x\n", encoding="utf-8")
     assert load_groups(dataset, str(make.root / "g.csv")) == {NFC: "x"}
     assert load_groups(dataset, f"re:^({NFD[:2]})") == {NFC: NFC[0]}
-    Splits("ukan", 0, (NFD,), (), ()).save(make.root / "s.json")
+    Splits("ukan", 0, (NFD,), (NFD,), ()).save(make.root / "s.json")
     Splits.load(make.root / "s.json").matches(dataset)
     assert Splits.load(make.root / "s.json").train == (NFC,)
 
@@ -352,7 +352,7 @@ def test_ids_of_every_kind_come_back(make):
         make.save(f"masks/<i>0, [x]/{name}.png", make.mask())
     dataset = open_dataset(make.root)
     assert (sorted(dataset.ids), dataset.classes) == (sorted(names), ("<i>0, [x]",))
-    Splits("ukan", 0, dataset.ids, (), ()).save(make.root / "s.json")
+    Splits("ukan", 0, dataset.ids, dataset.ids, ()).save(make.root / "s.json")
     assert Splits.load(make.root / "s.json").train == dataset.ids
     assert json.loads((make.root / "s.json").read_text(encoding="ascii"))["train"] == list(dataset.ids)
 

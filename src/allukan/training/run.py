@@ -61,8 +61,6 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
     dataset = open_dataset(config.data, config.label_rules)
     splits, notes = _splits(config, dataset, run, resume)
-    if trainer.is_global_zero:
-        _say(notes)
     channels = file_channels(dataset)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
@@ -83,6 +81,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
+        _say(notes)
     _fit(trainer, module, train_set, val_set, last)
     return run
 
