@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from allukan import Predictor
@@ -307,6 +308,22 @@ def test_grey_becomes_rgb_and_nothing_else_does(tmp_path):
             model(random_image(32, 32, channels))
     with pytest.raises(UserError, match=r"has 32 channels and the model expects 3 \(height, width, channels\)"):
         model(random_image(3, 32, 32))
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_file_of_several_channels_is_stacked_as_in_training(tmp_path, channels):
+    """What no alpha says it is stays a channel, and nothing is repeated to fill one up."""
+    model = Predictor(untrained(tmp_path / "model", channels, ImageFile("*", channels)), "cpu")
+    image = random_image(32, 32, channels)
+    planes = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"] * (channels - 1)}
+    tifffile.imwrite(tmp_path / "a.tif", image, **planes)
+    outcome = predicted(model, [tmp_path / "a.tif"], tmp_path / "out")
+    assert (outcome.done, outcome.failed) == ([tmp_path / "a.tif"], [])
+    assert np.array_equal(model(tmp_path / "a.tif").probabilities, model(image).probabilities)
+    for other in (random_image(32, 32), random_image(32, 32, 3)):
+        Image.fromarray(other).save(tmp_path / "b.png")
+        with pytest.raises(UserError, match=rf"b\.png has \d channels? and the model expects {channels}"):
+            model(tmp_path / "b.png")
 
 
 def test_a_grey_model_takes_rgb_without_colour(tmp_path):
