@@ -8,7 +8,7 @@ from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
-from allukan.data.names import alike, is_image, not_read, search, unread
+from allukan.data.names import alike, is_image, not_read, on_disk, search, unread
 from allukan.data.near_duplicates import near_duplicates
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
@@ -47,6 +47,7 @@ __all__ = [
     "names_of_files",
     "near_duplicates",
     "not_read",
+    "on_disk",
     "open_dataset",
     "parse_ignore",
     "phantom",

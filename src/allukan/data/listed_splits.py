@@ -10,6 +10,7 @@ from typing import Any
 
 from allukan.data.dataset import GivenSplit
 from allukan.data.given_splits import part_named
+from allukan.data.names import case_id
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
 
@@ -44,7 +45,7 @@ def labelled_entries(info: Mapping[str, Any], path: Path) -> tuple[list[Listed],
         found += [Listed(entry, key, entry.get("fold")) for entry in labelled]
         if rest := len(entries) - len(labelled):
             notes.append(f"{rest} of {len(entries)} entries of {key!r} in {path} have no label: they are not used.")
-    stems = {(Path(str(_first(one.entry))).stem, one.part) for one in found}
+    stems = {(case_id(Path(str(_first(one.entry)))), one.part) for one in found}
     if max(Counter(stem for stem, _ in stems).values(), default=1) > 1:
         found = [replace(one, prefix=f"{one.part}/") for one in found]
     return found, tuple(notes)

@@ -11,6 +11,7 @@ from allukan.data.given_splits import read_splits
 from allukan.data.split_notes import class_notes, group_notes, leak_notes, uneven_notes
 from allukan.data.splits import PARTS, Splits
 from allukan.errors import UserError
+from allukan.files import nfc
 
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 
@@ -110,7 +111,7 @@ def _spellings(dataset: Dataset) -> dict[str, str]:
     files: dict[str, set[str]] = {}
     for case in dataset.cases:
         for path in case.images:
-            files.setdefault(path.name, set()).add(case.id)
+            files.setdefault(nfc(path.name), set()).add(case.id)
     return {**{name: min(ids) for name, ids in files.items() if len(ids) == 1}, **{name: name for name in dataset.ids}}
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allukan.data import Problem, channel_names, file_patterns, match_pattern
+from allukan.data import Problem, channel_names, file_patterns, match_pattern, not_read, on_disk
 from allukan.errors import UserError
+from allukan.files import read_json
 from allukan.inference.grouping import group
 from allukan.inference.inputs import check_names, described, file_order
 from allukan.inference.predict import InputImage
@@ -30,7 +30,7 @@ def read_datalist(path: Path, card: ModelCard) -> list[InputImage]:
 
     Raises ``UserError`` for any other content, and where files or names contradict those of the model.
     """
-    content = _content(path)
+    content = read_json(path)
     names = channel_names(content) if isinstance(content, Mapping) else ()
     entries = [_files(entry, path) for entry in _entries(content, path)]
     base = Path(os.path.commonpath([file.parent for files in entries for file in files]))
@@ -38,7 +38,10 @@ def read_datalist(path: Path, card: ModelCard) -> list[InputImage]:
     for files in entries:
         name = files[0].relative_to(base).with_suffix("")
         lacking = next((file for file in files if not file.is_file()), None)
-        if lacking:
+        unread = next(filter(None, map(not_read, files)), "")
+        if unread:
+            faults.append(InputImage(name, files, unread))
+        elif lacking:
             faults.append(InputImage(name, files, f"{path} names {lacking}, which does not exist: add it or remove the entry."))
         elif len(files) == 1:
             single[files[0]] = name
@@ -79,13 +82,6 @@ def _contradiction(files: Sequence[Path], card: ModelCard) -> str:
     return ""
 
 
-def _content(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}).") from None
-
-
 def _entries(content: Any, path: Path) -> list[Any]:
     found = [content[key] for key in _KEYS if content.get(key)] if isinstance(content, Mapping) else [content]
     if len(found) != 1 or not isinstance(found[0], list) or not found[0]:
@@ -98,4 +94,4 @@ def _files(entry: Any, path: Path) -> tuple[Path, ...]:
     files: list[Any] = image if isinstance(image, list) else [image]
     if not files or not all(isinstance(file, str) and file for file in files):
         raise UserError(f"{path} has an entry {entry!r} that names no image: {_HOW}.")
-    return tuple((path.parent / file).absolute() for file in files)
+    return tuple(on_disk(path.parent / file).absolute() for file in files)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from allukan.errors import UserError
+from allukan.files import nfc
 from allukan.inference.datalist import read_datalist
 from allukan.inference.grouping import group
 from allukan.inference.predict import InputImage, find_inputs
@@ -27,7 +28,7 @@ def find_images(inputs: Sequence[str | Path], card: ModelCard) -> list[InputImag
     images += group(loose, card)
     taken: dict[str, InputImage] = {}
     for image in images:
-        other = taken.setdefault(str(image.name).casefold(), image)
+        other = taken.setdefault(nfc(str(image.name)).casefold(), image)
         if other is not image:
             both = f"{image.files[0]} and {other.files[0]}"
             raise UserError(f"{both} would both be written to {image.name}: predict them into two folders.")
