@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -161,4 +162,4 @@ class TokenBlock(nn.Module):
 def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:
     """``(B, C, *S)`` to the spatial ``size``, linear in every dimension."""
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
-    return x if tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
+    return x if not torch.jit.is_tracing() and tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from allukan.ops.tracing import sees_operators
+
 _POOLS = {4: F.max_pool2d, 5: F.max_pool3d}
 
 
@@ -19,7 +21,7 @@ def max_pool(x: Tensor) -> Tensor:
     >>> max_pool(torch.arange(9.0).view(1, 1, 3, 3)).flatten().tolist()
     [4.0, 5.0, 7.0, 8.0]
     """
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+    if sees_operators() or not (torch.is_grad_enabled() and x.requires_grad):
         return _POOLS[x.ndim](x, 2, ceil_mode=True)
     return _MaxPool.apply(x)
 

@@ -7,13 +7,17 @@ from itertools import pairwise
 
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
+from torch.fx import Proxy
 
+from allukan.errors import UserError
 from allukan.models.layers import Layers, Residual, TokenBlock, resize
 from allukan.models.pooling import max_pool
 from allukan.models.topology import Topology
+from allukan.nn.opaque import Opaque
+from allukan.ops.tracing import refuse_classic_onnx, sizes
 
 
-class UShape(nn.Module):
+class UShape(Opaque):
     """Three double convolutions with max pooling, two strided patch embeddings with a tokenised block each, and the way back up
     by linear resizing and ADDED skips. Works for any input size; the deepest maps are 1/32 of it.
 
@@ -92,6 +96,12 @@ def _drops(topology: Topology) -> Iterator[nn.Module]:
 
 
 def check_input(x: Tensor, in_channels: int, spatial_dims: int) -> None:
-    """Raise ``ValueError`` unless x is ``(B, in_channels, *S)``."""
-    if x.ndim != spatial_dims + 2 or x.shape[1] != in_channels:
+    """Raise ``ValueError`` unless x is ``(B, in_channels, *S)``, and ``UserError`` for an exporter that cannot follow it."""
+    refuse_classic_onnx()
+    if isinstance(x, Proxy):
+        raise UserError(
+            "torch.fx.symbolic_trace cannot follow a model that resizes to the sizes of its image: use torch.export.export, or "
+            "torch.fx.experimental.proxy_tensor.make_fx"
+        )
+    if x.ndim != spatial_dims + 2 or sizes(x)[1] != in_channels:
         raise ValueError(f"the model expects (B, {in_channels}, *S) with {spatial_dims} spatial dimensions, got {tuple(x.shape)}")

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from allukan.nn.opaque import Opaque, one_node
 from allukan.nn.spline import Spline
 from allukan.ops import shared_spline
 
 
-class SplineActivation(nn.Module):
+class SplineActivation(Opaque):
     """φ(x) = w b(x) + Σ_m c_m B_m(x) elementwise, one activation for all of x; starts as the base activation.
 
     ``spline.sharing`` must be "layer": sharing among outputs belongs to the KA layers. Raises ``ValueError`` otherwise.
@@ -33,6 +34,7 @@ class SplineActivation(nn.Module):
         """What makes the activation: all there is."""
         return list(self.parameters())
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """Any shape → the same shape."""
         s = self.spline

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from allukan.nn.layer import KALayer
+from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops.autograd import remembered
 from allukan.ops.linear_maps import Convolution
+from allukan.ops.tracing import sizes
 
 Size = int | Sequence[int]
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -74,6 +76,7 @@ class KAConv(KALayer):
         padding = "valid" if self._border else self.padding
         return _convolution(self.kernel_size, self.stride, padding, self.dilation, self.plan.conv_groups)
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
         self.check_input(x)
@@ -83,7 +86,7 @@ class KAConv(KALayer):
 
     def check_input(self, x: Tensor) -> None:
         """``ValueError`` unless x is ``(B, C, *S)`` with the channels and dimensions of the layer."""
-        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+        if x.ndim != self.spatial_dims + 2 or sizes(x)[1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, "
                 f"got {tuple(x.shape)}"

@@ -11,24 +11,29 @@ from torch import Tensor
 from allukan.nn.spline import Spline
 from allukan.ops.bases import base_derivative, base_function
 from allukan.ops.basis import family
+from allukan.ops.tracing import unwatched
 
 
 @functools.cache
-def flat(spline: Spline) -> Tensor:
-    """Coefficients ``(M,)``, float64, of the spline that is nearest to 1 on the grid: least squares, and of equals the smallest.
+@unwatched()
+def flat(spline: Spline) -> tuple[float, ...]:
+    """The M coefficients of the spline that is nearest to 1 on the grid: least squares, and of equals the smallest.
 
     All ones for B-splines, which sum to 1; the constant of the bases that have one in their span; for bells 1 up to a ripple.
 
-    >>> flat(Spline(grid_size=2, spline_order=2)).round(decimals=9), flat(Spline(2, 2, basis="fourier")).abs().round(decimals=9)
-    (tensor([1., 1., 1., 1.], dtype=torch.float64), tensor([1., 0., 0., 0.], dtype=torch.float64))
+    >>> [round(c, 9) for c in flat(Spline(grid_size=2, spline_order=2))]
+    [1.0, 1.0, 1.0, 1.0]
+    >>> [round(abs(c), 9) for c in flat(Spline(2, 2, basis="fourier"))]
+    [1.0, 0.0, 0.0, 0.0]
     """
     lo, hi = spline.grid_range
     x = torch.linspace(lo, hi, 32 * spline.coefficients + 1, dtype=torch.float64, device="cpu")[:-1]  # at hi a B-spline is cut
     values = family(spline.basis).values(x, spline.grid_size, spline.spline_order, spline.grid_range)
-    return torch.linalg.lstsq(values, torch.ones_like(x).unsqueeze(1), driver="gelsd").solution.squeeze(1)
+    return tuple(torch.linalg.lstsq(values, torch.ones_like(x).unsqueeze(1), driver="gelsd").solution.flatten().tolist())
 
 
 @functools.cache
+@unwatched()
 def unit_gain(spline: Spline) -> tuple[float, float]:
     """``(δ, E[φ²])`` for which φ(t) = b(t) + δ S(t) passes variance on unchanged, forward and backward, t ~ N(0, 1).
 
@@ -45,7 +50,8 @@ def unit_gain(spline: Spline) -> tuple[float, float]:
     """
     t = torch.linspace(-8, 8, 4001, dtype=torch.float64, device="cpu")  # also where a model is built on the meta device
     density = torch.exp(-0.5 * t * t) / math.sqrt(2 * math.pi) * (t[1] - t[0])
-    grid, functions, coef = (spline.grid_size, spline.spline_order, spline.grid_range), family(spline.basis), flat(spline)
+    grid, functions = (spline.grid_size, spline.spline_order, spline.grid_range), family(spline.basis)
+    coef = torch.tensor(flat(spline), dtype=torch.float64, device="cpu")
     s, ds = functions.values(t, *grid) @ coef, functions.derivative(t, *grid) @ coef
     b, db = base_function(spline.base)(t), base_derivative(spline.base)(t)
     seen = ds if spline.input_grad == "exact" else torch.zeros_like(ds)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from allukan.nn.init import flat, unit_gain
+from allukan.nn.opaque import Opaque
 from allukan.nn.spline import Plan, Spline, plan
 from allukan.ops import basis_expansion
 from allukan.ops.ka_layer import Activation, ka_layer
 from allukan.ops.linear_maps import LinearMap
 
 
-class KALayer(nn.Module):
+class KALayer(Opaque):
     """y_q = Σ_p λ_qp φ_a(q)(x_p) + β_q over inputs × kernel offsets p (SaKAN, arXiv 2602.03156; DESIGN section 2).
 
     Parameters: ``weight`` λ ``(out, in/groups, *kernel)``, ``base_weight`` w ``(A,)``, ``coef`` c ``(A, M)`` and ``bias`` β
@@ -72,7 +73,8 @@ class KALayer(nn.Module):
         gain = 1.0 if edges else math.sqrt(3 / moment)
         nn.init.normal_(self.weight, std=1 / (gain * math.sqrt(inputs * moment)))
         with torch.no_grad():
-            self.coef.copy_((gain * delta * flat(self.spline)).expand_as(self.coef))
+            level = torch.tensor(flat(self.spline), dtype=torch.float64, device=self.coef.device)
+            self.coef.copy_((gain * delta * level).expand_as(self.coef))
             self.base_weight.copy_(self.weight.flatten() if edges else torch.full_like(self.base_weight, gain))
         if self.bias is not None:
             nn.init.zeros_(self.bias)

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from allukan.nn.layer import KALayer
+from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops.linear_maps import MatrixProduct
+from allukan.ops.tracing import sizes
 
 
 class KALinear(KALayer):
@@ -28,6 +30,7 @@ class KALinear(KALayer):
         self.in_features, self.out_features = in_features, out_features
         self.linear = MatrixProduct(self.plan.conv_groups)
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
         self.check_input(x)
@@ -37,6 +40,6 @@ class KALinear(KALayer):
 
     def check_input(self, x: Tensor) -> None:
         """``ValueError`` unless the last dimension of x has the features of the layer."""
-        if x.shape[-1] != self.in_features:
+        if sizes(x)[-1] != self.in_features:
             name = type(self).__name__
             raise ValueError(f"{name} expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")

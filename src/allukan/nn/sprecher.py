@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from allukan.nn.activation import SplineActivation
+from allukan.nn.opaque import Opaque, one_node
 from allukan.nn.spline import Spline
 from allukan.ops import shared_spline
 from allukan.ops.shared_spline.layout import without_autocast
+from allukan.ops.tracing import recorded, sizes
 
 SPRECHER = Spline(grid_size=100, grid_range=(-3.0, 4.0), base="identity")
 CHUNK = 1 << 22  # inner spline values (N × in × outputs of a chunk) that exist at once
 
 
-class SprecherLinear(nn.Module):
+class SprecherLinear(Opaque):
     """One block of Sprecher Networks (arXiv 2512.19367) on the last dimension, ``(*, in_features)`` → ``(*, out_features)``.
 
         s_q = Σ_p λ_p φ(x_p + η q) + α q        q = 0 … out - 1
@@ -111,9 +113,10 @@ class SprecherLinear(nn.Module):
         rising = F.softplus(self.increments).cumsum(0)
         return rising / rising[-1]
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
-        if x.shape[-1] != self.in_features:
+        if sizes(x)[-1] != self.in_features:
             raise ValueError(f"SprecherLinear expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")
         dtype = torch.promote_types(x.dtype, self.weight.dtype)
         y = self._compute(x.to(torch.promote_types(dtype, torch.float32)).reshape(-1, self.in_features))
@@ -124,7 +127,7 @@ class SprecherLinear(nn.Module):
         """``(N, in)`` → ``(N, out)`` in x's dtype, whatever autocast says."""
         q = torch.arange(self.out_features, dtype=x.dtype, device=x.device)
         given = (self.weight.to(x.dtype), self.inner_coef().to(x.dtype))
-        width = max(1, CHUNK // max(1, x.numel()))
+        width = self.out_features if recorded() else max(1, CHUNK // max(1, x.numel()))  # an export serves any N
         s = (
             torch.cat([self._chunk(x, (self.shift * part).to(x.dtype), *given) for part in q.split(width)], dim=1)
             + self.alpha * q
@@ -136,7 +139,7 @@ class SprecherLinear(nn.Module):
 
     def _chunk(self, *args: Tensor) -> Tensor:
         """``_sums``, again in the backward pass; where none will follow, without the wrapping that an export cannot hold."""
-        if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        if recorded() or not torch.is_grad_enabled():
             return self._sums(*args)
         return checkpoint(self._sums, *args, use_reentrant=False, preserve_rng_state=False)
 
@@ -151,11 +154,12 @@ class SprecherLinear(nn.Module):
         )
 
     def _skip(self, x: Tensor, weight: Tensor) -> Tensor:
-        if len(weight) == 1:
+        (links,) = sizes(weight)
+        if links == 1:
             return x * weight
-        link = torch.arange(len(weight), device=x.device)
+        link = torch.arange(links, device=x.device)
         spread = x.index_select(1, link % self.in_features) * weight
-        return x.new_zeros(len(x), self.out_features).index_add(1, link % self.out_features, spread)
+        return x.new_zeros(x.shape[0], self.out_features).index_add(1, link % self.out_features, spread)
 
     def extra_repr(self) -> str:
         """The options, as torch's own layers print theirs."""

@@ -12,9 +12,11 @@ from torch import Tensor
 from allukan.nn.conv import KAConv
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
+from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops import bspline
 from allukan.ops.bases import base_function
+from allukan.ops.tracing import sizes
 
 
 class StackedKANLinear(KALinear):
@@ -33,6 +35,7 @@ class StackedKANLinear(KALinear):
     ) -> None:
         super().__init__(in_features, out_features, bias, spline=_edge_spline(spline), **factory)
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
         self.check_input(x)
@@ -50,17 +53,18 @@ class StackedKANConv(KAConv):
     def __init__(self, *args: Any, spline: Spline | None = None, **options: Any) -> None:
         super().__init__(*args, spline=_edge_spline(spline), **options)
 
+    @one_node
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
         self.check_input(x)
         if self._border:
             x = F.pad(x, self._border, mode=self.padding_mode)
         x, inside = self._zero_padded(x)
-        windows, sizes = unfold(x, self.kernel_size, self.stride, self.dilation, self.groups)
+        windows, space = unfold(x, self.kernel_size, self.stride, self.dilation, self.groups)
         if inside is not None:
             inside = unfold(inside, self.kernel_size, self.stride, self.dilation)[0].movedim(0, 1)  # (ΠS', 1, Πkernel)
         y = _edges(self, windows, inside)  # (groups, B · ΠS', C' / groups)
-        return y.transpose(1, 2).reshape(self.out_channels, len(x), *sizes).transpose(0, 1).contiguous()
+        return y.transpose(1, 2).reshape(self.out_channels, x.shape[0], *space).transpose(0, 1).contiguous()
 
     def _zero_padded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x padded by a value at which every spline is zero, and 1 inside, 0 in the padding ``(1, 1, *S)``: there b(x) ≠ 0."""
@@ -106,34 +110,31 @@ def unfold(
     dims = len(kernel)
     for dim, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
         x = x.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
-    sizes = tuple(x.shape[2 : 2 + dims])
+    space = tuple(x.shape[2 : 2 + dims])
     x = x.unflatten(1, (groups, -1)).movedim(1, 0)  # (groups, B, C / groups, *S', *kernel)
     x = x.movedim(2, 2 + dims)
-    return x.reshape(groups, len(x[0]) * _product(sizes), -1), sizes
-
-
-def _product(sizes: Sequence[int]) -> int:
-    return int(torch.Size(sizes).numel())
+    return x.flatten(1, 1 + dims).flatten(2), space
 
 
 def _edges(layer: KALayer, x: Tensor, inside: Tensor | None) -> Tensor:
     """Inputs ``(G, N, P)`` → outputs ``(G, N, O)`` of G separate KANs from P to O: base branch and spline, one matmul each."""
-    s = layer.spline
-    shape = (len(x), -1, x.shape[2])
+    s, (layer_groups, _, inputs) = layer.spline, sizes(x)
+    shape = (layer_groups, -1, inputs)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     seen = wide if s.input_grad == "exact" else wide.detach()
     basis = bspline.basis(seen, s.grid_size, s.spline_order, s.grid_range).flatten(2)  # (G, N, P·M)
     base = base_function(s.base)(wide)
     if inside is not None:
-        base = (base.unflatten(2, (-1, inside.shape[2])).unflatten(1, (-1, len(inside))) * inside).view_as(base)
-    coef = (layer.coef * layer.weight.reshape(-1, 1)).view(*shape[:2], basis.shape[2])
-    y = _matmul(base, layer.base_weight.view(shape)) + _matmul(basis, coef)
-    return y if layer.bias is None else y + layer.bias.to(y.dtype).view(len(x), 1, -1)
+        base = (base.unflatten(2, (-1, sizes(inside)[2])).unflatten(1, (-1, inside.shape[0])) * inside).view_as(base)
+    coef = (layer.coef * layer.weight.reshape(-1, 1)).view(*shape[:2], sizes(basis)[2])
+    y = _matmul(base, layer.base_weight.view(shape).to(wide.dtype)) + _matmul(basis, coef.to(wide.dtype))
+    y = y if layer.bias is None else y + layer.bias.to(y.dtype).view(layer_groups, 1, -1)
+    return y if x.dtype == wide.dtype else y.to(x.dtype)
 
 
 def _matmul(x: Tensor, weight: Tensor) -> Tensor:
     """``(G, N, P)`` with ``(G, O, P)`` → ``(G, N, O)``."""
-    return F.linear(x[0], weight[0]).unsqueeze(0) if len(x) == 1 else x @ weight.mT
+    return F.linear(x[0], weight[0]).unsqueeze(0) if sizes(x)[0] == 1 else x @ weight.mT
 
 
 def _edge_spline(spline: Spline | None) -> Spline:

@@ -24,16 +24,6 @@ def remembered(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def sees_operators() -> bool:
-    """Whether the caller is ``torch.compile`` or ``torch.export``, which want operators of ``torch.library``."""
-    return torch.compiler.is_compiling()
-
-
-def transforms() -> bool:
-    """Whether the caller is a transform of ``torch.func``, which wants a ``transformable`` function."""
-    return torch._C._are_functorch_transforms_active()
-
-
 def differentiable_once(message: str, function: Callable[..., tuple], *args: Any) -> tuple:
     """``function(*args)``; where a graph of the backward pass is asked for, using it raises ``RuntimeError(message)``."""
     return _Once.apply(message, function, *args) if torch.is_grad_enabled() else function(*args)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from allukan.ops import bspline
-from allukan.ops.autograd import transformable, transforms
+from allukan.ops.autograd import transformable
 from allukan.ops.bases import base_derivative, base_function
 from allukan.ops.basis import family
 from allukan.ops.shared_spline.aten import basis_expansion_aten
@@ -17,6 +17,7 @@ from allukan.ops.shared_spline.eager import locate
 from allukan.ops.shared_spline.engines import ENGINES
 from allukan.ops.shared_spline.layout import without_autocast
 from allukan.ops.subclasses import through_subclasses
+from allukan.ops.tracing import recorded, transforms, watched
 
 ONCE = "basis_expansion is differentiable once"
 
@@ -36,7 +37,7 @@ def basis_expansion(
     """``(B, C, *S)`` → ``(B, C·(M + 1), *S)``: for each channel b(x), then B_0(x) … B_{M-1}(x). Saves only x.
 
     ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` is "auto" or,
-    for operators of torch only, "aten", which "auto" is under ``torch.export``. Raises ``ValueError`` for unusable options.
+    for operators of torch only, "aten", which "auto" is for whoever records it. Raises ``ValueError`` for unusable options.
 
     >>> basis_expansion(torch.zeros(1, 2, 4), 5, 3, (-1.0, 1.0)).shape
     torch.Size([1, 18, 4])
@@ -50,7 +51,7 @@ def basis_expansion(
         raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
     if impl not in ("auto", "aten"):
         raise ValueError(f"unknown impl {impl!r} of the expanded basis; choose 'auto' or 'aten'")
-    if impl == "aten" or torch.compiler.is_exporting():
+    if impl == "aten" or recorded():
         return basis_expansion_aten(x, grid_size, spline_order, grid_range, basis, base, input_grad).flatten(1, 2)
     lo, hi = grid_range
     call = transformable_expansion if transforms() else expand_op
@@ -81,8 +82,18 @@ def _evaluate(x: Tensor, grid: tuple[int, int, float, float], basis: str, deriva
     return (functions.derivative if derivative else functions.values)(x, grid_size, k, (lo, hi)).movedim(-1, 2)
 
 
+def expand(x: Tensor, *options: Any) -> Tensor:
+    """``compute``, as an operator of ``torch.library`` where somebody looks on (``watched``)."""
+    return expand_op(x, *options) if watched(x) else compute(x, *options)
+
+
+def expand_backward(grad: Tensor, x: Tensor, *options: Any) -> Tensor:
+    """``differentiate`` likewise."""
+    return expand_backward_op(grad, x, *options) if watched(grad, x) else differentiate(grad, x, *options)
+
+
 @without_autocast
-def expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
+def compute(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
     """``(B, C, *S)`` → ``(B, C, M + 1, *S)``; ``exact`` concerns the gradient only."""
     if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat = x.reshape(x.shape[0] * x.shape[1], -1)
@@ -94,10 +105,10 @@ def expand(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, b
 
 
 @without_autocast
-def expand_backward(
+def differentiate(
     grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool
 ) -> Tensor:
-    """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
+    """Gradient of ``compute`` for x, from grad ``(B, C, M + 1, *S)``."""
     if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat, g = x.reshape(x.shape[0] * x.shape[1], -1), grad.reshape(x.shape[0] * x.shape[1], grad.shape[2], -1)
         return ENGINES["native"].expand_backward(g, flat, grid_size, (lo, hi), spline_order, basis, base, exact).view(x.shape)
@@ -119,8 +130,8 @@ def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.Gr
     return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, basis, base)
 
 
-expand_op = torch.library.custom_op("allukan::basis_expansion", expand, mutates_args=())
-expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", expand_backward, mutates_args=())
+expand_op = torch.library.custom_op("allukan::basis_expansion", compute, mutates_args=())
+expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", differentiate, mutates_args=())
 
 
 @expand_op.register_fake

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from allukan.ops.autograd import remembered
+from allukan.ops.tracing import jit_traced, untraced
 
 GridRange = tuple[float, float]
 
@@ -91,6 +92,9 @@ def pieces(spline_order: int, dtype: torch.dtype = torch.float64, device: torch.
     >>> pieces(1).tolist()
     [[1.0, -1.0], [0.0, 1.0]]
     """
+    if jit_traced():
+        with untraced():
+            return torch.tensor(_pieces(spline_order), dtype=dtype, device=device)
     return torch.tensor(_pieces(spline_order), dtype=dtype, device=device)
 
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from allukan.ops.autograd import differentiable_once, sees_operators, transforms
+from allukan.ops.autograd import differentiable_once
 from allukan.ops.basis_expansion import base_backward, basis_expansion, expand, expand_backward
 from allukan.ops.bspline import GridRange
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.shared_spline import layout
 from allukan.ops.shared_spline.dispatch import choose, shared_spline
 from allukan.ops.subclasses import through_subclasses
+from allukan.ops.tracing import sees_operators, sizes, transforms
 
 ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
@@ -88,11 +89,15 @@ def ka_layer(
             options: Any = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad}
             how = "auto" if engine != "aten" else engine
             h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options, impl=how)
-            return linear.forward(h, compose(coef, base_weight, weight), bias)
+            return _combine(linear, x, h, compose(coef, base_weight, weight), bias)
         return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
     if engine == "reference" or composite:
         options = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
-        return linear.forward(shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options), weight, bias)
+        room = _headroom(x, base_weight)
+        if room is not None:
+            coef, base_weight, weight = coef.float() / room, base_weight.float() / room, weight * room
+        h = shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options)
+        return _combine(linear, x, h, weight, bias)
     return _Shared.apply(x, coef, base_weight, weight, bias, activation.options(engine), linear, a.recompute)
 
 
@@ -102,21 +107,49 @@ def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
     An activation an edge (coef ``(weight.numel(), M)``): w_qp for the base and λ_qp c_qpm for the spline. Shared ones ``(A, M)``:
     λ_qp w_a(q) and λ_qp c_a(q)m.
     """
-    if len(coef) == weight.numel():
-        stacked = torch.cat([base_weight.unsqueeze(-1), coef * weight.reshape(-1, 1)], dim=-1).view(*weight.shape, -1)
+    shape, activations = sizes(weight), sizes(coef)[0]
+    if activations == shape.numel():
+        stacked = torch.cat([base_weight.unsqueeze(-1), coef * weight.reshape(-1, 1)], dim=-1).view(*shape, -1)
     else:
         shared = torch.cat([base_weight.unsqueeze(-1), coef], dim=-1)
-        each = shared.repeat_interleave(weight.shape[0] // shared.shape[0], dim=0)
-        stacked = weight.unsqueeze(-1) * each.view(each.shape[0], *[1] * (weight.ndim - 1), -1)
+        each = shared.repeat_interleave(shape[0] // activations, dim=0)
+        stacked = weight.unsqueeze(-1) * each.view(shape[0], *[1] * (weight.ndim - 1), -1)
     return stacked.movedim(-1, 2).flatten(1, 2)
 
 
-def _to_autocast(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    """What autocast would make of the arguments of a convolution on the device of x."""
+def _autocast(x: Tensor) -> torch.dtype | None:
+    """What autocast makes of the arguments of a convolution on the device of x."""
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):  # "meta" knows no autocast
+        return None
+    return torch.get_autocast_dtype(x.device.type)
+
+
+def _headroom(x: Tensor, base_weight: Tensor) -> Tensor | None:
+    """What φ is divided by, and λ multiplied with, where φ(x) is float16: the largest |w|, at least 1, up to a power of two.
+
+    φ(x) grows as w x, w is 2.8 at the start, and float16 ends at 65504: without it the layer would be infinite from 23,400 on,
+    where a convolution is not. With it φ(x) is about as large as x. No bit of the output changes, as the factor is a power of two.
+    """
+    if x.dtype is not torch.float16 and (x.dtype is torch.float64 or _autocast(x) is not torch.float16):
+        return None
+    largest = base_weight.detach().float().abs().amax().clamp(min=1)
+    return torch.exp2(torch.ceil(torch.log2(largest)))
+
+
+def _to_autocast(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+    """What autocast would make of them."""
+    dtype = _autocast(x)
+    if dtype is None:
         return list(tensors)
-    dtype = torch.get_autocast_dtype(x.device.type)
     return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+
+
+def _combine(linear: LinearMap, x: Tensor, *tensors: Tensor | None) -> Tensor:
+    """The linear map under autocast, which on a CPU does not know the operator of the convolution."""
+    h, w, b = _to_autocast(x, *tensors)
+    assert h is not None
+    assert w is not None
+    return linear.forward(h, w, b)
 
 
 def _in(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
@@ -136,17 +169,19 @@ class _Shared(Function):
         linear: LinearMap,
         recompute: bool,
     ) -> Tensor:
-        h, w, b = _to_autocast(x, layout.forward(x, coef, base_weight, *options), weight, bias)
+        room = _headroom(x, base_weight)
+        h, w, b = _to_autocast(x, _activate(x, coef, base_weight, options, room), _times(weight, room), bias)
         assert h is not None
         assert w is not None
         ctx.save_for_backward(x, coef, base_weight, weight, *(() if recompute else (h,)))
         ctx.options, ctx.linear, ctx.biased = options, linear, bias is not None and ctx.needs_input_grad[4]
+        ctx.room = room
         return linear.forward(h, w, b)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         wanted = ctx.needs_input_grad[3], ctx.biased
-        grads = differentiable_once(ONCE, _shared_backward, grad, ctx.options, ctx.linear, wanted, *ctx.saved_tensors)
+        grads = differentiable_once(ONCE, _shared_backward, grad, ctx.options, ctx.linear, wanted, ctx.room, *ctx.saved_tensors)
         return (*grads, None, None, None)
 
 
@@ -155,20 +190,31 @@ def _shared_backward(
     options: tuple,
     linear: LinearMap,
     wanted: tuple[bool, bool],
+    room: Tensor | None,
     x: Tensor,
     coef: Tensor,
     base_weight: Tensor,
     weight: Tensor,
     h: Tensor | None = None,
 ) -> tuple:
-    h = layout.forward(x, coef, base_weight, *options) if h is None else h
+    h = _activate(x, coef, base_weight, options, room) if h is None else h
     activated, factors = _in(grad.dtype, h, weight)
     assert activated is not None
     assert factors is not None
     grad_h, grad_weight, grad_bias = linear.backward(grad, activated, factors, (True, *wanted))
     assert grad_h is not None
     grads = layout.backward(grad_h, x, coef, base_weight, *options)
-    return (*grads, *_in(weight.dtype, grad_weight, grad_bias))
+    grad_weight, grad_bias = _in(weight.dtype, grad_weight, grad_bias)
+    return (*grads, None if grad_weight is None else _times(grad_weight, room), grad_bias)
+
+
+def _activate(x: Tensor, coef: Tensor, base_weight: Tensor, options: tuple, room: Tensor | None) -> Tensor:
+    """φ(x), or φ(x) / room."""
+    return layout.forward(x, *((coef, base_weight) if room is None else (coef / room, base_weight / room)), *options)
+
+
+def _times(tensor: Tensor, room: Tensor | None) -> Tensor:
+    return tensor if room is None else tensor * room
 
 
 class _Expanded(Function):

@@ -12,7 +12,7 @@ from torch.overrides import handle_torch_function
 
 P = ParamSpec("P")
 Operator = Callable[Concatenate[Tensor, P], Tensor]
-_ORDINARY = (Tensor.__torch_function__, nn.Parameter.__torch_function__)
+_ORDINARY = (Tensor.__torch_function__, nn.Parameter.__torch_function__, torch._C._disabled_torch_function_impl)
 
 
 def through_subclasses(function: Operator[P]) -> Operator[P]:

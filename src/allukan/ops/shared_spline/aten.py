@@ -15,6 +15,7 @@ from allukan.ops.basis import family
 from allukan.ops.shared_spline.eager import horner, locate, piece_table
 from allukan.ops.shared_spline.layout import without_autocast
 from allukan.ops.shared_spline.reference import shared_spline_reference
+from allukan.ops.tracing import sizes
 
 
 @without_autocast
@@ -34,9 +35,10 @@ def shared_spline_aten(
         return shared_spline_reference(x, coef, base_weight, grid_range, spline_order, basis, base, input_grad, blocks)
     wide, coef, base_weight = _wide(x, coef, base_weight)
     seen = wide if input_grad == "exact" else wide.detach()
-    if len(coef) == 1:  # elementwise, any shape
+    activations, count = sizes(coef)
+    if activations == 1:  # elementwise, any shape
         table = piece_table(coef[0], spline_order)
-        spline = horner(table, *locate(seen, coef.shape[1] - spline_order, spline_order, grid_range))
+        spline = horner(table, *locate(seen, count - spline_order, spline_order, grid_range))
         return (base_function(base)(wide) * base_weight[0] + spline).to(x.dtype)
     activated = base_function(base)(_runs(wide, blocks)) * _per_activation(base_weight, wide, blocks)
     return (activated + splines(seen, coef, spline_order, grid_range, blocks)).flatten(1, 3).to(x.dtype)
@@ -59,9 +61,9 @@ def basis_expansion_aten(
 
 def splines(x: Tensor, coef: Tensor, spline_order: int, grid_range: bspline.GridRange, blocks: int) -> Tensor:
     """Σ_m c_am B_m(x) of ``(B, C, *S)`` → ``(B, J, A/J, C/J, *S)`` in J = ``blocks`` runs: one look-up in the tables of all."""
-    table = piece_table(coef, spline_order)  # (A, rows, k + 1)
-    first = torch.arange(len(coef), device=x.device) * table.shape[1]
-    row, t = locate(_runs(x, blocks), coef.shape[1] - spline_order, spline_order, grid_range)
+    table, (activations, count) = piece_table(coef, spline_order), sizes(coef)  # (A, rows, k + 1)
+    first = torch.arange(activations, device=x.device) * sizes(table)[1]
+    row, t = locate(_runs(x, blocks), count - spline_order, spline_order, grid_range)
     return horner(table.flatten(0, 1), row + _per_activation(first, x, blocks), t)
 
 
@@ -72,9 +74,9 @@ def _wide(*tensors: Tensor) -> list[Tensor]:
 
 def _runs(x: Tensor, blocks: int) -> Tensor:
     """``(B, C, *S)`` → ``(B, J, 1, C/J, *S)``."""
-    return x.unflatten(1, (blocks, 1, x.shape[1] // blocks))
+    return x.unflatten(1, (blocks, 1, sizes(x)[1] // blocks))
 
 
 def _per_activation(values: Tensor, x: Tensor, blocks: int) -> Tensor:
     """``(A,)`` → ``(J, A/J, 1, *1)``, against the runs of x."""
-    return values.view(blocks, len(values) // blocks, *[1] * (x.ndim - 1))
+    return values.view(blocks, sizes(values)[0] // blocks, *[1] * (x.ndim - 1))

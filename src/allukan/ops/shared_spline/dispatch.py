@@ -8,17 +8,18 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from allukan.ops.autograd import remembered, sees_operators, transforms
+from allukan.ops.autograd import remembered
 from allukan.ops.bases import base_function, split_base
 from allukan.ops.basis import family
 from allukan.ops.bspline import GridRange, check_grid
 from allukan.ops.shared_spline.aten import shared_spline_aten
 from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
-from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER
+from allukan.ops.shared_spline.engines import ENGINES, MAX_NATIVE_ORDER, UNAVAILABLE
 from allukan.ops.shared_spline.function import SharedSpline, transformable_spline
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 from allukan.ops.subclasses import through_subclasses
+from allukan.ops.tracing import recorded, sees_operators, sizes, transforms
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton", "aten")
 INPUT_GRADS = ("exact", "free")
@@ -60,7 +61,7 @@ def shared_spline(
         blocks: runs of channels, a divisor of C and of A.
         impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "triton" (CUDA),
             "eager" (closed form in torch, any device), "aten" (the same of torch's own operators only, differentiable any number
-            of times; "auto" under ``torch.export``) or "reference" (Cox–de Boor and autograd, likewise).
+            of times; "auto" for whoever records it: ``torch.export``, ``torch.jit.trace``, ``make_fx``) or "reference" (Cox–de Boor and autograd, likewise).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1`` ("triton" keeps
@@ -75,7 +76,7 @@ def shared_spline(
     """
     _check(x, coef, base_weight, grid_range, spline_order, input_grad, blocks)
     base_function(base)
-    grid = (coef.shape[1] - spline_order, spline_order, (grid_range[0], grid_range[1]))
+    grid = (int(sizes(coef)[1]) - spline_order, spline_order, (grid_range[0], grid_range[1]))
     engine = choose(impl, x.device.type, x.dtype, *grid, basis, base)
     if engine in COMPOSED:
         return COMPOSED[engine](x, coef, base_weight, grid_range, spline_order, basis, base, input_grad, blocks)
@@ -83,7 +84,6 @@ def shared_spline(
     return call(x, coef, base_weight, *grid_range, spline_order, basis, base, input_grad == "exact", blocks, engine)
 
 
-@remembered
 def choose(
     impl: str, device: str, dtype: torch.dtype, grid_size: int, order: int, grid_range: GridRange, basis: str, base: str
 ) -> str:
@@ -94,20 +94,24 @@ def choose(
     >>> choose("auto", "cpu", torch.float64, 5, 3, (-3.0, 3.0), "bspline", "silu")
     'eager'
     """
+    if impl == "auto" and recorded():  # what is recorded runs where this package is not
+        impl = "aten"
+    return _chosen(impl, device, dtype, (grid_size, order, grid_range), basis, base)
+
+
+@remembered
+def _chosen(impl: str, device: str, dtype: torch.dtype, grid: tuple[int, int, GridRange], basis: str, base: str) -> str:
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"unknown impl {impl!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     family(basis)
-    grid = (grid_size, order, grid_range)
-    if impl == "auto" and torch.compiler.is_exporting():  # what is exported runs where this package is not
-        return "aten"
     engine = _FASTEST.get(device, "eager") if impl == "auto" else impl
     reasons = _reasons_against(engine, device, dtype, grid, basis, base)
     if not reasons:
         return engine
     if impl != "auto":
         raise ValueError(f"impl={impl!r} cannot run: {reasons[0]}")
-    if device == "cuda" and not torch.compiler.is_compiling():
-        _log_once(f"shared_spline runs as impl='eager', impl='triton' is faster but cannot run: {reasons[0]}")
+    if (device == "cuda" or engine in UNAVAILABLE) and not torch.compiler.is_compiling():
+        _log_once(f"shared_spline runs as impl='eager', impl={engine!r} is faster but cannot run: {reasons[0]}")
     return "eager"
 
 
@@ -133,14 +137,14 @@ def _reasons_against(
     too_wide = not too_steep and rows_needed(size, order, ends, basis, base) > MAX_ROWS
     obstacles = {
         "native": {
-            "it needs the package numba: pip install numba": "native" not in ENGINES,
+            UNAVAILABLE.get("native", ""): "native" in UNAVAILABLE,
             f"it runs on a CPU and x is on {device}": device != "cpu",
             f"it computes in float32 and x is {dtype}": dtype == torch.float64,
             f"spline_order {order} is above {MAX_NATIVE_ORDER}": too_steep,
             f"grid_range {ends} with {size} intervals would need a table of more than {MAX_ROWS} rows": too_wide,
         },
         "triton": {
-            "it needs the package triton: pip install triton": not installed,
+            UNAVAILABLE.get("triton", ""): not installed,
             f"TRITON_INTERPRET is set, which is for tensors on a CPU, and x is on {device}": interpreted and device != "cpu",
             f"it runs on CUDA and x is on {device}; {hint}": not interpreted and device != "cuda",
             f"it has no basis {basis!r}, only 'bspline'": basis != "bspline",
@@ -156,18 +160,19 @@ def _log_once(message: str) -> None:
 
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: GridRange, order: int, input_grad: str, blocks: int) -> None:
-    if coef.ndim != 2 or not len(coef) or base_weight.shape != coef.shape[:1]:
-        raise ValueError(f"coef must be (A, M) and base_weight (A,), got {tuple(coef.shape)} and {tuple(base_weight.shape)}")
+    shape, (activations, *count), weights = sizes(x), sizes(coef) or (0,), sizes(base_weight)
+    if len(count) != 1 or not activations or weights != (activations,):
+        raise ValueError(f"coef must be (A, M) and base_weight (A,), got {tuple(sizes(coef))} and {tuple(weights)}")
     for name, tensor in (("x", x), ("coef", coef), ("base_weight", base_weight)):
         if not tensor.is_floating_point():
             raise ValueError(f"{name} must be floating point, got {tensor.dtype}")
         if tensor.device != x.device:
             raise ValueError(f"{name} is on {tensor.device} and x on {x.device}: move one of them")
-    check_grid(coef.shape[1] - order, order, grid_range)
+    check_grid(count[0] - order, order, grid_range)
     if input_grad not in INPUT_GRADS:
         raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
-    channels = 0 if len(coef) == 1 else x.shape[1] if x.ndim > 1 else 1  # one activation takes any shape
-    if blocks < 1 or channels % blocks or len(coef) % blocks or (len(coef) > 1 and x.ndim < 2):
+    channels = 0 if activations == 1 else shape[1] if len(shape) > 1 else 1  # one activation takes any shape
+    if blocks < 1 or channels % blocks or activations % blocks or (activations > 1 and len(shape) < 2):
         raise ValueError(
-            f"blocks={blocks} must divide the channels of x {tuple(x.shape)} (dimension 1) and the {coef.shape[0]} activations"
+            f"blocks={blocks} must divide the channels of x {tuple(shape)} (dimension 1) and the {activations} activations"
         )

@@ -16,6 +16,7 @@ from allukan.ops import bspline
 from allukan.ops.bases import base_derivative, base_function
 from allukan.ops.shared_spline import dense
 from allukan.ops.shared_spline.blocks import blocks
+from allukan.ops.tracing import sizes
 
 
 def piece_table(coef: Tensor, spline_order: int) -> Tensor:
@@ -48,7 +49,7 @@ def locate(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.Gri
 def horner(table: Tensor, row: Tensor, t: Tensor) -> Tensor:
     """Σ_p table[row, p] t^p, elementwise; table ``(rows, k + 1)``."""
     out = table[:, -1][row]
-    for p in range(table.shape[1] - 2, -1, -1):
+    for p in range(sizes(table)[1] - 2, -1, -1):
         out = out.mul_(t).add_(table[:, p][row])
     return out
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from allukan.ops.shared_spline.engines import CHANNELS_LAST, ENGINES
+from allukan.ops.tracing import watched
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,6 +45,20 @@ def without_autocast(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
+    """``compute``, as an operator of ``torch.library`` where somebody looks on (``watched``)."""
+    if watched(x, coef, base_weight):
+        return torch.ops.allukan.shared_spline(x, coef, base_weight, *options)
+    return compute(x, coef, base_weight, *options)
+
+
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """``differentiate`` likewise."""
+    if watched(grad, x, coef, base_weight):
+        return torch.ops.allukan.shared_spline_backward(grad, x, coef, base_weight, *options)
+    return differentiate(grad, x, coef, base_weight, *options)
+
+
+def compute(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Tensor:
     """x ``(B, C, *S)``, coef ``(A, M)``, base_weight ``(A,)`` → ``(B, A·C/J, *S)``; x's own layout when A is 1."""
     engine = ENGINES[options[-1]]
     if hasattr(engine, "takes") and engine.takes(x, coef, base_weight) and x.numel():
@@ -64,8 +79,8 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> Ten
     return _join(run(_runs(x, last, o.blocks), c, w, (o.lo, o.hi), o.spline_order, o.basis, o.base), x, last)
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of ``forward`` for x, coef and base_weight; recomputes everything from x."""
+def differentiate(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``compute`` for x, coef and base_weight; recomputes everything from x."""
     engine = ENGINES[options[-1]]
     if hasattr(engine, "takes") and engine.takes(x, coef, base_weight) and x.numel():
         return engine.backward_whole(grad, x, coef, base_weight, *options[:-1])
@@ -93,12 +108,12 @@ def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *optio
 
 
 def output_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
-    """An uninitialised output of ``forward``."""
+    """An uninitialised output of ``compute``."""
     return _empty(x, coef, blocks, engine, len(coef) // blocks)
 
 
 def gradient_like(x: Tensor, coef: Tensor, blocks: int, engine: str = "eager") -> Tensor:
-    """An uninitialised gradient of x, as ``backward`` returns it."""
+    """An uninitialised gradient of x, as ``differentiate`` returns it."""
     return _empty(x, coef, blocks, engine, 1)
 
 

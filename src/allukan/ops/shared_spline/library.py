@@ -1,4 +1,4 @@
-"""The fast shared spline as two operators of ``torch.library``: what ``torch.compile`` sees."""
+"""The fast shared spline as two operators of ``torch.library``: what ``torch.compile`` sees, and whoever counts operators."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def shared_spline_op(
     blocks: int,
     engine: str,
 ) -> Tensor:
-    """``layout.forward``."""
-    return layout.forward(x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
+    """``layout.compute``."""
+    return layout.compute(x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
 
 
 @shared_spline_op.register_fake
@@ -50,8 +50,8 @@ def shared_spline_backward_op(
     blocks: int,
     engine: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``layout.backward``."""
-    return layout.backward(grad, x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
+    """``layout.differentiate``."""
+    return layout.differentiate(grad, x, coef, base_weight, lo, hi, spline_order, basis, base, exact, blocks, engine)
 
 
 @shared_spline_backward_op.register_fake

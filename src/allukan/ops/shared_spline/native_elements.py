@@ -5,15 +5,16 @@ All in the part of Python that numba compiles. ``curves`` are base, local, begin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 
+from allukan.ops.shared_spline.native_cache import compiled
 from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
 
-jit = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
-jit_sums = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
+jit = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
+jit_sums = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
 
 
 @jit

@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from allukan.ops.shared_spline.native_cache import callback
 from allukan.ops.shared_spline.native_elements import (
     add_line_slopes,
     add_lines,
@@ -247,7 +248,6 @@ def team_entries(openmp: ctypes.CDLL) -> dict[str, int]:
     """Addresses of the functions above, by name, in a form that every thread of an OpenMP team calls with the job."""
     for name in ("omp_get_thread_num", "omp_get_num_threads"):
         llvmlite.binding.add_symbol(name, ctypes.cast(getattr(openmp, name), ctypes.c_void_p).value)
-    compile_ = numba.cfunc(types.void(types.int64), nopython=True, cache=True)
     for task in (_forward_team, _backward_team, _expand_team, _expand_backward_team):
-        _ENTRIES[task.__name__.removeprefix("_").removesuffix("_team")] = compile_(task)
+        _ENTRIES[task.__name__.removeprefix("_").removesuffix("_team")] = callback(task, types.void(types.int64))
     return {name: entry.address for name, entry in _ENTRIES.items()}

@@ -9,6 +9,7 @@ from allukan.ops import bspline
 from allukan.ops.bases import base_function
 from allukan.ops.basis import family
 from allukan.ops.shared_spline.layout import without_autocast
+from allukan.ops.tracing import sizes
 
 
 @without_autocast
@@ -29,13 +30,16 @@ def shared_spline_reference(
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     wide = x.to(dtype)
-    b, c = (x.shape[0], x.shape[1]) if x.ndim > 1 else (1, x.numel())
-    folded = wide.reshape(b, blocks, c // blocks, *x.shape[2:])
+    if x.ndim < 2:
+        folded = wide.reshape(1, 1, x.numel())
+    else:
+        folded = wide.unsqueeze(1) if blocks == 1 else wide.unflatten(1, (blocks, sizes(x)[1] // blocks))
     spline_input = folded if input_grad == "exact" else folded.detach()
     coef, base_weight = coef.to(dtype).unflatten(0, (blocks, -1)), base_weight.to(dtype).unflatten(0, (blocks, -1))
-    grid_size = coef.shape[-1] - spline_order
+    _, each, count = sizes(coef)
+    grid_size = count - spline_order
     values = family(basis).values(spline_input, grid_size, spline_order, grid_range)
     spline = torch.einsum("bj...m,jrm->bjr...", values, coef)
     activated = torch.einsum("bj...,jr->bjr...", base_function(base)(folded), base_weight)
-    out_shape = x.shape if coef.shape[:2] == (1, 1) else (b, coef.shape[1] * c, *x.shape[2:])
+    out_shape = x.shape if blocks == each == 1 else (x.shape[0], each * sizes(x)[1], *x.shape[2:])
     return (activated + spline).reshape(out_shape).to(x.dtype)
