@@ -46,7 +46,7 @@ def voc(make):
 
 
 def test_255_beside_classes_is_a_question(voc):
-    with pytest.raises(UserError, match=r"label 255 stands beside 1, 2: say --ignore 255 .* or --ignore none"):
+    with pytest.raises(UserError, match=r"the label 255 stands beside 1, 2: say --ignore 255 .* or --ignore none"):
         open_dataset(voc)
     assert len(problems(voc)) == 1
 

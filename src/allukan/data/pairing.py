@@ -144,7 +144,7 @@ def label_map_dataset(
     ordered = sorted((value, name) for name, value in values.items() if value != ignored)
     for value, name in ordered:
         if value > _HIGHEST:
-            problems.append(Problem(str(root), f"{root} has a class {name!r} of value {value}: number them up to {_HIGHEST}."))
+            problems.append(Problem("labels", f"{root} has a class {name!r} of value {value}: number them up to {_HIGHEST}."))
     names, numbers = tuple(name for _, name in ordered), tuple(value for value, _ in ordered)
     return replace(empty, classes=names, cases=cases, label_values=numbers, named=bool(declared.values), ignored=ignored)
 
@@ -165,10 +165,10 @@ def _found_values(root: Path, cases: Sequence[Case], rules: LabelRules, problems
     problems.sort(key=lambda problem: problem.where)  # threads finish in any order
     doubt, certain = class_doubt(surveys)
     if doubt:
-        what = f"the label maps hold {len(found)} values, and {doubt}. {_NAME}, or {_MERGE}."
-        problems.append(Problem(str(root), what, fatal=certain, learning=True))
+        what = f"the label maps of {root} hold {len(found)} values, and {doubt}. {_NAME}, or {_MERGE}."
+        problems.append(Problem("labels", what, fatal=certain, learning=True))
     if rules.ignore is None and (doubt := ignore_doubt(found)):
-        problems.append(Problem(str(root), f"{root}: {doubt}."))
+        problems.append(Problem("labels", f"in the label maps of {root} {doubt}."))
     return found
 
 
