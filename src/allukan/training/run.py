@@ -128,6 +128,7 @@ def _quieten() -> None:
         "GPU available but not used",
         "exists and is not empty",
         "smaller than the logging interval",
+        "The dirpath has changed",  # a run folder that was moved or copied goes on where it is now
         "when logging on epoch level in distributed setting",  # the validation scores are reduced already
         "is deprecated",
     ):
