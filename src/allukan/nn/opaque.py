@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
