@@ -19,6 +19,8 @@ NETWORKS = {
     "convtwin-tiny": {"norm": "group"},
 }
 
+THREE_D = pytest.param("allukan-tiny", 3, marks=pytest.mark.slow)
+
 
 def network(name, spatial_dims=2):
     torch.manual_seed(0)

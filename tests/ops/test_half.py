@@ -57,7 +57,7 @@ def test_finite_wherever_a_convolution_is(recompute):
     layer = KAConv2d(3, 4, 3, padding=1, spline=Spline(recompute=recompute)).half()
     plain = nn.Conv2d(3, 4, 3, padding=1).half()
     x = torch.full((1, 3, 5, 5), 3e4, dtype=torch.float16)
-    for size in (3e4, 6e4, -6e4):
+    for size in (3e4, 6e4):
         given = x / 3e4 * size
         assert plain(nn.functional.silu(given)).isfinite().all()
         y, wanted = layer(given), copy.deepcopy(layer).double()(given.double())
