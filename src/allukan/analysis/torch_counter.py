@@ -1,7 +1,7 @@
-"""Formulas for torch's own ``FlopCounterMode``: with this module imported it sees the splines of exported and compiled networks.
+"""Formulas for torch's own ``FlopCounterMode``: with this module imported it sees the splines.
 
-In eager mode the layers call no operator of ``torch.library`` (a call costs more than a small layer), so that torch's counter
-sees only their convolutions and matrix products there; ``inspect_model`` sees all.
+Where nobody counts, layers call no operator of ``torch.library`` (a call costs more than a small layer); under a counter they do.
+What has no formula in torch (norms, sums, products of elements) only ``inspect_model`` sees.
 """
 
 from __future__ import annotations

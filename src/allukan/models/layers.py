@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from allukan.nn import (
     StackedKANLinear,
 )
 from allukan.ops.bases import base_function
+from allukan.ops.tracing import jit_traced
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _KA_CONVOLUTIONS = {1: KAConv1d, 2: KAConv2d, 3: KAConv3d}
@@ -162,4 +162,6 @@ class TokenBlock(nn.Module):
 def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:
     """``(B, C, *S)`` to the spatial ``size``, linear in every dimension."""
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[x.ndim - 2]
-    return x if not torch.jit.is_tracing() and tuple(x.shape[2:]) == tuple(size) else F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)
+    if not jit_traced() and tuple(x.shape[2:]) == tuple(size):  # a trace serves other sizes, too
+        return x
+    return F.interpolate(x, size=tuple(size), mode=mode, align_corners=False)

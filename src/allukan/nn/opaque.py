@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
@@ -29,7 +28,8 @@ def one_node(forward: Callable[[M, Tensor], Tensor]) -> Callable[[M, Tensor], Te
     """For ``torch.fx.symbolic_trace`` the module is one node of the graph, as torch's own layers are.
 
     >>> from allukan.nn import KALinear
-    >>> [node.op for node in torch.fx.symbolic_trace(nn.Sequential(KALinear(2, 3))).graph.nodes]
+    >>> from torch.fx import symbolic_trace
+    >>> [node.op for node in symbolic_trace(nn.Sequential(KALinear(2, 3))).graph.nodes]
     ['placeholder', 'call_module', 'output']
     """
 

@@ -5,7 +5,7 @@
 | ``torch.export``, the ONNX exporter, ``torch.jit.trace``, ``make_fx``, AOTAutograd | operators of torch only (``recorded``) |
 | ``torch.compile`` | operators of ``torch.library`` (``sees_operators``) |
 | ``torch.func`` | functions that it can transform (``transforms``) |
-| fake and meta tensors, other subclasses and modes, such as ``FlopCounterMode`` | our operators within the usual function (``watched``) |
+| fake and meta tensors, other modes and subclasses, ``FlopCounterMode`` | our operators, in the usual function (``watched``) |
 | nobody | the loops themselves, which read memory that nobody else has heard of |
 """
 
@@ -27,7 +27,7 @@ _NO_DISPATCH: Any = Tensor.__torch_dispatch__  # of tensors that leave it to tor
 
 
 def sees_operators() -> bool:
-    """Whether the caller follows operators and not autograd functions: ``torch.compile``, ``torch.export``, ``torch.jit.trace``."""
+    """Whether the caller follows operators, not autograd functions: ``torch.compile``, ``torch.export``, ``torch.jit.trace``."""
     return torch.compiler.is_compiling() or torch._C._is_tracing()
 
 
@@ -75,11 +75,11 @@ def sizes(tensor: Tensor) -> torch.Size:
 def untraced() -> Iterator[None]:
     """``torch.jit.trace`` looks away: what is made here is a constant to it."""
     state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def shared_spline(
         blocks: runs of channels, a divisor of C and of A.
         impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "triton" (CUDA),
             "eager" (closed form in torch, any device), "aten" (the same of torch's own operators only, differentiable any number
-            of times; "auto" for whoever records it: ``torch.export``, ``torch.jit.trace``, ``make_fx``) or "reference" (Cox–de Boor and autograd, likewise).
+            of times; "auto" for whoever records it: ``torch.export``, ``torch.jit.trace``, ``make_fx``) or "reference"
+            (Cox–de Boor and autograd, likewise).
 
     Returns:
         ``(B, A·C/blocks, *S)`` in x's dtype; x's own shape and memory format when ``A == 1`` ("triton" keeps

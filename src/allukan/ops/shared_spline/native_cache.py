@@ -33,7 +33,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 def callback(function: Callable[..., Any], signature: Any) -> Any:
     """``numba.cfunc`` with this cache: its ``address`` can be called from C."""
-    entry = CFunc(function, normalize_signature(signature), {}, {"nopython": True})
+    entry: Any = CFunc(function, normalize_signature(signature), {}, {"nopython": True})
     entry._cache = _cache_of(function)
     entry.compile()
     return entry
@@ -98,5 +98,6 @@ def _say_once(reason: str) -> None:
     if not _SAID:
         _SAID.append(reason)
         _LOG.warning(
-            "the loops for CPUs are compiled anew by every process (%s): set NUMBA_CACHE_DIR to a folder that can be written", reason
+            "the loops for CPUs are compiled anew by every process (%s): set NUMBA_CACHE_DIR to a folder that can be written",
+            reason,
         )

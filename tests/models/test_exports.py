@@ -1,0 +1,124 @@
+"""Whole networks, traced and exported, compute what they compute, for images of other sizes than the example's."""
+
+import io
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from allukan.errors import UserError
+from allukan.models import build_model
+from allukan.models.pooling import max_pool
+
+NETWORKS = {
+    "allukan-tiny": {},
+    "allukan-paper-tiny": {},
+    "ukan": {"size": "tiny"},
+    "ukan-sprecher": {"size": "tiny"},
+    "convtwin-tiny": {"norm": "group"},
+}
+
+THREE_D = pytest.param("allukan-tiny", 3, marks=pytest.mark.slow)
+
+
+def network(name, spatial_dims=2):
+    torch.manual_seed(0)
+    return build_model(name, in_channels=1, out_channels=2, spatial_dims=spatial_dims, **NETWORKS[name]).eval()
+
+
+def close(found, wanted):
+    assert found.shape == wanted.shape
+    return bool((found - wanted).abs().max() < 1e-4 * wanted.abs().max())
+
+
+def saved_and_loaded(model, x):
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model, (x,), check_trace=False), file)
+    file.seek(0)
+    return torch.jit.load(file)
+
+
+def test_a_saved_trace_serves_any_size():
+    model = network("allukan-tiny")
+    loaded = saved_and_loaded(model, torch.randn(1, 1, 64, 64))
+    for size in ((1, 1, 64, 64), (2, 1, 33, 50)):
+        x = torch.randn(size)
+        assert close(loaded(x), model(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "dims"), [("allukan-paper-tiny", 2), ("ukan", 2), ("ukan-sprecher", 2), ("convtwin-tiny", 2), ("allukan-tiny", 3)]
+)
+def test_so_does_that_of_every_other_network(name, dims):
+    model = network(name, dims)
+    loaded = saved_and_loaded(model, torch.randn(1, 1, *[32] * dims))
+    for size in ((1, 1, *[32] * dims), (2, 1, *[35, 48, 40][:dims])):
+        x = torch.randn(size)
+        assert close(loaded(x), model(x))
+
+
+@pytest.mark.slow
+def test_make_fx_of_a_network_computes_the_same():
+    model, x = network("allukan-paper-tiny"), torch.randn(1, 1, 32, 32)
+    graph = make_fx(model)(torch.randn(1, 1, 32, 32))
+    assert not [n for n in graph.graph.nodes if "allukan" in str(n.target)]
+    assert close(graph(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "dims"), [("allukan-paper-tiny", 2), ("ukan-sprecher", 2), pytest.param("allukan-tiny", 3, marks=pytest.mark.slow)]
+)
+def test_it_is_built_and_trained_without_memory(name, dims):
+    with FakeTensorMode():
+        model = network(name, dims).train()
+        logits = model(torch.randn(2, 1, *[64] * dims))
+        logits.float().square().mean().backward()
+    assert logits.shape == (2, 2, *[64] * dims)
+    assert all(p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_pooling_is_traced_as_an_operator():
+    x = torch.randn(1, 2, 5, 4, requires_grad=True)
+    traced = torch.jit.trace(max_pool, (x,))
+    other = torch.randn(2, 3, 7, 9)
+    assert torch.equal(traced(other), max_pool(other))
+
+
+@pytest.mark.parametrize("name", ["allukan-tiny", "convtwin-tiny"])
+def test_what_cannot_follow_a_network_says_so(name, tmp_path):
+    model, x = network(name), torch.randn(1, 1, 32, 32)
+    for refuse, word in [
+        (lambda: torch.onnx.export(model, (x,), tmp_path / "model.onnx", dynamo=False), "dynamo=True"),
+        (lambda: torch.jit.script(model), "torch.jit.trace"),
+        (lambda: torch.fx.symbolic_trace(model), "torch.export.export"),
+    ]:
+        with pytest.raises(UserError, match=word):
+            refuse()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", ["layer", "2", "edge", "sprecher", "allukan-tiny"])
+def test_an_onnx_file_computes_the_same_for_any_size(what, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from allukan.nn import KAConv2d, Spline, SprecherLinear
+
+    dynamic = torch.export.Dim.DYNAMIC
+    shape, others, dims = (2, 2, 9, 11), [(3, 2, 7, 13), (1, 2, 9, 11)], {0: dynamic, 2: dynamic, 3: dynamic}
+    if what == "allukan-tiny":
+        model, shape, others = network(what), (2, 1, 64, 64), [(1, 1, 96, 64), (2, 1, 33, 50)]
+    elif what == "sprecher":
+        model, shape, others, dims = SprecherLinear(4, 5), (3, 4), [(7, 4)], {0: dynamic}
+    else:
+        model = KAConv2d(2, 4, 3, padding=1, spline=Spline(sharing=int(what) if what == "2" else what))
+    file = tmp_path / "model.onnx"
+    torch.onnx.export(model.eval(), (torch.randn(shape),), dynamo=True, dynamic_shapes=(dims,)).save(file)
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for size in (shape, *others):
+        x = torch.randn(size)
+        (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert close(torch.from_numpy(y), model(x).detach())
