@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +14,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from allukan.data import Splits, write_phantoms
+from allukan.data import IGNORED, Prepared, Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor
 from allukan.models import load_card
 from allukan.training import TrainConfig, resume_config, run, train, watch
+from allukan.training.checks import check_foreground
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
 from allukan.training.watch import Watch, largest
@@ -232,7 +234,7 @@ def emptied(data, ids, folder):
 def test_without_foreground_in_validation_the_last_epoch_is_kept(data, tmp_path, caplog, monkeypatch):
     first = train(config(data, tmp_path / "first", epochs=1))
     splits = Splits.load(first / "splits.json")
-    monkeypatch.setattr(run, "_splits", lambda *_: splits)  # empty masks are dealt out evenly else
+    monkeypatch.setattr(run, "_splits", lambda *_: (splits, []))  # empty masks are dealt out evenly else
     empty = emptied(data, splits.val, tmp_path / "data")
     with caplog.at_level(logging.INFO, "allukan"):
         folder = train(config(empty, tmp_path / "run", epochs=3), callbacks=[Worse()])
@@ -252,15 +254,29 @@ class Worse(pl.Callback):
         trainer.callback_metrics["val_iou"].fill_(1 - 0.1 * trainer.current_epoch)
 
 
-def test_a_class_without_a_pixel_is_told(data, tmp_path, caplog, monkeypatch):
+def test_a_training_without_any_foreground_is_refused(data, tmp_path, monkeypatch):
     first = train(config(data, tmp_path / "first", epochs=1))
     splits = Splits.load(first / "splits.json")
-    monkeypatch.setattr(run, "_splits", lambda *_: splits)
+    monkeypatch.setattr(run, "_splits", lambda *_: (splits, []))
     empty = emptied(data, splits.train, tmp_path / "data")
-    with caplog.at_level(logging.WARNING, "allukan"):
+    with pytest.raises(UserError, match="no training mask has any foreground: nothing can be learned"):
         train(config(empty, tmp_path / "run", epochs=1))
-    assert [record.message for record in caplog.records] == [
-        f"class {load_card(first / 'model').classes[0]!r} has no pixel in any training mask: it cannot be learned."
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_without_a_pixel_is_told(caplog):
+    masks = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    masks[0, 0, 0] = 1
+    masks[0, 1, 1] = IGNORED  # is no foreground
+    some = Prepared(("a", "b"), torch.zeros(2, 1, 4, 4, dtype=torch.uint8), masks, ((4, 4), (4, 4)))
+    other = replace(some, masks=masks.roll(2, 1))
+    with caplog.at_level(logging.WARNING, "allukan"):
+        check_foreground(("x", "y", "z"), some, other)
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "class 'y' has no pixel in any training mask",
+        "class 'z' has no pixel in any training mask",
+        "class 'x' has no pixel in any validation mask",
+        "class 'y' has no pixel in any validation mask",
     ]
 
 

@@ -23,9 +23,14 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
     check_norms(network, channels, config.size, order.batch_size)
 
 
-def warn_of_absent(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:
-    """A warning for every class that no training or validation mask has, and what follows from it."""
+def check_foreground(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:
+    """A warning for every class that no training or validation mask has, and what follows from it.
+
+    Raises ``UserError`` when no training mask has any foreground at all.
+    """
     of_train, of_val = (foreground(data) for data in (train_set, val_set))
+    if not any(of_train):
+        raise UserError("no training mask has any foreground: nothing can be learned; look at the masks with allukan data check.")
     for name, there in zip(classes, of_train, strict=True):
         if not there:
             _log.warning(f"class {name!r} has no pixel in any training mask: it cannot be learned.")

@@ -24,7 +24,7 @@ from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.callbacks import Averaged, History, KeepBest
-from allukan.training.checks import check_steps, warn_of_absent, warn_of_ignored
+from allukan.training.checks import check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
@@ -75,7 +75,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         return _finished(run, config.epochs)
     if config.init and not last:
         take_weights(network, card, config.init, config.init_heads)
-    warn_of_absent(dataset.classes, train_set, val_set)
+    check_foreground(dataset.classes, train_set, val_set)
     warn_of_ignored(config, train_set, val_set)
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
