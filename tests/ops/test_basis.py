@@ -288,7 +288,7 @@ def test_triton_refuses_by_name_and_auto_says_why_it_is_eager(monkeypatch, caplo
     from allukan.ops.shared_spline import triton_engine
 
     x, coef, weight = (t.detach() for t in inputs((5,), 1, torch.float32))
-    monkeypatch.setattr(dispatch, "choose", dispatch.choose.__wrapped__)
+    monkeypatch.setattr(dispatch, "_chosen", dispatch._chosen.__wrapped__)
     monkeypatch.setattr(triton_engine, "INTERPRETED", True)
     with pytest.raises(ValueError, match=r"impl='triton' cannot run: .*'rbf'") as caught:
         shared_spline(x, coef, weight, GRID[2], basis="rbf", impl="triton")

@@ -124,3 +124,14 @@ def test_compiled_it_is_finite_too():
     x = torch.full((2, 4), 3e4, dtype=torch.float16)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     assert error(compiled(x), copy.deepcopy(layer).double()(x.double())) < 2e-3
+
+
+def test_so_it_is_by_the_kernels_for_cuda():
+    """Through Triton's interpreter, or on a GPU."""
+    engine = pytest.importorskip("allukan.ops.shared_spline.triton_engine", reason="triton is not installed")
+    device = "cpu" if engine.INTERPRETED else "cuda"
+    layer = KALinear(4, 3, spline=Spline(impl="triton"), device=device, dtype=torch.float16)
+    x = torch.full((2, 4), 3e4, dtype=torch.float16, device=device)
+    wanted = KALinear(4, 3, device=device, dtype=torch.float64)
+    wanted.load_state_dict(layer.state_dict())
+    assert error(layer(x), wanted(x.double())) < 2e-3

@@ -263,13 +263,20 @@ WRONG = {
 }
 
 
+def without_triton(monkeypatch):
+    monkeypatch.delitem(engines.ENGINES, "triton")
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setitem(engines.UNAVAILABLE, "triton", "")  # put back afterwards
+    engines._load("triton", "allukan.ops.shared_spline.triton_engine", "triton")
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_named_it_runs_or_says_in_one_sentence_why_not(case, monkeypatch):
     change, options, word = WRONG[case]
     x, coef, weight = (t.detach().to(change.get("device", "cpu")) for t in inputs((2, 3), 1))
-    monkeypatch.setattr(dispatch, "choose", dispatch.choose.__wrapped__)
+    monkeypatch.setattr(dispatch, "_chosen", dispatch._chosen.__wrapped__)
     if "triton" in change:
-        monkeypatch.delitem(engines.ENGINES, "triton")
+        without_triton(monkeypatch)
     monkeypatch.setattr(triton_engine, "INTERPRETED", change.get("interpreted", False))
     monkeypatch.setattr(triton_engine, "BASE_KINDS", change.get("bases", triton_engine.BASE_KINDS))
     with pytest.raises(ValueError, match=word) as caught:
@@ -279,12 +286,12 @@ def test_named_it_runs_or_says_in_one_sentence_why_not(case, monkeypatch):
 
 def test_auto_is_native_on_a_cpu_and_triton_or_a_logged_eager_on_cuda(monkeypatch, caplog):
     def auto(device, order):
-        return dispatch.choose.__wrapped__("auto", device, torch.float32, 5, order, GRID, "bspline", "silu")
+        return dispatch._chosen.__wrapped__("auto", device, torch.float32, (5, order, GRID), "bspline", "silu")
 
     assert [auto("cpu", order) for order in (3, 4)] == ["native", "eager"]
     monkeypatch.setattr(triton_engine, "INTERPRETED", False)
     assert auto("cuda", 4) == "triton"
-    monkeypatch.delitem(engines.ENGINES, "triton")
+    without_triton(monkeypatch)
     dispatch._log_once.cache_clear()
     with caplog.at_level(logging.WARNING, logger="allukan"):
         assert [auto("cuda", 3) for _ in range(2)] == ["eager"] * 2
