@@ -129,3 +129,14 @@ def test_phantoms_from_the_shell(make):
     again = run("phantoms", make.root / "p", "--count", 4, "--size", 32)
     assert isinstance(again.exception, UserError)
     assert {p: p.read_bytes() for p in make.root.rglob("*.png")} == before
+
+
+def test_the_split_of_a_training_with_the_same_options_is_shown(make):
+    root = make.folders(10)
+    make.json("own.json", {"train": [f"c{i:02d}" for i in range(6)], "val": ["c06"], "test": ["c07", "c08", "c09"]})
+    assert "6 train, 1 val, 3 test" in run("check", root, "--splits", root / "own.json").stdout
+    grouped = run("check", root, "--groups", r"re:^c\d(\d)$")
+    assert "given groups" in grouped.stdout
+    wrong = run("check", root, "--splits", root / "own.json", "--fold", 1)
+    assert wrong.exit_code == 1
+    assert "fold 1" in wrong.stdout

@@ -122,3 +122,12 @@ def test_an_onnx_file_computes_the_same_for_any_size(what, tmp_path):
         x = torch.randn(size)
         (y,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         assert close(torch.from_numpy(y), model(x).detach())
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("size", [(10, 12), (9, 40), (33, 16)])
+def test_a_traced_network_of_another_library_pads_every_size(size):
+    net = build_model("attention-unet", in_channels=1, out_channels=1, channels=(4, 8, 16, 16)).eval()
+    traced = torch.jit.trace(net, torch.randn(1, 1, 64, 64))
+    x = torch.randn(2, 1, *size)
+    torch.testing.assert_close(traced(x), net(x))

@@ -16,6 +16,11 @@ _NOTES = 20  # that are shown; problems are all shown
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
+    groups: Annotated[str | None, typer.Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Your split: splits.json, splits_final.json, or a CSV of id and split")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Fold that validates, where the split has folds  [the first]")] = None,
     ignore: Annotated[str | None, typer.Option(help="Value of the label that counts nowhere, or none.")] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Every label as one class.")] = False,
 ) -> None:
@@ -24,7 +29,7 @@ def check(
 
     from allukan.data import LabelRules, check_dataset, parse_ignore
 
-    result = check_dataset(folder, LabelRules(parse_ignore(ignore), foreground))
+    result = check_dataset(folder, LabelRules(parse_ignore(ignore), foreground), groups=groups, splits=splits, fold=fold)
     facts = Table(show_header=False, box=None)
     facts.add_column()
     facts.add_column(overflow="fold")

@@ -57,10 +57,18 @@ class _Seen:
     findings: tuple[Finding, ...] = ()
 
 
-def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
-    """Read every file of a dataset and report all that is found, not just the first problem; ``rules`` as of ``open_dataset``.
+def check_dataset(
+    root: str | Path,
+    rules: LabelRules = AS_IS,
+    *,
+    groups: str | None = None,
+    splits: str | None = None,
+    fold: int | None = None,
+) -> Check:
+    """Read every file of a dataset and report all that is found, not just the first problem.
 
-    Raises ``UserError`` only when ``root`` does not exist.
+    ``rules`` as of ``open_dataset``, ``groups`` as of ``load_groups``, ``splits`` and ``fold`` as of ``plan_splits``. Raises
+    ``UserError`` only when ``root`` does not exist.
     """
     try:
         dataset, problems = scan_dataset(root, rules)
@@ -79,7 +87,8 @@ def check_dataset(root: str | Path, rules: LabelRules = AS_IS) -> Check:
     facts, plan = _facts(dataset, seen), None
     if not any(finding.fatal for finding in findings):
         try:
-            plan = plan_splits(dataset, "clean", 0, load_groups(dataset, None), pairs=[(a, b) for a, b, _ in pairs])
+            near = [(a, b) for a, b, _ in pairs]
+            plan = plan_splits(dataset, "clean", 0, load_groups(dataset, groups), splits, fold, near)
             facts["split"] = plan.summary
         except UserError as error:
             findings.append(Finding(str(error), str(root)))

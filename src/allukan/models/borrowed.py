@@ -35,10 +35,15 @@ class Padded(nn.Module):
         """``(B, in_channels, *S)`` → logits ``(B, out_channels, *S)``; ``ValueError`` for another number of channels."""
         check_input(x, self.in_channels, self.spatial_dims)
         sizes = x.shape[2:]
-        lacking = [max(2 * self.factor, -(-n // self.factor) * self.factor) - n for n in sizes]
+        lacking = [self._padded(n) - n for n in sizes]
         y = self.network(F.pad(x, [w for n in reversed(lacking) for w in (0, n)]))
         y = y[-1] if isinstance(y, list) else y  # MONAI's U-Net++: one for each depth, the last is the deepest
         return y[(..., *(slice(n) for n in sizes))]
+
+    def _padded(self, size: Any) -> Any:
+        """A size after padding; ``torch.jit.trace`` gives a tensor, of which ``max`` would be a constant."""
+        multiple = -(-size // self.factor) * self.factor
+        return multiple.clamp(min=2 * self.factor) if isinstance(multiple, Tensor) else max(2 * self.factor, multiple)
 
 
 def unet(
