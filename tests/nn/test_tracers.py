@@ -204,6 +204,15 @@ def test_what_reads_the_python_of_a_layer_gets_one_sentence(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("sharing", ["layer", "edge"])
+@pytest.mark.parametrize("impl", ["eager", "reference", "aten"])
+def test_the_classic_exporter_is_refused_with_every_engine(impl, sharing, tmp_path):
+    layer = KAConv2d(2, 3, 3, spline=Spline(sharing=sharing, impl=impl))
+    with pytest.raises(UserError, match="dynamo=True"):
+        torch.onnx.export(layer, (torch.randn(1, 2, 8, 8),), tmp_path / "m.onnx", dynamo=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_broken_numba_costs_speed_and_one_line(monkeypatch, caplog):
     from allukan.ops.shared_spline import dispatch, engines
 

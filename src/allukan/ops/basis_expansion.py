@@ -17,7 +17,7 @@ from allukan.ops.shared_spline.eager import locate
 from allukan.ops.shared_spline.engines import ENGINES
 from allukan.ops.shared_spline.layout import without_autocast
 from allukan.ops.subclasses import through_subclasses
-from allukan.ops.tracing import recorded, transforms, watched
+from allukan.ops.tracing import recorded, refuse_classic_onnx, transforms, watched
 
 ONCE = "basis_expansion is differentiable once"
 
@@ -51,6 +51,7 @@ def basis_expansion(
         raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
     if impl not in ("auto", "aten"):
         raise ValueError(f"unknown impl {impl!r} of the expanded basis; choose 'auto' or 'aten'")
+    refuse_classic_onnx()
     if impl == "aten" or recorded():
         return basis_expansion_aten(x, grid_size, spline_order, grid_range, basis, base, input_grad).flatten(1, 2)
     lo, hi = grid_range

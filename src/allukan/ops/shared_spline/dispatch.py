@@ -19,7 +19,7 @@ from allukan.ops.shared_spline.function import SharedSpline, transformable_splin
 from allukan.ops.shared_spline.library import shared_spline_op
 from allukan.ops.shared_spline.reference import shared_spline_reference
 from allukan.ops.subclasses import through_subclasses
-from allukan.ops.tracing import recorded, sees_operators, sizes, transforms
+from allukan.ops.tracing import recorded, refuse_classic_onnx, sees_operators, sizes, transforms
 
 IMPLEMENTATIONS = ("auto", "reference", "eager", "native", "triton", "aten")
 INPUT_GRADS = ("exact", "free")
@@ -95,6 +95,7 @@ def choose(
     >>> choose("auto", "cpu", torch.float64, 5, 3, (-3.0, 3.0), "bspline", "silu")
     'eager'
     """
+    refuse_classic_onnx()  # whatever the engine
     if impl == "auto" and recorded():  # what is recorded runs where this package is not
         impl = "aten"
     return _chosen(impl, device, dtype, (grid_size, order, grid_range), basis, base)
