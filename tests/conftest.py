@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import logging
 import os
 
 import pytest
@@ -12,3 +13,13 @@ if not torch.cuda.is_available():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def quiet_again():
+    """Commands show their log; the next test shall not see it."""
+    log = logging.getLogger("allukan")
+    level, handlers = log.level, list(log.handlers)
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers

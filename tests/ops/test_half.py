@@ -100,23 +100,24 @@ def test_float32_is_what_it_was(sharing):
 
 
 @pytest.mark.parametrize(
-    "layer",
+    ("kind", "arguments"),
     [
-        SplineActivation(),
-        SprecherLinear(4, 4),
-        StackedKANLinear(4, 3),
-        StackedKANConv2d(4, 3, 3, padding=1),
+        (SplineActivation, ()),
+        (SprecherLinear, (4, 4)),
+        (StackedKANLinear, (4, 3)),
+        (StackedKANConv2d, (4, 3, 3)),
     ],
-    ids=lambda layer: type(layer).__name__,
 )
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_other_layers_too(layer, dtype):
-    half = copy.deepcopy(layer).to(dtype)
+def test_the_other_layers_too(kind, arguments, dtype):
+    half = kind(*arguments).to(dtype)
     for magnitude in (1.0, 100.0, 3e4):
         x = ((2 * torch.rand(2, 4, 4, 4) - 1) * magnitude).to(dtype)
         y, wanted = half(x), copy.deepcopy(half).double()(x.double())
         assert y.dtype is dtype
-        assert error(y, wanted) < (2e-2 if dtype is torch.bfloat16 else 2e-3)
+        fits = wanted.abs() < 0.99 * torch.finfo(dtype).max
+        assert fits.float().mean() > 0.5
+        assert error(y[fits], wanted[fits]) < (2e-2 if dtype is torch.bfloat16 else 2e-3)
 
 
 def test_compiled_it_is_finite_too():

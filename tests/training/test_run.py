@@ -173,6 +173,7 @@ def test_a_longer_training_goes_on_with_the_cosine_of_its_new_length(plainly_tra
     assert last["lr_schedulers"][0]["_last_lr"] == pytest.approx([1e-5] * len(base), rel=1e-6)  # all end where a new one ends
     assert resume_config(run, {}).epochs == 5
     before = (run / "last.ckpt").read_bytes()
+    caplog.clear()
     with caplog.at_level("INFO", "allukan"):
         assert train(resume_config(run, {}), resume=True) == run
     assert caplog.messages == [f"nothing is left to do: {run} has had its 5 epochs; add --epochs with more to train longer."]
@@ -207,7 +208,7 @@ def test_an_odd_number_of_images_trains_in_whole_batches(tmp_path, monkeypatch, 
     write_phantoms(tmp_path / "data", count=14, size=32, seed=0)
     names = sorted(path.stem for path in (tmp_path / "data/images").iterdir())
     splits = Splits("clean", 0, tuple(names[:count]), tuple(names[count : count + 1]), tuple(names[count + 1 :]))
-    monkeypatch.setattr("allukan.training.run._splits", lambda *_: splits)
+    monkeypatch.setattr("allukan.training.run._splits", lambda *_: (splits, ()))
     run = train(config(tmp_path / "data", tmp_path / "run", epochs=2, batch_size=batch, model="convtwin-tiny"))
     rows = list(csv.DictReader((run / "history.csv").read_text().splitlines()))
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
@@ -274,7 +275,7 @@ def test_two_processes_share_one_validation_image(tmp_path):
     write_phantoms(tmp_path / "data", count=10, size=32, seed=0)
     names = sorted(path.stem for path in (tmp_path / "data/images").iterdir())
     splits = f"Splits('clean', 0, {tuple(names[:6])!r}, {tuple(names[6:7])!r}, {tuple(names[7:])!r})"
-    code = f"from allukan.data import Splits; from allukan.training import run; run._splits = lambda *_: {splits}\n"
+    code = f"from allukan.data import Splits; from allukan.training import run; run._splits = lambda *_: ({splits}, ())\n"
     code += "if __name__ == '__main__':\n    from allukan.cli.main import main; main()"
     (tmp_path / "one.py").write_text(code)
     usual = ["--model", "convtwin-tiny", "--size", "32", "--epochs", "1", "--batch-size", "3", "--accelerator", "cpu"]

@@ -236,6 +236,7 @@ def test_without_foreground_in_validation_the_last_epoch_is_kept(data, tmp_path,
     splits = Splits.load(first / "splits.json")
     monkeypatch.setattr(run, "_splits", lambda *_: (splits, []))  # empty masks are dealt out evenly else
     empty = emptied(data, splits.val, tmp_path / "data")
+    caplog.clear()
     with caplog.at_level(logging.INFO, "allukan"):
         folder = train(config(empty, tmp_path / "run", epochs=3), callbacks=[Worse()])
     said = [record.message for record in caplog.records]
