@@ -47,7 +47,12 @@ def counts(model, shape):
 SMALL = {"size": "tiny", "channels": (4, 4, 8, 8, 16), "norm": "group"}
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if not name.endswith(("small", "base"))])
+SLOW = pytest.param("stackedkan-tiny", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    "name", [SLOW if name == "stackedkan-tiny" else name for name in MODELS if not name.endswith(("small", "base"))]
+)
 @pytest.mark.parametrize("shape", [(2, 3, 32, 48), (2, 3, 16, 17, 16)], ids=["2d", "3d"])
 def test_every_model_agrees_with_what_torch_measures(name, shape):
     if name in ("plainconv", "resenc"):

@@ -49,7 +49,8 @@ def language_dataset(root, count=12):
     return root / "data [x]"
 
 
-@pytest.mark.parametrize("machine", [pytest.param(BARE, marks=pytest.mark.slow), *list(MACHINES)[1:]])
+@pytest.mark.slow
+@pytest.mark.parametrize("machine", MACHINES)
 def test_every_command_in_every_language(tmp_path, machine):
     data, out = language_dataset(tmp_path), tmp_path / ("runs" if machine == BARE else "läuf 患者")
     run, other = out / "one [red]1", out / "two"

@@ -25,6 +25,7 @@ from allukan.models import (
 from allukan.nn import KALayer, Spline, SprecherLinear
 
 SMALL = {"size": "tiny", "channels": (4, 4, 8, 8, 16)}  # whatever option makes a network small
+SLOW = pytest.mark.slow  # one spline an edge, computed the ordinary way
 NAMES = [name for name in MODELS if not name.endswith(("-small", "-base"))]
 PARAMETERS = {  # 3 channels, 1 class, 2D
     "allukan-tiny": 718_149,
@@ -76,7 +77,7 @@ def small(name, in_channels=1, out_channels=1, **options):
     return build_model(name, in_channels=in_channels, out_channels=out_channels, **options)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[pytest.param(name, marks=SLOW) if name.startswith("stackedkan") else name for name in NAMES])
 def name(request):
     needs_its_package(request.param)
     return request.param

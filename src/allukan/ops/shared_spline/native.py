@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,7 +178,7 @@ def _run(
     """Fill ``out``; returns the sums of every thread, ``(threads, A, 1 + M)`` in float64, that only "backward" fills."""
     threads = max(1, min(torch.get_num_threads(), out.numel() // _LEAST))
     segments, length, groups, per_group, count = sizes
-    sums, at = np.empty((threads, groups * per_group, count + 1)), curve.addresses
+    sums, at = np.zeros((threads, groups * per_group, count + 1)), curve.addresses  # fewer threads may come than are asked for
     addresses = (*(t.data_ptr() for t in (x, g, out, *theta)), at[table], at["local"], at["begin"], at["grid"], sums.ctypes.data)
     rows = (len(curve.base), curve.first_alive, *curve.local.shape[:2])
     job = (ctypes.c_int64 * len(kernels.JOB))(*addresses, segments, length, groups, per_group, *rows, count, exact)
@@ -187,11 +189,10 @@ def _run(
 @cache
 def _team() -> Any:
     """What runs a job on so many threads: ``(name, address, threads)``."""
-    try:
-        library = ctypes.CDLL("libgomp.so.1")  # the one that torch has loaded, where it is built with GNU's OpenMP
-        parallel = library.GOMP_parallel
-    except (OSError, AttributeError):
+    library = _loaded_openmp()
+    if library is None:
         return _python_team
+    parallel = library.GOMP_parallel
     parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
     entries = kernels.team_entries(library)
 
@@ -199,6 +200,18 @@ def _team() -> Any:
         parallel(entries[name], address, threads, 0)
 
     return run
+
+
+def _loaded_openmp() -> ctypes.CDLL | None:
+    """GNU's OpenMP where torch runs on it; another copy beside torch's would bring threads of its own, so none is ever loaded."""
+    folder = Path(torch.__file__).parent
+    bundled = [*folder.glob("lib/libgomp*.so*"), *folder.with_name("torch.libs").glob("libgomp*.so*")]
+    for name in ("libgomp.so.1", *map(str, bundled)):
+        with suppress(OSError, AttributeError):  # not loaded; no such flag, or another library of this name
+            library = ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+            _ = library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads
+            return library
+    return None
 
 
 def _python_team(name: str, address: int, threads: int) -> None:
