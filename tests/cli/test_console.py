@@ -201,6 +201,7 @@ def test_yaml_of_every_editor(shell, phantoms, tmp_path):
         read_yaml(tmp_path / "c.yaml")
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_this_locale_cannot_spell(tmp_path, phantoms):
     out = os.fsencode(tmp_path) + b"/l\xe4"
     code = f"import os, sys; sys.argv = ['allukan', 'train', {str(phantoms)!r}, '--out', os.fsdecode({out!r})]\n"

@@ -55,7 +55,7 @@ def test_2_nothing_is_overwritten(shell, trained, images, tmp_path):
 def test_130_interrupted(shell, phantoms, monkeypatch):
     import allukan.data
 
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(allukan.data, "check_dataset", interrupt)

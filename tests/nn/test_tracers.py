@@ -88,7 +88,7 @@ def pure(layer):
     return lambda parameters, x: torch.func.functional_call(layer, parameters, (x,))
 
 
-@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+@pytest.mark.parametrize("mode", ["real", "fake", pytest.param("symbolic", marks=pytest.mark.slow)])
 def test_make_fx_computes_the_same_for_inputs_that_it_has_not_seen(traced, mode):
     layer, x, other = traced
     parameters = dict(layer.named_parameters())

@@ -137,7 +137,9 @@ def shapes(root, layout):
     return root
 
 
-@pytest.mark.parametrize(("layout", "target"), [("label-maps", "multiclass"), ("folders", "multilabel")])
+@pytest.mark.parametrize(
+    ("layout", "target"), [("label-maps", "multiclass"), pytest.param("folders", "multilabel", marks=pytest.mark.slow)]
+)
 def test_several_classes_are_learned(tmp_path, layout, target):
     data = shapes(tmp_path / "data", layout)
     run = train(config(data, tmp_path / "run", epochs=60, batch_size=8))
