@@ -64,7 +64,6 @@ def set_way(network: AllUKAN, way: str) -> AllUKAN:
         checkpoint_layers(network)
     for layer in ka_layers(network).values():
         layer.spline = replace(layer.spline, input_grad="free" if way == "free" else "exact")
-        layer.activation = replace(layer.activation, input_grad=layer.spline.input_grad)
     return network
 
 

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -304,3 +305,19 @@ def test_wrong_use_is_told_in_one_sentence(make, word):
     with pytest.raises(ValueError, match=word) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sharing", ["layer", "input", 2, "output", "edge"])
+def test_assigned_options_are_those_that_count(sharing):
+    plain = Spline(sharing=sharing, base="silu")
+    layer, x = KAConv2d(2, 4, 3, spline=plain), torch.randn(2, 2, 5, 5)
+    before = layer(x)
+    layer.spline = replace(plain, base="tanh", grid_range=(-2.0, 2.0))
+    fresh = KAConv2d(2, 4, 3, spline=layer.spline)
+    fresh.load_state_dict(layer.state_dict())
+    assert not torch.allclose(layer(x), before)
+    assert torch.equal(layer(x), fresh(x))
+    assert "base='tanh'" in repr(layer)
+    with pytest.raises(ValueError, match=r"8 coefficients cannot become one of .* with 9: build a new layer"):
+        layer.spline = replace(plain, grid_size=6)
+    assert torch.equal(layer(x), fresh(x))

@@ -1,6 +1,7 @@
 """Whole trainings, small: resuming is exact, and every kind of target learns."""
 
 import csv
+import logging
 import math
 import shutil
 
@@ -320,3 +321,15 @@ def test_real_ultrasound_is_learned_in_a_few_epochs(tmp_path):
     run = train(config(data, tmp_path / "run", size=(64, 64), epochs=6))
     rows = (run / "history.csv").read_text().splitlines()
     assert float(rows[-1].split(",")[rows[0].split(",").index("val_dice")]) > 0.55
+
+
+def test_lightnings_loggers_are_left_as_they_were(plainly_trained, tmp_path):
+    data, _ = plainly_trained
+    log = logging.getLogger("pytorch_lightning")
+    before = log.level
+    log.setLevel(logging.DEBUG)
+    try:
+        train(config(data, tmp_path / "run", epochs=1))
+        assert log.level == logging.DEBUG
+    finally:
+        log.setLevel(before)

@@ -126,8 +126,6 @@ def _without_memory(model: nn.Module) -> nn.Module:
     for module in shadow.modules():
         if isinstance(module, KALayer | SplineActivation | SprecherLinear):
             module.spline = replace(module.spline, impl="eager")
-        if isinstance(module, KALayer):
-            module.activation = replace(module.activation, impl="eager")
     return shadow
 
 

@@ -40,8 +40,31 @@ class KALayer(Opaque):
         super().__init__()
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
-        self.spline = spline
         self.plan: Plan = plan(spline.sharing, in_channels, out_channels, groups)
+        self.spline = spline
+        shape = (out_channels, in_channels // groups, *kernel)
+        activations = math.prod(shape) if spline.sharing == "edge" else self.plan.activations
+        self.weight = nn.Parameter(torch.empty(shape, **factory))
+        self.base_weight = nn.Parameter(torch.empty(activations, **factory))
+        self.coef = nn.Parameter(torch.empty(activations, spline.coefficients, **factory))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **factory)) if bias else None)
+        self.reset_parameters()
+
+    @property
+    def spline(self) -> Spline:
+        """The options of the activations. Others may be assigned that need the same parameters; ``ValueError`` for the rest."""
+        return self._spline
+
+    @spline.setter
+    def spline(self, spline: Spline) -> None:
+        """Takes other options; the parameters stay."""
+        before = getattr(self, "_spline", spline)
+        if (spline.sharing, spline.coefficients) != (before.sharing, before.coefficients):
+            raise ValueError(
+                f"a layer of sharing {before.sharing!r} with {before.coefficients} coefficients cannot become one of "
+                f"{spline.sharing!r} with {spline.coefficients}: build a new layer"
+            )
+        self._spline = spline
         self.activation = Activation(
             spline.grid_size,
             spline.spline_order,
@@ -54,13 +77,6 @@ class KALayer(Opaque):
             spline.recompute,
             spline.impl,
         )
-        shape = (out_channels, in_channels // groups, *kernel)
-        activations = math.prod(shape) if spline.sharing == "edge" else self.plan.activations
-        self.weight = nn.Parameter(torch.empty(shape, **factory))
-        self.base_weight = nn.Parameter(torch.empty(activations, **factory))
-        self.coef = nn.Parameter(torch.empty(activations, spline.coefficients, **factory))
-        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **factory)) if bias else None)
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing.

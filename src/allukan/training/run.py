@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ from allukan.training.resume import check_checkpoint
 from allukan.training.watch import Watch
 
 _log = logging.getLogger("allukan")
+_HINTS = (
+    "does not have many workers",
+    "GPU available but not used",
+    "exists and is not empty",
+    "smaller than the logging interval",
+    "The dirpath has changed",  # a run folder that was moved or copied goes on where it is now
+    "when logging on epoch level in distributed setting",  # the validation scores are reduced already
+    "is deprecated",
+)
 _MONITOR = {"clean": "val_iou", "ukan": "val_iou_pooled"}
 
 
@@ -47,8 +57,7 @@ def train(config: TrainConfig, resume: bool = False, callbacks: Sequence[pl.Call
         UserError: the data, the options or the machine do not allow it, the run folder is in use, or the loss or the weights
             are no longer finite: what was kept in the epochs before is there still.
     """
-    with warnings.catch_warnings():
-        _quieten()
+    with _quiet():
         return _train(config, resume, callbacks)
 
 
@@ -119,20 +128,21 @@ def _say(sentences: Sequence[str]) -> None:
         _log.info(sentence)
 
 
-def _quieten() -> None:
-    """Lightning's banners and hints about choices that are made here on purpose."""
-    for name in ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for pattern in (
-        "does not have many workers",
-        "GPU available but not used",
-        "exists and is not empty",
-        "smaller than the logging interval",
-        "The dirpath has changed",  # a run folder that was moved or copied goes on where it is now
-        "when logging on epoch level in distributed setting",  # the validation scores are reduced already
-        "is deprecated",
-    ):
-        warnings.filterwarnings("ignore", f".*{pattern}.*")
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's banners and its hints about choices that are made here on purpose; after it all is as before."""
+    names = ("pytorch_lightning", "lightning_fabric", "pytorch_lightning.utilities.rank_zero", "lightning.pytorch")
+    levels = {log: log.level for log in map(logging.getLogger, names)}
+    try:
+        with warnings.catch_warnings():
+            for log in levels:
+                log.setLevel(logging.WARNING)
+            for pattern in _HINTS:
+                warnings.filterwarnings("ignore", f".*{pattern}.*")
+            yield
+    finally:
+        for log, level in levels.items():
+            log.setLevel(level)
 
 
 def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> pl.Trainer:
