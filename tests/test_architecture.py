@@ -76,6 +76,10 @@ def _text_problems(tree):
 
 
 def _import_problems(tree, path, package):
+    if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
+        yield "a relative import, which hides what is imported"
+    if package not in BELOW and (package or path.stem not in FREE | {"__init__", "__main__"}):
+        yield f"{package or path.name} has no place in the layout: add it to BELOW or FREE"
     for name in imports(tree):
         root, *rest = name.split(".")
         if root == "allukan" and package in BELOW:
@@ -133,6 +137,10 @@ def test_file_keeps_the_rules(path):
         ("training/x.py", "from allukan.bench import environment", "training imports bench"),
         ("cli/x.py", "from allukan.bench import environment", "cli imports allukan.bench"),
         ("models/x.py", "from PIL import Image", "PIL outside data"),
+        ("nn/x.py", "from ..models import AllUKAN", "relative import"),
+        ("data/x.py", "if True:\n    from . import y", "relative import"),
+        ("extras/x.py", "import json", "extras has no place"),
+        ("x.py", "import json", "x.py has no place"),
         ("cli/x.py", "import torch", "cli imports torch"),
         ("models/x.py", "import os\nx = os.environ", "os.environ"),
         ("models/x.py", "\n" * 401, "400 lines"),
