@@ -46,7 +46,7 @@ def imports(tree, *, top_only=False):
 def problems(path: Path, text: str) -> list[str]:
     """Everything in one file that breaks a rule; ``path`` is relative to the package."""
     tree, package = ast.parse(text), path.parts[0] if len(path.parts) > 1 else ""
-    found = [*_import_problems(tree, path, package), *_size_problems(tree, path, text)]
+    found = [*_layout_problems(tree, path, package), *_import_problems(tree, path, package), *_size_problems(tree, path, text)]
     found += [f"{word!r} is not written here" for word in BANNED if word in text]
     found += ["load_state_dict(strict=False)"] * bool(re.search(r"load_state_dict\([^)]*strict=False", text))
     for node in ast.walk(tree):
@@ -75,11 +75,14 @@ def _text_problems(tree):
             yield f"line {node.lineno}: {name} without encoding"
 
 
-def _import_problems(tree, path, package):
+def _layout_problems(tree, path, package):
     if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
         yield "a relative import, which hides what is imported"
     if package not in BELOW and (package or path.stem not in FREE | {"__init__", "__main__"}):
         yield f"{package or path.name} has no place in the layout: add it to BELOW or FREE"
+
+
+def _import_problems(tree, path, package):
     for name in imports(tree):
         root, *rest = name.split(".")
         if root == "allukan" and package in BELOW:
