@@ -48,6 +48,7 @@ def test_a_saved_trace_serves_any_size():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of torch's own group norm
 @pytest.mark.parametrize(
     ("name", "dims"), [("allukan-paper-tiny", 2), ("ukan", 2), ("ukan-sprecher", 2), ("convtwin-tiny", 2), ("allukan-tiny", 3)]
 )

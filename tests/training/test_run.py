@@ -234,6 +234,7 @@ def test_what_a_norm_or_the_devices_cannot_do_is_said_before(plainly_trained, tm
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ for a CPU, which is not there")
 def test_a_compiled_training_learns_the_same(tmp_path):
+    torch._dynamo.reset()  # or sizes that other tests compiled make these dynamic, which takes minutes
     write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
     options = {"model": "convtwin-tiny", "epochs": 1, "batch_size": 8}  # one step: Adam's first one takes signs, rounding too
     runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, **options)) for how in (False, True)]
@@ -247,6 +248,7 @@ def test_a_compiled_training_learns_the_same(tmp_path):
 @pytest.mark.slow
 def test_a_ka_network_compiles_within_the_loop(tmp_path, monkeypatch):
     """The graph that ``torch.compile`` takes, run by torch itself: no compiler is needed, and the training is the same."""
+    torch._dynamo.reset()
     write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
     compile = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile(self, backend="aot_eager"))
