@@ -1,15 +1,24 @@
 """The expanded basis against the Cox–de Boor reference."""
 
+import importlib
+from dataclasses import replace
+
 import pytest
 import torch
 
 from allukan.analysis import saved_bytes
+from allukan.nn import KALinear, Spline
 from allukan.ops import basis_expansion, bspline
 from allukan.ops.bases import BASES, base_function
 
+expansion = importlib.import_module("allukan.ops.basis_expansion")  # the function of this name hides it
 GRID = (5, 3, (-3.0, 3.0))
 GRIDS = [GRID, (1, 1, (0.0, 1.0)), (4, 2, (-1.0, 2.0)), (3, 4, (-2.0, 2.0)), (6, 5, (-1.0, 1.0))]
 NAN, INF = float("nan"), float("inf")
+
+
+def rms(found, wanted):
+    return float((found.detach() - wanted.detach()).norm() / wanted.detach().norm())
 
 
 def naive(x, grid=GRID, base="silu", input_grad="exact"):
@@ -96,3 +105,40 @@ def test_wrong_arguments_get_one_sentence(x, options, word):
     with pytest.raises(ValueError, match=word) as caught:
         basis_expansion(x, **{"grid_size": 5, "spline_order": 3, "grid_range": (-1.0, 1.0), **options})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("basis", ["bspline", "rbf"])
+@pytest.mark.parametrize("impl", ["eager", "native", "aten", "reference"])
+def test_the_engine_that_is_asked_for_runs(impl, basis, monkeypatch):
+    """By name: the same values and gradients, and the compiled loops only where they are meant."""
+    if impl == "native":
+        pytest.importorskip("allukan.ops.shared_spline.native", reason="numba does not work here")
+    x = torch.randn(2, 3, 50)
+    wide = x.double().requires_grad_()
+    wanted = basis_expansion(wide, *GRID, basis=basis, impl="reference")
+    (slope,) = torch.autograd.grad(wanted.square().sum(), wide)
+    runs = []
+    if "native" in expansion.ENGINES:
+        real = expansion.ENGINES["native"].expand
+        monkeypatch.setattr(expansion.ENGINES["native"], "expand", lambda *a: runs.append(1) or real(*a))
+    given = x.clone().requires_grad_()
+    found = basis_expansion(given, *GRID, basis=basis, impl=impl)
+    assert rms(found, wanted) < 1e-5
+    assert rms(torch.autograd.grad(found.square().sum(), given)[0], slope) < 1e-5
+    assert bool(runs) == (impl == "native")
+
+
+@pytest.mark.parametrize("sharing", ["output", "edge"])
+def test_a_layer_of_the_reference_has_second_derivatives(sharing):
+    layer = KALinear(2, 2, spline=Spline(sharing=sharing, impl="reference"), dtype=torch.float64)
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(layer, x)
+    layer.spline = replace(layer.spline, impl="auto")
+    (slope,) = torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        slope.sum().backward()
+
+
+def test_triton_has_no_expanded_basis():
+    with pytest.raises(ValueError, match="no kernel for the expanded basis"):
+        KALinear(2, 2, spline=Spline(sharing="edge", impl="triton"))(torch.randn(1, 2))

@@ -51,15 +51,14 @@ def shared_spline_backward_flops(grad: Shape, x: Shape, coef: Shape, weight: Sha
 
 @register_flop_formula(torch.ops.allukan.basis_expansion)
 def basis_expansion_flops(
-    x: Shape, lo: float, hi: float, grid_size: int, order: int, basis: str, base: str, exact: bool, **_: Any
+    x: Shape, lo: float, hi: float, grid_size: int, order: int, basis: str, base: str, exact: bool, *_: Any, **__: Any
 ) -> int:
     """Forward FLOPs of ``allukan::basis_expansion``, from shapes."""
     return expansion_cost(torch.Size(x).numel(), grid_size, order, basis, base, exact=exact).forward.total
 
 
 @register_flop_formula(torch.ops.allukan.basis_expansion_backward)
-def basis_expansion_backward_flops(
-    grad: Shape, x: Shape, lo: float, hi: float, grid_size: int, order: int, basis: str, base: str, exact: bool, **_: Any
-) -> int:
+def basis_expansion_backward_flops(grad: Shape, x: Shape, *options: Any, **_: Any) -> int:
     """FLOPs of ``allukan::basis_expansion_backward``, from shapes."""
+    _lo, _hi, grid_size, order, basis, base, exact, *_impl = options
     return expansion_cost(torch.Size(x).numel(), grid_size, order, basis, base, exact=exact).backward.total

@@ -17,7 +17,7 @@ from allukan.ops.shared_spline.eager import locate
 from allukan.ops.shared_spline.engines import ENGINES
 from allukan.ops.shared_spline.layout import without_autocast
 from allukan.ops.subclasses import through_subclasses
-from allukan.ops.tracing import recorded, refuse_classic_onnx, transforms, watched
+from allukan.ops.tracing import transforms, watched
 
 ONCE = "basis_expansion is differentiable once"
 
@@ -36,8 +36,8 @@ def basis_expansion(
 ) -> Tensor:
     """``(B, C, *S)`` → ``(B, C·(M + 1), *S)``: for each channel b(x), then B_0(x) … B_{M-1}(x). Saves only x.
 
-    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` is "auto" or,
-    for operators of torch only, "aten", which "auto" is for whoever records it. Raises ``ValueError`` for unusable options.
+    ``input_grad`` as in ``shared_spline``; ``"free"`` lets no gradient through the basis functions. ``impl`` as there, but for
+    "triton", which has no such kernel. Raises ``ValueError`` for unusable options.
 
     >>> basis_expansion(torch.zeros(1, 2, 4), 5, 3, (-1.0, 1.0)).shape
     torch.Size([1, 18, 4])
@@ -49,14 +49,34 @@ def basis_expansion(
         raise ValueError(f"unknown input_grad {input_grad!r}; choose one of {', '.join(INPUT_GRADS)}")
     if x.ndim < 2 or not x.is_floating_point():
         raise ValueError(f"x must be (B, C, *S) and floating point, got {tuple(x.shape)} of {x.dtype}")
-    if impl not in ("auto", "aten"):
-        raise ValueError(f"unknown impl {impl!r} of the expanded basis; choose 'auto' or 'aten'")
-    refuse_classic_onnx()
-    if impl == "aten" or recorded():
-        return basis_expansion_aten(x, grid_size, spline_order, grid_range, basis, base, input_grad).flatten(1, 2)
+    engine = chosen(impl, x, grid_size, spline_order, grid_range, basis, base)
+    if engine in COMPOSED:
+        return COMPOSED[engine](x, grid_size, spline_order, grid_range, basis, base, input_grad).flatten(1, 2)
     lo, hi = grid_range
     call = transformable_expansion if transforms() else expand_op
-    return call(x, lo, hi, grid_size, spline_order, basis, base, input_grad == "exact").flatten(1, 2)
+    return call(x, lo, hi, grid_size, spline_order, basis, base, input_grad == "exact", impl).flatten(1, 2)
+
+
+def chosen(impl: str, x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> str:
+    """The engine that expands x; ``ValueError``, with the reason, for one asked for by name that cannot."""
+    if impl == "triton":
+        raise ValueError(
+            "impl='triton' has no kernel for the expanded basis (sharing 'output' and 'edge'): choose 'auto' or 'eager'"
+        )
+    return choose(impl, x.device.type, x.dtype, grid_size, spline_order, grid_range, basis, base)
+
+
+def basis_expansion_reference(
+    x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str, input_grad: str
+) -> Tensor:
+    """The specification: x ``(B, C, *S)`` → ``(B, C, M + 1, *S)``, the basis as defined, by autograd."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    seen = wide if input_grad == "exact" else wide.detach()
+    values = family(basis).values(seen, grid_size, spline_order, grid_range).movedim(-1, 2)
+    return torch.cat([base_function(base)(wide).unsqueeze(2), values], dim=2).to(x.dtype)
+
+
+COMPOSED = {"reference": basis_expansion_reference, "aten": basis_expansion_aten}  # of differentiable operators
 
 
 def _local(x: Tensor, grid: tuple[int, int, float, float], derivative: bool) -> Tensor:
@@ -94,9 +114,19 @@ def expand_backward(grad: Tensor, x: Tensor, *options: Any) -> Tensor:
 
 
 @without_autocast
-def compute(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
+def compute(
+    x: Tensor,
+    lo: float,
+    hi: float,
+    grid_size: int,
+    spline_order: int,
+    basis: str,
+    base: str,
+    exact: bool,
+    impl: str = "auto",
+) -> Tensor:
     """``(B, C, *S)`` → ``(B, C, M + 1, *S)``; ``exact`` concerns the gradient only."""
-    if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
+    if chosen(impl, x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat = x.reshape(x.shape[0] * x.shape[1], -1)
         values = ENGINES["native"].expand(flat, grid_size, (lo, hi), spline_order, basis, base)
         return values.view(*x.shape[:2], -1, *x.shape[2:])
@@ -107,10 +137,19 @@ def compute(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, 
 
 @without_autocast
 def differentiate(
-    grad: Tensor, x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool
+    grad: Tensor,
+    x: Tensor,
+    lo: float,
+    hi: float,
+    grid_size: int,
+    spline_order: int,
+    basis: str,
+    base: str,
+    exact: bool,
+    impl: str = "auto",
 ) -> Tensor:
     """Gradient of ``compute`` for x, from grad ``(B, C, M + 1, *S)``."""
-    if _engine(x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
+    if chosen(impl, x, grid_size, spline_order, (lo, hi), basis, base) == "native" and x.numel():
         flat, g = x.reshape(x.shape[0] * x.shape[1], -1), grad.reshape(x.shape[0] * x.shape[1], grad.shape[2], -1)
         return ENGINES["native"].expand_backward(g, flat, grid_size, (lo, hi), spline_order, basis, base, exact).view(x.shape)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -127,16 +166,12 @@ def base_backward(grad: Tensor, x: Tensor, base: str) -> Tensor:
     return (base_derivative(base)(wide) * grad).to(x.dtype)
 
 
-def _engine(x: Tensor, grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> str:
-    return choose("auto", x.device.type, x.dtype, grid_size, spline_order, grid_range, basis, base)
-
-
 expand_op = torch.library.custom_op("allukan::basis_expansion", compute, mutates_args=())
 expand_backward_op = torch.library.custom_op("allukan::basis_expansion_backward", differentiate, mutates_args=())
 
 
 @expand_op.register_fake
-def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, basis: str, base: str, exact: bool) -> Tensor:
+def _(x: Tensor, lo: float, hi: float, grid_size: int, spline_order: int, *options: Any) -> Tensor:
     return x.new_empty(*x.shape[:2], grid_size + spline_order + 1, *x.shape[2:])
 
 

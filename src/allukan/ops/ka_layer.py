@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from allukan.ops.autograd import differentiable_once
-from allukan.ops.basis_expansion import base_backward, basis_expansion, expand, expand_backward
+from allukan.ops.basis_expansion import COMPOSED, base_backward, basis_expansion, chosen, expand, expand_backward
 from allukan.ops.bspline import GridRange
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.shared_spline import layout
@@ -44,9 +44,9 @@ class Activation:
     impl: str = "auto"
 
     @cached_property
-    def grid(self) -> tuple[float, float, int, int, str, str, bool]:
+    def grid(self) -> tuple[float, float, int, int, str, str, bool, str]:
         """Arguments of ``expand``."""
-        return *self.grid_range, self.grid_size, self.spline_order, self.basis, self.base, self.input_grad == "exact"
+        return *self.grid_range, self.grid_size, self.spline_order, self.basis, self.base, self.input_grad == "exact", self.impl
 
     @property
     def coefficients(self) -> int:
@@ -56,6 +56,8 @@ class Activation:
     def engine(self, x: Tensor) -> str:
         """The implementation that runs for x."""
         grid = (self.grid_size, self.spline_order, self.grid_range)
+        if self.expanded:
+            return chosen(self.impl, x, *grid, self.basis, self.base)
         return choose(self.impl, x.device.type, x.dtype, *grid, self.basis, self.base)
 
     def options(self, engine: str) -> tuple:
@@ -82,16 +84,16 @@ def ka_layer(
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
     engine = activation.engine(x)
-    composite = sees_operators() or transforms() or engine == "aten"
+    composite = sees_operators() or transforms() or engine in COMPOSED
     a, lo_hi = activation, activation.grid_range
     if a.expanded:
         if composite:
             options: Any = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad}
-            how = "auto" if engine != "aten" else engine
+            how = engine if engine in COMPOSED else a.impl
             h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options, impl=how)
             return _combine(linear, x, h, compose(coef, base_weight, weight), bias)
         return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
-    if engine == "reference" or composite:
+    if composite:
         options = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
         room = _headroom(x, base_weight)
         if room is not None:
