@@ -14,7 +14,7 @@ from sklearn.model_selection import train_test_split
 from allukan.data import (
     Splits,
     check_dataset,
-    count_channels,
+    file_channels,
     fit_channels,
     load_groups,
     make_splits,
@@ -149,7 +149,7 @@ def test_prepare_never_interpolates_masks_and_mixes_grey_with_colour(tmp_path):
     folders(tmp_path, count=2)
     Image.fromarray(grey()).convert("RGB").save(tmp_path / "images/case1.png")
     dataset = open_dataset(tmp_path)
-    assert count_channels(dataset) == 3
+    assert sum(file_channels(dataset)) == 3
     data = prepare(dataset, dataset.cases, (13, 17))
     assert data.images.shape == (2, 3, 13, 17)
     assert data.shapes == ((20, 30), (20, 30))

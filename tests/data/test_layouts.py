@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from allukan.data import count_channels, make_splits, near_duplicates, open_dataset, prepare, read_masks
+from allukan.data import file_channels, make_splits, near_duplicates, open_dataset, prepare, read_masks
 from allukan.errors import UserError
 
 
@@ -47,7 +47,7 @@ def test_a_label_map_may_lack_a_class_but_hold_no_unknown_one(make):
 
 def test_several_channels_go_all_the_way(make):
     dataset = open_dataset(make.nnunet(count=8, channels=2))
-    assert count_channels(dataset) == 2
+    assert sum(file_channels(dataset)) == 2
     assert near_duplicates(dataset) == []
     splits = make_splits(dataset)
     assert prepare(dataset, dataset.select(splits.train)).images.shape == (5, 2, 20, 30)

@@ -13,7 +13,7 @@ from allukan.data.near_duplicates import near_duplicates
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import DRAWN, SplitPlan, given_parts, plan_splits
-from allukan.data.prepare import Prepared, count_channels, prepare, read_case
+from allukan.data.prepare import Prepared, prepare, read_case
 from allukan.data.splits import Splits
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "as_trained",
     "channel_names",
     "check_dataset",
-    "count_channels",
     "file_channels",
     "file_patterns",
     "fit_channels",

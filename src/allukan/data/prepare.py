@@ -72,13 +72,5 @@ def read_case(case: Case, dataset: Dataset, channels: Sequence[int] = ()) -> tup
     return image, masks
 
 
-def count_channels(dataset: Dataset) -> int:
-    """Channels that fit every image: 3 as soon as one is in colour, 1 for grey; files stored as RGB but grey count as colour.
-
-    Reads the headers only. ``UserError`` for a file that has none and for images that differ otherwise.
-    """
-    return sum(file_channels(dataset))
-
-
 def _text(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
