@@ -158,3 +158,27 @@ def test_demo_from_start_to_report(shell, tmp_path):
     assert done.code == 0, done
     assert (tmp_path / "d/report.html").is_file()
     assert "is not empty" in shell("demo", "--out", tmp_path / "d").sentence
+
+
+def test_classes_of_other_data_are_mapped_from_the_shell(shell, trained, phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "other")
+    (tmp_path / "other/masks/0").rename(tmp_path / "other/masks/cyst")
+    call = ["evaluate", trained, "--data", tmp_path / "other", "--out", tmp_path / "out"]
+    done = shell(*call, "--map", "cyst=0")
+    assert done.code == 0
+    assert json.loads((tmp_path / "out/summary.json").read_text(encoding="utf-8"))["mapping"] == {"cyst": "0"}
+    assert "images were in the training" in done.out
+    assert "nothing can be scored" in shell(*call, "--map", "cyst=none").sentence
+    assert "has no class 'x', only cyst" in shell(*call, "--map", "x=0").sentence
+    assert "write CLASS_OF_THE_DATA=CLASS_OF_THE_MODEL" in shell(*call, "--map", "cyst").sentence
+    assert "--groups belongs to --data" in shell("evaluate", trained, "--groups", "re:x").sentence
+
+
+def test_labels_are_ignored_and_merged_from_the_shell(shell, phantoms, tmp_path):
+    call = ["train", phantoms, "--model", "convtwin-tiny", "--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1]
+    assert shell(*call, "--out", tmp_path / "run", "--foreground", "--ignore", 128).code == 0
+    options = (tmp_path / "run/config.yaml").read_text(encoding="utf-8")
+    assert "foreground: true" in options
+    assert "ignore: 128" in options
+    assert '"foreground"' in (tmp_path / "run/model/config.json").read_text(encoding="utf-8")
+    assert "option ignore is 'some'" in shell(*call, "--out", tmp_path / "no", "--ignore", "some").sentence

@@ -201,3 +201,12 @@ def test_somebodys_files_are_not_overwritten(run, tmp_path):
     with pytest.raises(UserError, match=r"mine.cases\.csv is there and not of an evaluation"):
         evaluate(run, label_maps(tmp_path / "o"), predictor=Knowing(["1", "2", "4"], [1, 2, 4]), out=tmp_path / "mine")
     assert (tmp_path / "mine/cases.csv").read_text() == "my patients"
+
+
+def test_a_copy_is_seen_also_where_labels_are_read_by_rules(run, tmp_path):
+    labels = [np.where(maps == 1, 255, maps).astype(np.uint8) for maps in (LABELS, LABELS.T)]
+    label_maps(tmp_path / "train", labels)
+    label_maps(tmp_path / "copy", labels)
+    ignoring = Run(run.folder, {**run.config, "ignore": 255}, Splits("clean", 0, ("c0",), ("c1",), ()))
+    summary = evaluate(ignoring, tmp_path / "copy", predictor=Knowing(["1", "2", "4"], [1, 2, 4]))
+    assert summary["seen_in_training"] == 2

@@ -92,7 +92,7 @@ def evaluate(
     cases = _cases(run, dataset, subset)
     card = predictor.card
     match = match_classes(dataset, card, mapping)
-    seen = seen_in_training(cases, dataset, Path(run.config["data"]), run.splits)
+    seen = seen_in_training(cases, dataset, Path(run.config["data"]), run.label_rules, run.splits)
     group_of = load_groups(dataset, run.config.get("groups") if data is None else groups) or {}
     scores = _score(predictor, dataset, match, cases, spacing_mm, progress)
     rows = [{"id": row["id"], "group": group_of.get(row["id"], row["id"]), **row} for row in scores]

@@ -7,21 +7,23 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from allukan.data import Case, Dataset, Splits, open_dataset
+from allukan.data import Case, Dataset, LabelRules, Splits, open_dataset
 from allukan.errors import UserError
 
 
-def seen_in_training(cases: Sequence[Case], dataset: Dataset, trained_on: Path, splits: Splits) -> tuple[str, ...]:
+def seen_in_training(
+    cases: Sequence[Case], dataset: Dataset, trained_on: Path, rules: LabelRules, splits: Splits
+) -> tuple[str, ...]:
     """Ids of the cases of ``dataset`` that were training or validation images, whatever they are called there.
 
     In the folder of the training by their ids, in another by the bytes of their files; where the data of the training are gone,
-    nothing is known and nothing found.
+    or can no longer be opened by its ``rules`` of labels, nothing is known and nothing found.
     """
     used = {*splits.train, *splits.val} - set(splits.test)  # by the protocol "ukan" test and validation are the same images
     if dataset.root.resolve() == trained_on.resolve() or not trained_on.exists():
         return tuple(case.id for case in cases if case.id in used and trained_on.exists())
     try:
-        known = {case.id: case for case in open_dataset(trained_on, learn=False).cases}
+        known = {case.id: case for case in open_dataset(trained_on, rules, learn=False).cases}
     except UserError:
         return ()
     with ThreadPoolExecutor() as pool:
