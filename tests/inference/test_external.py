@@ -210,3 +210,9 @@ def test_a_copy_is_seen_also_where_labels_are_read_by_rules(run, tmp_path):
     ignoring = Run(run.folder, {**run.config, "ignore": 255}, Splits("clean", 0, ("c0",), ("c1",), ()))
     summary = evaluate(ignoring, tmp_path / "copy", predictor=Knowing(["1", "2", "4"], [1, 2, 4]))
     assert summary["seen_in_training"] == 2
+
+
+def test_without_the_data_of_the_training_it_is_said_that_nothing_is_known(run, tmp_path):
+    summary = evaluate(run, label_maps(tmp_path / "other"), predictor=Knowing(["1", "2", "4"], [1, 2, 4]))
+    assert summary["seen_in_training"] is None
+    assert summary["notes"] == ["the data of the training are not where they were: whether these images were in it is not known."]

@@ -105,7 +105,7 @@ def evaluate(
         "seed": run.splits.seed,
         "splits_from": run.splits.origin,
         "distance_unit": "mm" if spacing_mm else "pixel",
-        "seen_in_training": len(seen),
+        "seen_in_training": None if seen is None else len(seen),
         "mapping": dict(mapping or {}),
         "notes": [*match.notes, *_seen_note(seen, len(cases))],
         **summarise(rows),
@@ -187,7 +187,9 @@ def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cas
     return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}
 
 
-def _seen_note(seen: Sequence[str], total: int) -> list[str]:
+def _seen_note(seen: Sequence[str] | None, total: int) -> list[str]:
+    if seen is None:
+        return ["the data of the training are not where they were: whether these images were in it is not known."]
     if not seen:
         return []
     return [f"{len(seen)} of these {total} images were in the training, as {seen[0]!r}: the scores say little about new images."]

@@ -13,19 +13,19 @@ from allukan.errors import UserError
 
 def seen_in_training(
     cases: Sequence[Case], dataset: Dataset, trained_on: Path, rules: LabelRules, splits: Splits
-) -> tuple[str, ...]:
+) -> tuple[str, ...] | None:
     """Ids of the cases of ``dataset`` that were training or validation images, whatever they are called there.
 
-    In the folder of the training by their ids, in another by the bytes of their files; where the data of the training are gone,
-    or can no longer be opened by its ``rules`` of labels, nothing is known and nothing found.
+    In the folder of the training by their ids, in another by the bytes of their files. None where that is not known: the data
+    of the training are gone, or can no longer be opened by its ``rules`` of labels.
     """
     used = {*splits.train, *splits.val} - set(splits.test)  # by the protocol "ukan" test and validation are the same images
-    if dataset.root.resolve() == trained_on.resolve() or not trained_on.exists():
-        return tuple(case.id for case in cases if case.id in used and trained_on.exists())
+    if dataset.root.resolve() == trained_on.resolve():
+        return tuple(case.id for case in cases if case.id in used)
     try:
         known = {case.id: case for case in open_dataset(trained_on, rules, learn=False).cases}
     except UserError:
-        return ()
+        return None
     with ThreadPoolExecutor() as pool:
         theirs = set(pool.map(_digest, (known[name] for name in sorted(used) if name in known)))
         return tuple(case.id for case, digest in zip(cases, pool.map(_digest, cases), strict=True) if digest in theirs)
