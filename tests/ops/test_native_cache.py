@@ -139,7 +139,7 @@ def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
     (copy / "ops" / "engines" / "__pycache__").touch()
     nowhere = {"HOME": f"{file}/home", "XDG_CACHE_HOME": f"{file}/cache", "NUMBA_CACHE_DIR": f"{file}/numba"}
     code = (
-        "from allukan.ops.shared_spline import engines, native_kernels as n\n"
+        "from allukan.ops.engines import dispatch, native_kernels as n\n"
         "assert 'native' in dispatch.ENGINES, dispatch.UNAVAILABLE\n"
         "import numpy as np\n"
         "out = np.zeros(2, np.float32)\n"

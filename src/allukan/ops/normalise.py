@@ -1,0 +1,154 @@
+"""Normalisation in front of φ: x̂ = (x - mean) / √(var + ε), u = γ x̂ + β, with nothing of the size of x kept but x.
+
+A statistic belongs to a group of channels, of one sample or of the batch: batch normalisation has groups of one channel over the
+batch, instance normalisation of one channel a sample, group normalisation of several a sample. So u = scale·x + shift with two
+numbers a channel (and sample), which engines apply on the way to φ; here is the same in plain torch, on any device.
+
+With g = ∂L/∂u, n elements a statistic and sums over them (Ioffe & Szegedy, arXiv 1502.03167, section 3):
+
+    ∂L/∂x = γ/σ g - (Σ γ g)/(n σ) - x̂ (Σ γ g x̂)/(n σ),        ∂L/∂γ = Σ g x̂,        ∂L/∂β = Σ g
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ChannelNorm:
+    """Which elements share a statistic.
+
+    Attributes:
+        groups: equal groups of channels with a statistic of their own; 0 is one a channel.
+        samples: every sample has statistics of its own, not the batch.
+        eps: added to the variance.
+        fixed: the statistics are given (a trained network's), x has no part in them.
+        team: process group whose batches count as one (SyncBatchNorm).
+    """
+
+    groups: int
+    samples: bool
+    eps: float
+    fixed: bool = False
+    team: Any = None
+
+
+class Statistics(NamedTuple):
+    """``mean`` and biased ``var`` ``(B or 1, G)``, and how many elements each is of."""
+
+    mean: Tensor
+    var: Tensor
+    count: int
+
+
+class Affine(NamedTuple):
+    """u = scale·x + shift, both ``(B or 1, C)``."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
+    """Of x ``(B, C, *S)``, in float32 at least; of the batches of all processes where ``norm.team`` is given."""
+    wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    split = wide.reshape(len(x), norm.groups or x.shape[1], -1)
+    dims = (2,) if norm.samples else (0, 2)
+    var, mean = torch.var_mean(split, dims, correction=0, keepdim=True)
+    found = Statistics(mean[..., 0], var[..., 0], split.shape[2] * (1 if norm.samples else len(x)))
+    return found if norm.team is None else _together(found, norm)
+
+
+def _together(mine: Statistics, norm: ChannelNorm) -> Statistics:
+    """Of all processes: means weighted by counts, variances within and between them (Chan et al., 1979)."""
+    count = torch.full_like(mine.mean[:, :1], mine.count)
+    packed = torch.cat([mine.mean, mine.var, count], dim=1)
+    gathered = [torch.empty_like(packed) for _ in range(dist.get_world_size(norm.team))]
+    dist.all_gather(gathered, packed, group=norm.team)
+    means, variances, counts = torch.stack(gathered).split([mine.mean.shape[1], mine.var.shape[1], 1], dim=2)
+    share = counts / counts.sum(0)
+    mean = (share * means).sum(0)
+    var = (share * (variances + (means - mean).square())).sum(0)
+    return Statistics(mean, var, int(counts.sum()))
+
+
+def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: ChannelNorm, channels: int) -> Affine:
+    """γ/σ and β - mean γ/σ of every channel; γ and β ``(C,)`` or None for 1 and 0."""
+    scale, mean = _per_channel((found.var + norm.eps).rsqrt(), channels), _per_channel(found.mean, channels)
+    scale = scale if gamma is None else scale * gamma
+    shift = -mean * scale
+    return Affine(scale, shift if beta is None else shift + beta)
+
+
+def _per_channel(values: Tensor, channels: int) -> Tensor:
+    """``(R, G)`` → ``(R, C)``."""
+    return values if values.shape[1] == channels else values.repeat_interleave(channels // values.shape[1], dim=1)
+
+
+def normalised(x: Tensor, to: Affine | None) -> Tensor:
+    """u = scale·x + shift, in float32 at least; x itself without an affine."""
+    if to is None:
+        return x
+    scale, shift = (_over(t, x) for t in to)
+    return torch.addcmul(shift, x.to(scale.dtype), scale)
+
+
+def _over(values: Tensor, x: Tensor) -> Tensor:
+    """``(R, C)`` against ``(B, C, *S)``."""
+    return values.view(*values.shape, *[1] * (x.ndim - 2))
+
+
+def channel_sums(g: Tensor, x: Tensor) -> Tensor:
+    """Σ g and Σ g x of every channel of every sample, ``(2, B, C)``."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    flat, gs = x.to(wide).flatten(2) if x.ndim > 2 else x.to(wide).unsqueeze(2), g.to(wide).reshape(*x.shape[:2], -1)
+    return torch.stack([gs.sum(2), (gs * flat).sum(2)])
+
+
+class InputGradient(NamedTuple):
+    """∂L/∂x = own·g + along·x + level, each ``(B or 1, C)``, None where it is zero; and the gradients of γ and β ``(C,)``."""
+
+    own: Tensor
+    along: Tensor | None
+    level: Tensor | None
+    gamma: Tensor
+    beta: Tensor
+
+
+def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm) -> InputGradient:
+    """From ``channel_sums`` of g = ∂L/∂u and x."""
+    channels = sums.shape[2]
+    rstd, mean = _per_channel((found.var + norm.eps).rsqrt(), channels), _per_channel(found.mean, channels)
+    total, along_x = (sums if norm.samples else sums.sum(1, keepdim=True)).to(rstd.dtype)
+    along = (along_x - mean * total) * rstd  # Σ g x̂
+    own = rstd if gamma is None else rstd * gamma
+    grads = along.sum(0), total.sum(0)
+    if norm.fixed:
+        return InputGradient(own, None, None, *grads)
+    if norm.team is not None:
+        total, along = _sum_of_all(torch.stack([total, along]), norm)
+    by_group = [_group_sums(t if gamma is None else t * gamma, norm) / found.count for t in (total, along)]
+    level, slope = (_per_channel(t, channels) for t in by_group)
+    return InputGradient(own, -slope * rstd * rstd, (slope * rstd * mean - level) * rstd, *grads)
+
+
+def _sum_of_all(sums: Tensor, norm: ChannelNorm) -> Tensor:
+    dist.all_reduce(sums, group=norm.team)
+    return sums
+
+
+def _group_sums(values: Tensor, norm: ChannelNorm) -> Tensor:
+    """``(R, C)`` → ``(R, G)``."""
+    return values.unflatten(1, (norm.groups, -1)).sum(2) if norm.groups else values
+
+
+def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
+    """∂L/∂x in x's dtype."""
+    out = g * _over(how.own, x)
+    if how.along is not None and how.level is not None:
+        out = out + torch.addcmul(_over(how.level, x), x.to(how.along.dtype), _over(how.along, x))
+    return out.to(x.dtype)
