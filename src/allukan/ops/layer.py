@@ -1,24 +1,44 @@
-"""A whole KA layer, φ and the linear map after it, as one differentiable operation."""
+"""A whole KA layer, normalisation, φ and the linear map after it, as one differentiable operation that keeps its input."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 
-from allukan.ops import expansion, spline_autograd
+from allukan.ops import expansion, normalise, spline_autograd
 from allukan.ops.autograd import differentiable_once
 from allukan.ops.engines.dispatch import COMPOSED, choose
 from allukan.ops.expansion import base_backward, expand, expand_backward
 from allukan.ops.linear_maps import LinearMap
+from allukan.ops.normalise import Affine, ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
+from allukan.ops.spline_autograd import norm_of
 from allukan.ops.subclasses import through_subclasses
 from allukan.ops.tracing import sees_operators, sizes, transforms
 
 ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
+
+
+class Mapped(NamedTuple):
+    """A linear map behind φ with its weight and bias."""
+
+    linear: LinearMap
+    weight: Tensor
+    bias: Tensor | None
+
+
+class _How(NamedTuple):
+    phi: Phi
+    engine: str
+    linears: tuple[LinearMap, ...]
+    norm: ChannelNorm | RowNorm | None
+    of: int  # elements a statistic
 
 
 @through_subclasses
@@ -30,41 +50,66 @@ def ka_layer(
     bias: Tensor | None,
     phi: Phi,
     linear: LinearMap,
+    norm: Norm | None = None,
 ) -> Tensor:
-    """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
+    """y = linear(φ(u), weight, bias) with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
 
-    What is saved for the backward pass is x, and φ(x) unless ``phi.recompute``; the expanded basis never is. Under
-    ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of
-    separate operations.
+    The arguments are those of a KA layer and are not checked. What is saved for the backward pass is x, two numbers a statistic,
+    and φ(u) unless ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``,
+    ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
+    return ka_maps(x, coef, base_weight, phi, norm, (Mapped(linear, weight, bias),))[0]
+
+
+def ka_maps(
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]
+) -> tuple[Tensor, ...]:
+    """``ka_layer`` with several linear maps of one φ(u); of the expanded basis one only."""
     engine = choose(phi, x.device.type, x.dtype)
-    if sees_operators() or transforms() or engine in COMPOSED:
-        return _composed(x, coef, base_weight, weight, bias, phi, engine, linear)
-    if phi.expanded:
-        return _Expanded.apply(x, coef, base_weight, weight, bias, phi, linear)
-    return _Shared.apply(x, coef, base_weight, weight, bias, phi, engine, linear)
+    if composed(engine):
+        return _composed(x, coef, base_weight, phi, engine, norm, maps)
+    kind, gamma, beta, found = norm or (None, None, None, None)
+    mean, var, of = found or (None, None, 0)
+    tensors = [t for _, *pair in maps for t in pair]
+    how = _How(phi, engine, tuple(m.linear for m in maps), kind, of)
+    return (_Expanded if phi.expanded else _Shared).apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)
+
+
+def composed(engine: str) -> bool:
+    """Whether a layer has to be made of separate operations here."""
+    return sees_operators() or transforms() or engine in COMPOSED
+
+
+def statistics(x: Tensor, phi: Phi, norm: ChannelNorm) -> Statistics:
+    """Of a batch, for ``Norm.found``; where the layer is ``composed`` they are functions of x to torch, too."""
+    engine = choose(phi, x.device.type, x.dtype)
+    return normalise.statistics(x, norm) if composed(engine) else norm_of(engine, x).statistics(x.detach(), norm)
 
 
 def _composed(
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    phi: Phi,
-    engine: str,
-    linear: LinearMap,
-) -> Tensor:
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, norm: Norm | None, maps: tuple[Mapped, ...]
+) -> tuple[Tensor, ...]:
     """The same of separate operations, each differentiable by itself."""
+    u = x if norm is None else _normalised(x, norm).to(x.dtype)
     if phi.expanded:
-        h = expansion.apply(x, phi, engine).flatten(1, 2)
-        return _combine(linear, x, h, compose(coef, base_weight, weight), bias)
+        ((linear, weight, bias),) = maps
+        h = expansion.apply(u, phi, engine).flatten(1, 2)
+        return (_combine(linear, x, h, compose(coef, base_weight, weight), bias),)
     room = _headroom(x, base_weight)
     if room is not None:
-        coef, base_weight, weight = coef.float() / room, base_weight.float() / room, weight * room
-    return _combine(linear, x, spline_autograd.apply(x, coef, base_weight, phi, engine), weight, bias)
+        coef, base_weight = coef.float() / room, base_weight.float() / room
+    h = spline_autograd.apply(u, coef, base_weight, phi, engine)
+    return tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in maps)
+
+
+def _normalised(x: Tensor, norm: Norm) -> Tensor:
+    if isinstance(norm.how, RowNorm):
+        return F.layer_norm(x.movedim(1, -1), (x.shape[1],), norm.gamma, norm.beta, norm.how.eps).movedim(-1, 1)
+    assert norm.found is not None
+    to = normalise.affine(norm.found, norm.gamma, norm.beta, norm.how, x.shape[1])
+    return normalise.normalised(x, to)
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
@@ -122,63 +167,84 @@ def _in(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
     return [t if t is None or t.dtype is dtype else t.to(dtype) for t in tensors]
 
 
+class _Entry(NamedTuple):
+    """The input on its way to φ: x with a scale and a shift, or what a ``RowNorm`` made of it; and the statistics."""
+
+    x: Tensor
+    to: Affine | None
+    mean: Tensor | None
+    var: Tensor | None  # of a ``RowNorm`` 1/σ
+
+
+def _enter(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor | None, how: _How) -> _Entry:
+    if isinstance(how.norm, RowNorm):
+        u, centre, rstd = normalise.rows_normalised(x, gamma, beta, how.norm)
+        return _Entry(u, None, centre, rstd)
+    if how.norm is None or mean is None or var is None:
+        return _Entry(x, None, mean, var)
+    found = Statistics(mean, var, how.of)
+    return _Entry(x, norm_of(how.engine, x).affine(found, gamma, beta, how.norm, x.shape[1]), mean, var)
+
+
+def _leave(
+    grad: Tensor, sums: Tensor | None, x: Tensor, gamma: Tensor | None, beta: Tensor | None, entry: _Entry, how: _How
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of x, γ and β from that of u and its sums a channel."""
+    if how.norm is None or entry.mean is None or entry.var is None:
+        return grad, None, None
+    if isinstance(how.norm, RowNorm):
+        return normalise.rows_gradient(grad, x, entry.mean, entry.var, gamma, beta)
+    assert sums is not None
+    ours, found = norm_of(how.engine, x), Statistics(entry.mean, entry.var, how.of)
+    of_input = ours.input_gradient(sums, found, gamma, how.norm, x.shape[1])
+    grads = (None if p is None else g.to(p.dtype) for p, g in ((gamma, of_input.gamma), (beta, of_input.beta)))
+    return ours.apply_gradient(grad, x, of_input), *grads  # type: ignore[return-value]
+
+
+def _maps(tensors: Sequence[Any], how: _How) -> list[Mapped]:
+    """The linear maps with their tensors, which follow each other."""
+    return [Mapped(linear, *tensors[2 * i : 2 * i + 2]) for i, linear in enumerate(how.linears)]
+
+
 class _Shared(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        coef: Tensor,
-        base_weight: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        phi: Phi,
-        engine: str,
-        linear: LinearMap,
-    ) -> Tensor:
-        room = _headroom(x, base_weight)
-        h, w, b = _to_autocast(x, _activate(x, coef, base_weight, phi, engine, room), _times(weight, room), bias)
-        assert h is not None
-        assert w is not None
-        ctx.save_for_backward(x, coef, base_weight, weight, *(() if phi.recompute else (h,)))
-        ctx.how, ctx.linear, ctx.biased = (phi, engine), linear, bias is not None and ctx.needs_input_grad[4]
-        ctx.room = room
-        return linear.forward(h, w, b)
+    def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+        gamma, beta, mean, var, how, *tensors = rest
+        entry, room = _enter(x, gamma, beta, mean, var, how), _headroom(x, base_weight)
+        h = _activate(entry, coef, base_weight, how, room)
+        outputs = tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in _maps(tensors, how))
+        kept = None if how.phi.recompute else _to_autocast(x, h)[0]
+        ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, *tensors)
+        ctx.how, ctx.room = how, room
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
-        wanted = ctx.needs_input_grad[3], ctx.biased
-        grads = differentiable_once(ONCE, _shared_backward, grad, *ctx.how, ctx.linear, wanted, ctx.room, *ctx.saved_tensors)
-        return (*grads, None, None, None)
+    def backward(ctx: Any, *grads: Tensor) -> tuple:
+        return differentiable_once(ONCE, _shared_backward, ctx.how, ctx.room, ctx.needs_input_grad, *grads, *ctx.saved_tensors)
 
 
-def _shared_backward(
-    grad: Tensor,
-    phi: Phi,
-    engine: str,
-    linear: LinearMap,
-    wanted: tuple[bool, bool],
-    room: Tensor | None,
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    weight: Tensor,
-    h: Tensor | None = None,
-) -> tuple:
-    h = _activate(x, coef, base_weight, phi, engine, room) if h is None else h
-    activated, factors = _in(grad.dtype, h, weight)
-    assert activated is not None
-    assert factors is not None
-    grad_h, grad_weight, grad_bias = linear.backward(grad, activated, factors, (True, *wanted))
+def _shared_backward(how: _How, room: Tensor | None, needs: tuple[bool, ...], *given: Any) -> tuple:
+    grads, (x, coef, base_weight, gamma, beta, mean, var, h, *tensors) = given[: len(how.linears)], given[len(how.linears) :]
+    entry = _enter(x, gamma, beta, mean, var, how)
+    h = _activate(entry, coef, base_weight, how, room) if h is None else h
+    grad_h, of_maps = None, []
+    for i, (grad, m) in enumerate(zip(grads, _maps(tensors, how), strict=True)):
+        wanted = (True, needs[8 + 2 * i], m.bias is not None and needs[9 + 2 * i])
+        activated, factors = _in(grad.dtype, h, m.weight)
+        part, grad_weight, grad_bias = m.linear.backward(grad, activated, factors, wanted)  # type: ignore[arg-type]
+        grad_h = part if grad_h is None or part is None else grad_h + part
+        grad_weight, grad_bias = _in(m.weight.dtype, grad_weight, grad_bias)
+        of_maps += [None if grad_weight is None else _times(grad_weight, room), grad_bias]
     assert grad_h is not None
-    grads = spline_autograd.backward(grad_h, x, coef, base_weight, phi, engine)
-    grad_weight, grad_bias = _in(weight.dtype, grad_weight, grad_bias)
-    return (*grads, None if grad_weight is None else _times(grad_weight, room), grad_bias)
+    inner, *of_phi, sums = spline_autograd.backward(grad_h, entry.x, coef, base_weight, how.phi, how.engine, entry.to)
+    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how)
+    return grad_x, *of_phi, *of_norm, None, None, None, *of_maps
 
 
-def _activate(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, room: Tensor | None) -> Tensor:
-    """φ(x), or φ(x) / room."""
+def _activate(entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, room: Tensor | None) -> Tensor:
+    """φ(u), or φ(u) / room."""
     scaled = (coef, base_weight) if room is None else (coef / room, base_weight / room)
-    return spline_autograd.forward(x, *scaled, phi, engine)
+    return spline_autograd.forward(entry.x, *scaled, how.phi, how.engine, entry.to)
 
 
 def _times(tensor: Tensor, room: Tensor | None) -> Tensor:
@@ -187,47 +253,47 @@ def _times(tensor: Tensor, room: Tensor | None) -> Tensor:
 
 class _Expanded(Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        coef: Tensor,
-        base_weight: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        phi: Phi,
-        linear: LinearMap,
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor]:
+        gamma, beta, mean, var, how, weight, bias = rest
+        entry = _enter(x, gamma, beta, mean, var, how)
         w, b = _to_autocast(x, compose(coef, base_weight, weight), bias)
         assert w is not None
-        ctx.save_for_backward(x, coef, base_weight, weight)
-        ctx.phi, ctx.linear, ctx.biased = phi, linear, bias is not None and ctx.needs_input_grad[4]
-        return torch.cat([linear.forward(_expand(part, phi, w.dtype), w, b) for part in _parts(x, phi)])
+        ctx.save_for_backward(x, gamma, beta, mean, var, coef, base_weight, weight)
+        ctx.how, ctx.biased = how, bias is not None and ctx.needs_input_grad[9]
+        u = normalise.normalised(entry.x, entry.to)
+        (linear,) = how.linears
+        return (torch.cat([linear.forward(_expand(part, how.phi, w.dtype), w, b) for part in _parts(u, how.phi)]),)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        grads = differentiable_once(ONCE, _expanded_backward, grad, ctx.phi, ctx.linear, ctx.biased, *ctx.saved_tensors)
-        return (*grads, None, None)
+        return differentiable_once(ONCE, _expanded_backward, ctx.how, ctx.biased, grad, *ctx.saved_tensors)
 
 
-def _expanded_backward(grad: Tensor, phi: Phi, linear: LinearMap, biased: bool, x: Tensor, *parameters: Tensor) -> tuple:
+def _expanded_backward(how: _How, biased: bool, grad: Tensor, x: Tensor, *given: Any) -> tuple:
+    gamma, beta, mean, var, *parameters = given
+    entry, phi, (linear,) = _enter(x, gamma, beta, mean, var, how), how.phi, how.linears
     leaves = [p.detach().requires_grad_() for p in parameters]
     with torch.enable_grad():
         composed = compose(*leaves)
-    parts = _parts(x, phi)
-    wide, grad_x, grad_bias = torch.zeros_like(composed), [], None
+    parts = _parts(normalise.normalised(entry.x, entry.to), phi)
+    wide, grad_u, grad_bias = torch.zeros_like(composed), [], None
     w = composed.detach().to(grad.dtype)
     for part, g in zip(parts, grad.split([len(part) for part in parts]), strict=True):
         grad_h, grad_weight, bias = linear.backward(g, _expand(part, phi, g.dtype), w, (phi.exact, True, biased))
         assert grad_weight is not None
         if grad_h is not None:
-            grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, phi))
+            grad_u.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, phi))
         else:  # Grad-Free: the input hears of the base channels alone, a (M + 1)-th of the product
             grad_b, _, _ = linear.backward(g, part.to(g.dtype), w[:, :: phi.coefficients + 1], (True, False, False))
             assert grad_b is not None
-            grad_x.append(base_backward(grad_b, part, phi.base))
+            grad_u.append(base_backward(grad_b, part, phi.base))
         wide += grad_weight
         grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
-    return torch.cat(grad_x), *torch.autograd.grad(composed, leaves, wide), *_in(parameters[2].dtype, grad_bias)
+    inner = torch.cat(grad_u)
+    sums = None if entry.to is None else normalise.channel_sums(inner, x, entry.to.mean)
+    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how)
+    of_coef, of_base, of_weight = torch.autograd.grad(composed, leaves, wide)
+    return grad_x.to(x.dtype), of_coef, of_base, *of_norm, None, None, None, of_weight, *_in(parameters[2].dtype, grad_bias)
 
 
 def _expand(x: Tensor, phi: Phi, dtype: torch.dtype) -> Tensor:

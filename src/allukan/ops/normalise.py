@@ -38,19 +38,36 @@ class ChannelNorm:
     team: Any = None
 
 
+@dataclass(frozen=True)
+class RowNorm:
+    """Every place has statistics of its own, over all C channels (layer normalisation): dimension 1 of x ``(B, C, *S)``."""
+
+    eps: float
+
+
 class Statistics(NamedTuple):
-    """``mean`` and biased ``var`` ``(B or 1, G)``, and how many elements each is of."""
+    """``mean`` and biased ``var`` ``(B or 1, G)``, and how many elements one is ``of``."""
 
     mean: Tensor
     var: Tensor
-    count: int
+    of: int
+
+
+class Norm(NamedTuple):
+    """What stands in front of φ: how, γ and β ``(C,)`` or None for 1 and 0, and of a ``ChannelNorm`` the statistics."""
+
+    how: ChannelNorm | RowNorm
+    gamma: Tensor | None
+    beta: Tensor | None
+    found: Statistics | None = None
 
 
 class Affine(NamedTuple):
-    """u = scale·x + shift, both ``(B or 1, C)``."""
+    """u = scale·x + shift, and the mean of x: ``(B or 1, C)`` each."""
 
     scale: Tensor
     shift: Tensor
+    mean: Tensor
 
 
 def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
@@ -65,7 +82,7 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
 
 def _together(mine: Statistics, norm: ChannelNorm) -> Statistics:
     """Of all processes: means weighted by counts, variances within and between them (Chan et al., 1979)."""
-    count = torch.full_like(mine.mean[:, :1], mine.count)
+    count = torch.full_like(mine.mean[:, :1], mine.of)
     packed = torch.cat([mine.mean, mine.var, count], dim=1)
     gathered = [torch.empty_like(packed) for _ in range(dist.get_world_size(norm.team))]
     dist.all_gather(gathered, packed, group=norm.team)
@@ -81,7 +98,7 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
     scale, mean = _per_channel((found.var + norm.eps).rsqrt(), channels), _per_channel(found.mean, channels)
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale
-    return Affine(scale, shift if beta is None else shift + beta)
+    return Affine(scale, (shift if beta is None else shift + beta).expand_as(scale), mean)
 
 
 def _per_channel(values: Tensor, channels: int) -> Tensor:
@@ -93,7 +110,7 @@ def normalised(x: Tensor, to: Affine | None) -> Tensor:
     """u = scale·x + shift, in float32 at least; x itself without an affine."""
     if to is None:
         return x
-    scale, shift = (_over(t, x) for t in to)
+    scale, shift, _ = (_over(t, x) for t in to)
     return torch.addcmul(shift, x.to(scale.dtype), scale)
 
 
@@ -102,11 +119,11 @@ def _over(values: Tensor, x: Tensor) -> Tensor:
     return values.view(*values.shape, *[1] * (x.ndim - 2))
 
 
-def channel_sums(g: Tensor, x: Tensor) -> Tensor:
-    """Σ g and Σ g x of every channel of every sample, ``(2, B, C)``."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    flat, gs = x.to(wide).flatten(2) if x.ndim > 2 else x.to(wide).unsqueeze(2), g.to(wide).reshape(*x.shape[:2], -1)
-    return torch.stack([gs.sum(2), (gs * flat).sum(2)])
+def channel_sums(g: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    """Σ g and Σ g (x - mean) of every channel of every sample, ``(1, B·C, 2)``; mean ``(B or 1, C)``."""
+    wide = g.to(mean.dtype).reshape(*x.shape[:2], -1)
+    sums = torch.stack([wide.sum(2), (wide * (x.reshape(wide.shape) - mean.unsqueeze(2))).sum(2)], dim=-1)
+    return sums.view(1, -1, 2)
 
 
 class InputGradient(NamedTuple):
@@ -119,19 +136,19 @@ class InputGradient(NamedTuple):
     beta: Tensor
 
 
-def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm) -> InputGradient:
-    """From ``channel_sums`` of g = ∂L/∂u and x."""
-    channels = sums.shape[2]
+def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm, channels: int) -> InputGradient:
+    """From the ``channel_sums`` of g = ∂L/∂u and x, ``(T, B·C, 2)``: those of T parts, which are added up."""
     rstd, mean = _per_channel((found.var + norm.eps).rsqrt(), channels), _per_channel(found.mean, channels)
-    total, along_x = (sums if norm.samples else sums.sum(1, keepdim=True)).to(rstd.dtype)
-    along = (along_x - mean * total) * rstd  # Σ g x̂
+    each = sums.sum(0).view(-1, channels, 2)
+    total, along = (each if norm.samples else each.sum(0, keepdim=True)).to(rstd.dtype).unbind(2)
+    along = along * rstd  # Σ g x̂
     own = rstd if gamma is None else rstd * gamma
     grads = along.sum(0), total.sum(0)
     if norm.fixed:
         return InputGradient(own, None, None, *grads)
     if norm.team is not None:
         total, along = _sum_of_all(torch.stack([total, along]), norm)
-    by_group = [_group_sums(t if gamma is None else t * gamma, norm) / found.count for t in (total, along)]
+    by_group = [_group_sums(t if gamma is None else t * gamma, norm) / found.of for t in (total, along)]
     level, slope = (_per_channel(t, channels) for t in by_group)
     return InputGradient(own, -slope * rstd * rstd, (slope * rstd * mean - level) * rstd, *grads)
 
@@ -152,3 +169,21 @@ def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
     if how.along is not None and how.level is not None:
         out = out + torch.addcmul(_over(how.level, x), x.to(how.along.dtype), _over(how.along, x))
     return out.to(x.dtype)
+
+
+def rows_normalised(x: Tensor, gamma: Tensor | None, beta: Tensor | None, norm: RowNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """u, and the mean and 1/σ of every place of x ``(B, C, *S)``."""
+    places = x.movedim(1, -1)
+    u, mean, rstd = torch.native_layer_norm(places, (x.shape[1],), gamma, beta, norm.eps)
+    return u.movedim(-1, 1), mean, rstd
+
+
+def rows_gradient(
+    g: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, gamma: Tensor | None, beta: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of x, γ and β from that of u."""
+    wanted = [True, gamma is not None, beta is not None]
+    places, grads = x.movedim(1, -1), g.movedim(1, -1).to(x.dtype)
+    backward = torch.ops.aten.native_layer_norm_backward.default
+    grad_x, grad_gamma, grad_beta = backward(grads, places, (x.shape[1],), mean, rstd, gamma, beta, wanted)
+    return grad_x.movedim(-1, 1), grad_gamma, grad_beta

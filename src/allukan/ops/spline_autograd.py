@@ -6,16 +6,19 @@ In eager mode a call of the function costs a tenth of a call of the operator.
 from __future__ import annotations
 
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+from allukan.ops import normalise
 from allukan.ops.autograd import differentiable_once, transformable
 from allukan.ops.engines import layout
 from allukan.ops.engines.dispatch import COMPOSED, ENGINES
 from allukan.ops.engines.layout import Gradients
+from allukan.ops.normalise import Affine, channel_sums, normalised
 from allukan.ops.phi import Phi
 from allukan.ops.tracing import sees_operators, transforms, watched
 
@@ -31,18 +34,32 @@ def apply(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -
     return (transformable_spline if transforms() else SharedSpline.apply)(x, coef, base_weight, phi, engine)
 
 
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> Tensor:
+def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, to: Affine | None = None) -> Tensor:
     """The engine's, as an operator of ``torch.library`` where somebody looks on (``watched``)."""
     if watched(x, coef, base_weight):
-        return torch.ops.allukan.shared_spline(x, coef, base_weight, *_arguments(phi, engine))
-    return ENGINES[engine].forward(x, coef, base_weight, phi)
+        seen = normalised(x, to)
+        return torch.ops.allukan.shared_spline(seen, coef, base_weight, *_arguments(phi, engine)).to(x.dtype)
+    return ENGINES[engine].forward(x, coef, base_weight, phi, to)
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> Gradients:
-    """Likewise."""
+def backward(
+    grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, to: Affine | None = None
+) -> Gradients:
+    """Likewise; with ``to`` the gradient of φ's argument, and its sums a channel for ``norm_of(engine)``."""
     if watched(grad, x, coef, base_weight):
-        return torch.ops.allukan.shared_spline_backward(grad, x, coef, base_weight, *_arguments(phi, engine))
-    return ENGINES[engine].backward(grad, x, coef, base_weight, phi)
+        seen = normalised(x, to)
+        grads = torch.ops.allukan.shared_spline_backward(grad, seen, coef, base_weight, *_arguments(phi, engine))
+        return *grads, None if to is None else channel_sums(grads[0], x, to.mean)
+    return ENGINES[engine].backward(grad, x, coef, base_weight, phi, to)
+
+
+def norm_of(engine: str, x: Tensor) -> ModuleType:
+    """Where statistics of x come from and the sums of its channels go: the engine's, or plain torch if somebody looks on."""
+    return normalise if watched(x) else ENGINES[engine].NORM
+
+
+def _gradients(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> tuple:
+    return backward(grad, x, coef, base_weight, phi, engine)[:3]
 
 
 class SharedSpline(Function):
@@ -58,10 +75,10 @@ class SharedSpline(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         """See above."""
-        return (*differentiable_once(ONCE, backward, grad, *ctx.saved_tensors, *ctx.how), None, None)
+        return (*differentiable_once(ONCE, _gradients, grad, *ctx.saved_tensors, *ctx.how), None, None)
 
 
-transformable_spline = transformable(forward, backward, 3, ONCE)
+transformable_spline = transformable(forward, _gradients, 3, ONCE)
 
 
 def _arguments(phi: Phi, engine: str) -> tuple:
@@ -110,7 +127,7 @@ def shared_spline_backward_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``backward`` of the engine."""
     phi = _phi(coef.shape[1], lo, hi, spline_order, basis, base, exact, blocks, engine)
-    return ENGINES[engine].backward(grad, x, coef, base_weight, phi)
+    return ENGINES[engine].backward(grad, x, coef, base_weight, phi)[:3]
 
 
 @shared_spline_op.register_fake

@@ -2,13 +2,15 @@
 
 An engine is a module with
 
-| | |
-|---|---|
-| ``obstacle(phi, device, dtype)`` | why it cannot compute this, in one clause, or None |
-| ``forward(x, coef, base_weight, phi)`` | φ(x) of whole tensors: ``(B, C, *S)``, ``(A, M)``, ``(A,)`` → ``(B, A·C/J, *S)`` |
-| ``backward(grad, x, coef, base_weight, phi)`` | the gradients of the three, from the inputs alone |
-| ``expand(x, phi)``, ``expand_backward(grad, x, phi)`` | the M + 1 terms of φ, where ``obstacle`` lets ``phi.expanded`` pass |
-| ``CHANNELS_LAST`` | whether it keeps channels-last memory for several activations, too |
+    obstacle(phi, device, dtype)                    why it cannot compute this, in one clause, or None
+    forward(x, coef, base_weight, phi, to)          φ(x) of whole tensors: (B, C, *S), (A, M), (A,) → (B, A·C/J, *S); with ``to``,
+                                                    two numbers a channel, φ(scale·x + shift)
+    backward(grad, x, coef, base_weight, phi, to)   the gradients of φ's argument, coef and base_weight, from the inputs alone;
+                                                    with ``to`` also the sums a channel that ``NORM`` wants
+    NORM                                            ``ops.normalise`` or a faster module of its functions: where the two numbers
+                                                    come from and the sums go
+    expand(x, phi), expand_backward(grad, x, phi)   the M + 1 terms of φ, where ``obstacle`` lets ``phi.expanded`` pass
+    CHANNELS_LAST                                   whether it keeps channels-last memory for several activations, too
 
 ``COMPOSED`` ones have ``forward`` and ``expand`` only, made of operators that torch differentiates. A new engine is one file
 beside the others and one line at the end.

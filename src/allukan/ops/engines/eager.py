@@ -10,14 +10,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from allukan.ops import normalise
 from allukan.ops.activations import base_derivative, base_function
 from allukan.ops.engines import layout
 from allukan.ops.engines.chunks import chunks
-from allukan.ops.engines.layout import Gradients, without_autocast
+from allukan.ops.engines.layout import Gradients, Three, without_autocast
 from allukan.ops.engines.pieces import fold_table_gradient, horner, local_basis, locate, moments, piece_table, slope_table
+from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
 CHANNELS_LAST = False
+NORM = normalise
 _ON_A_GPU = 1 << 22  # values and slopes at once: 16 MiB of float32 each, so that a launch is worth its while
 
 
@@ -27,15 +30,15 @@ def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
 
 
 @without_autocast
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
+def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Tensor:
     """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``; float32 arithmetic, float64 for float64."""
-    return layout.forward(_forward, x, coef, base_weight, phi)
+    return layout.forward(_forward, x, coef, base_weight, phi, to)
 
 
 @without_autocast
-def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Gradients:
     """Gradients of ``forward`` for x, coef and base_weight, from the inputs alone."""
-    return layout.backward(_backward, grad, x, coef, base_weight, phi)
+    return layout.backward(_backward, grad, x, coef, base_weight, phi, to)
 
 
 @without_autocast
@@ -140,7 +143,7 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
     return out
 
 
-def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
+def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Three:
     """Its gradients, from grad ``(B, J, R, N)``."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     (batch, blocks, length), per_block = x.shape, coef.shape[1]

@@ -13,11 +13,13 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from allukan.ops.normalise import Affine, channel_sums, normalised
 from allukan.ops.phi import Phi
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Gradients = tuple[Tensor, Tensor, Tensor]  # of x, coef and base_weight
+Three = tuple[Tensor, Tensor, Tensor]  # gradients of φ's argument, coef and base_weight
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor | None]  # and the sums of the first a channel
 
 
 def without_autocast(function: Callable[P, T]) -> Callable[P, T]:
@@ -35,9 +37,17 @@ def without_autocast(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def forward(
-    compute: Callable[..., Tensor], x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, channels_last: bool = False
+    compute: Callable[..., Tensor],
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    phi: Phi,
+    to: Affine | None,
+    channels_last: bool = False,
 ) -> Tensor:
-    """φ(x) of whole tensors by ``compute(x, coef, base_weight, phi)`` of blocks, which may read channels-last memory in place."""
+    """φ of whole tensors by ``compute(x, coef, base_weight, phi)`` of blocks, which may read channels-last memory in place."""
+    if to is not None:
+        return forward(compute, normalised(x, to), coef, base_weight, phi, None, channels_last).to(x.dtype)
     if x.numel() == 0:
         return output_like(x, coef, phi.blocks, channels_last)
     c, w = coef.unflatten(0, (phi.blocks, -1)), base_weight.unflatten(0, (phi.blocks, -1))
@@ -48,17 +58,21 @@ def forward(
 
 
 def backward(
-    compute: Callable[..., Gradients],
+    compute: Callable[..., Three],
     grad: Tensor,
     x: Tensor,
     coef: Tensor,
     base_weight: Tensor,
     phi: Phi,
+    to: Affine | None,
     channels_last: bool = False,
 ) -> Gradients:
     """Gradients of ``forward`` likewise, by ``compute(grad, x, coef, base_weight, phi)``."""
+    if to is not None:
+        inner, *of_phi, _ = backward(compute, grad, normalised(x, to), coef, base_weight, phi, None, channels_last)
+        return inner, of_phi[0], of_phi[1], channel_sums(inner, x, to.mean)
     if x.numel() == 0:
-        return gradient_like(x, coef, phi.blocks, channels_last), torch.zeros_like(coef), torch.zeros_like(base_weight)
+        return gradient_like(x, coef, phi.blocks, channels_last), torch.zeros_like(coef), torch.zeros_like(base_weight), None
     c, w = coef.unflatten(0, (phi.blocks, -1)), base_weight.unflatten(0, (phi.blocks, -1))
     if len(coef) == 1:
         order = _memory_order(x)
@@ -70,7 +84,7 @@ def backward(
         g = _split(grad, last, phi.blocks, c.shape[1])
         split, *others = compute(g, _split(x, last, phi.blocks), c, w, phi)
         grad_x = _join(split, x, last)
-    return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1)
+    return grad_x, others[0].flatten(0, 1), others[1].flatten(0, 1), None
 
 
 def output_like(x: Tensor, coef: Tensor, blocks: int, channels_last: bool) -> Tensor:

@@ -1,34 +1,32 @@
 """Forward and backward for CPUs as machine code, compiled by numba at first use: no compiler has to be installed.
 
-One pass over the data each, without a temporary. Threads are those of torch, borrowed through the OpenMP runtime that it has
-loaded; where there is none to be found, threads of Python's. Each keeps sums of its own, added up in a fixed order.
+One pass over the data each, without a temporary, normalisation in front of φ included. Each thread keeps sums of its own, added
+up in a fixed order.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache, partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from allukan.ops.engines import layout
+from allukan.ops import normalise
+from allukan.ops.engines import layout, native_norm
 from allukan.ops.engines import native_kernels as kernels
 from allukan.ops.engines.curves import MAX_ROWS, Curves, curves, rows_needed
 from allukan.ops.engines.layout import Gradients
+from allukan.ops.engines.native_norm import plain
+from allukan.ops.engines.native_team import run, team_size
+from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
 CHANNELS_LAST = False
-_dense = torch.ops.aten.is_non_overlapping_and_dense.default
+NORM = native_norm
 _MAX_ORDER = 3  # of B-splines: cubics
-_LEAST = 1 << 13  # elements that are worth a thread
 _SHORT = 128  # elements that are not worth a start
+_dense = torch.ops.aten.is_non_overlapping_and_dense.default
 
 
 def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
@@ -45,56 +43,78 @@ def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
+def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Tensor:
     """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``: for what lies well in memory no view, no copy, one call into compiled code."""
     if not x.numel():
         return layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
-    values = _readable(x, coef)
     if _scattered(x, coef, phi.blocks):
-        return _scatter(forward(_gathered(x, phi.blocks), coef, base_weight, phi), x)
-    activations, count = coef.shape
+        return _scatter(forward(_gathered(normalise.normalised(x, to), phi.blocks), coef, base_weight, phi), x).to(x.dtype)
+    values = _readable(x, coef) if to is None else plain(x)
+    activations = len(coef)
     out = torch.empty_like(values) if activations == 1 else values.new_empty(*_channels(x, activations // phi.blocks))
-    theta = (_plain(coef), _plain(base_weight))
-    _run("forward", values, values, out, theta, _curves(phi), "base", _sizes(x, activations, phi.blocks, count))
+    _spline_job("forward", values, values, out, coef, base_weight, phi, native_norm.fields(x, to))
     return out if out.dtype is x.dtype else out.to(x.dtype)
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
-    """The gradients of ``forward`` likewise."""
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Gradients:
+    """The gradients of ``forward`` likewise; with ``to`` that of φ's argument, and its sums a channel."""
     if not x.numel():
-        return layout.gradient_like(x, coef, phi.blocks, CHANNELS_LAST), torch.zeros_like(coef), torch.zeros_like(base_weight)
+        nothing = layout.gradient_like(x, coef, phi.blocks, CHANNELS_LAST)
+        return nothing, torch.zeros_like(coef), torch.zeros_like(base_weight), None
     if _scattered(x, coef, phi.blocks):
-        parts = (_gathered(grad, phi.blocks), _gathered(x, phi.blocks))
-        grad_x, *others = backward(*parts, coef, base_weight, phi)
-        return _scatter(grad_x, x), others[0], others[1]
-    (activations, count), values = coef.shape, _readable(x, coef)
-    grad = _in_order_of(values, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
-    theta = (_plain(coef), _plain(base_weight))
-    out, grad_coef, grad_weight = torch.empty_like(values), torch.empty_like(theta[0]), torch.empty_like(theta[1])
-    sizes = _sizes(x, activations, phi.blocks, count)
-    sums = _run("backward", values, grad, out, theta, _curves(phi), "base", sizes, phi.exact)
+        parts = (_gathered(grad, phi.blocks), _gathered(normalise.normalised(x, to), phi.blocks))
+        inner, *others, _ = backward(*parts, coef, base_weight, phi)
+        grad_x = _scatter(inner, x)
+        return grad_x.to(x.dtype), *others, None if to is None else normalise.channel_sums(grad_x, x, to.mean)  # type: ignore[return-value]
+    values = _readable(x, coef) if to is None else plain(x)
+    g = _in_order_of(values, grad.reshape(x.shape)) if len(coef) == 1 else plain(grad)
+    out, rows = torch.empty_like(values), native_norm.room(x, to)
+    sums = _spline_job("backward", values, g, out, coef, base_weight, phi, native_norm.fields(x, to, rows))
+    grad_coef, grad_weight = torch.empty(coef.shape), torch.empty(base_weight.shape)
     kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
-        return out, grad_coef, grad_weight
-    return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype)
+        return out, grad_coef, grad_weight, rows
+    return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype), rows
 
 
 def expand(x: Tensor, phi: Phi) -> Tensor:
     """b and all M basis functions, ``(B, C, *S)`` → ``(B, C, M + 1, *S)``."""
-    values, curve = _plain(x), _curves(phi)
-    out = values.new_empty(*x.shape[:2], len(curve.columns), *x.shape[2:])
+    values = plain(x)
+    out = values.new_empty(*x.shape[:2], phi.coefficients + 1, *x.shape[2:])
     if out.numel():
-        _run("expand", values, values, out, (values, values), curve, "columns", _rows(x, phi))
+        _run("expand", values, values, out, _curves(phi), "columns", _rows(x, phi))
     return out.to(x.dtype)
 
 
 def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
     """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
-    values = _plain(x)
+    values = plain(x)
     out = torch.empty_like(values)
     if out.numel():
-        _run("expand_backward", values, _plain(grad), out, (values, values), _curves(phi), "slopes", _rows(x, phi), phi.exact)
+        _run("expand_backward", values, plain(grad), out, _curves(phi), "slopes", {**_rows(x, phi), "exact": phi.exact})
     return out.to(x.dtype)
+
+
+def _spline_job(
+    task: str, x: Tensor, g: Tensor, out: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, more: Mapping[str, int]
+) -> np.ndarray:
+    """Fill ``out``; returns the sums of every thread, ``(threads, A, 1 + M)`` in float64, that only "backward" fills."""
+    activations, count = coef.shape
+    c, w = plain(coef), plain(base_weight)
+    sums = np.zeros((team_size(out.numel()), activations, count + 1))
+    sizes = _sizes(x, activations, phi.blocks, count)
+    theta = {"coef": c.data_ptr(), "weight": w.data_ptr(), "sums": sums.ctypes.data, "exact": phi.exact}
+    _run(task, x, g, out, _curves(phi), "base", {**sizes, **theta, **more})
+    return sums
+
+
+def _run(task: str, x: Tensor, g: Tensor, out: Tensor, curve: Curves, table: str, more: Mapping[str, int]) -> None:
+    at = curve.addresses
+    alive, width = curve.local.shape[:2]
+    tables = {"table": at[table], "local": at["local"], "begin": at["begin"], "grid": at["grid"]}
+    rows = {"rows": len(curve.base), "first_alive": curve.first_alive, "alive": alive, "width": width}
+    tensors = {"x": x.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
+    run(task, team_size(out.numel()), {**tensors, **tables, **rows, **more})
 
 
 def _curves(phi: Phi) -> Curves:
@@ -105,16 +125,17 @@ def _channels(x: Tensor, times: int) -> tuple[int, ...]:
     return x.shape[0], times * x.shape[1], *x.shape[2:]
 
 
-def _rows(x: Tensor, phi: Phi) -> tuple[int, ...]:
+def _rows(x: Tensor, phi: Phi) -> dict[str, int]:
     """``_sizes`` of an expansion: a segment a channel."""
     segments = x.shape[0] * x.shape[1]
-    return segments, x.numel() // segments, 1, 1, phi.coefficients
+    length = x.numel() // segments
+    return {"segments": segments, "length": length, "blocks": 1, "per_block": 1, "count": phi.coefficients}
 
 
 def _readable(x: Tensor, coef: Tensor) -> Tensor:
     """x in float32 as the loops can read it; one activation takes any order of memory that has no gaps."""
     if len(coef) > 1:
-        return _plain(x)
+        return plain(x)
     if x.dtype is torch.float32 and (x.is_contiguous() or _dense(x)):
         return x
     return torch.empty_like(x, dtype=torch.float32).copy_(x)
@@ -142,73 +163,7 @@ def _in_order_of(x: Tensor, grad: Tensor) -> Tensor:
     return torch.empty_like(x).copy_(grad)
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """Float32, one element after the other."""
-    return tensor if tensor.dtype is torch.float32 and tensor.is_contiguous() else tensor.detach().to(torch.float32).contiguous()
-
-
-def _sizes(x: Tensor, activations: int, blocks: int, count: int) -> tuple[int, ...]:
-    """Segments, length, J, R, M."""
-    if activations == 1:
-        return 1, x.numel(), 1, 1, count
-    segments = x.shape[0] * blocks
-    return segments, x.numel() // segments, blocks, activations // blocks, count
-
-
-def _run(
-    task: str, x: Tensor, g: Tensor, out: Tensor, theta: tuple, curve: Curves, table: str, sizes: tuple, exact: bool = True
-) -> np.ndarray:
-    """Fill ``out``; returns the sums of every thread, ``(threads, A, 1 + M)`` in float64, that only "backward" fills."""
-    threads = max(1, min(torch.get_num_threads(), out.numel() // _LEAST))
-    segments, length, groups, per_group, count = sizes
-    sums, at = np.zeros((threads, groups * per_group, count + 1)), curve.addresses  # fewer threads may come than are asked for
-    addresses = (*(t.data_ptr() for t in (x, g, out, *theta)), at[table], at["local"], at["begin"], at["grid"], sums.ctypes.data)
-    rows = (len(curve.base), curve.first_alive, *curve.local.shape[:2])
-    job = (ctypes.c_int64 * len(kernels.JOB))(*addresses, segments, length, groups, per_group, *rows, count, exact)
-    _team()(task, ctypes.addressof(job), threads)
-    return sums
-
-
-@cache
-def _team() -> Any:
-    """What runs a job on so many threads: ``(name, address, threads)``."""
-    library = _loaded_openmp()
-    if library is None:
-        return _python_team
-    parallel = library.GOMP_parallel
-    parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
-    entries = kernels.team_entries(library)
-
-    def run(name: str, address: int, threads: int) -> None:
-        parallel(entries[name], address, threads, 0)
-
-    return run
-
-
-def _loaded_openmp() -> ctypes.CDLL | None:
-    """GNU's OpenMP where torch runs on it; another copy beside torch's would bring threads of its own, so none is ever loaded."""
-    folder = Path(torch.__file__).parent
-    bundled = [*folder.glob("lib/libgomp*.so*"), *folder.with_name("torch.libs").glob("libgomp*.so*")]
-    for name in ("libgomp.so.1", *map(str, bundled)):
-        with suppress(OSError, AttributeError):  # not loaded; no such flag, or another library of this name
-            library = ctypes.CDLL(name, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-            _ = library.GOMP_parallel, library.omp_get_thread_num, library.omp_get_num_threads
-            return library
-    return None
-
-
-def _python_team(name: str, address: int, threads: int) -> None:
-    task = partial(getattr(kernels, name), address)
-    others = [_pool(threads - 1).submit(task, i, threads) for i in range(1, threads)]
-    task(0, threads)
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="shared_spline")
-
-
-if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child must not wait for those of its parent
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _sizes(x: Tensor, activations: int, blocks: int, count: int) -> dict[str, int]:
+    segments = 1 if activations == 1 else x.shape[0] * blocks
+    sizes = {"segments": segments, "length": x.numel() // segments, "blocks": blocks}
+    return {**sizes, "per_block": activations // blocks, "count": count}

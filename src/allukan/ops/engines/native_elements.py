@@ -9,6 +9,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from allukan.ops.engines.native_cache import compiled
 from allukan.ops.engines.native_vectors import LANES, add_moments, add_slope, cubic
@@ -17,6 +20,16 @@ from allukan.ops.engines.native_vectors import LANES, add_moments, add_slope, cu
 entry = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
 jit = partial(entry, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 jit_sums = partial(jit, fastmath={"nsz", "contract", "arcp", "reassoc"})
+
+
+@intrinsic
+def pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer that ``carray`` takes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), codegen
 
 
 @jit

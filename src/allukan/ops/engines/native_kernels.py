@@ -1,6 +1,6 @@
 """The loops of ``native``, in the part of Python that numba compiles; called through C pointers, with no Python on the way.
 
-A job is an array of int64: addresses and sizes, in the order of ``JOB``. Segment s of x ``(S, N)`` belongs to group j = s % J,
+A job is an array of int64: addresses and sizes, in the order of ``JOB``. Segment s of x ``(S, N)`` belongs to block j = s % J,
 whose activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it
 builds the table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
 """
@@ -13,11 +13,10 @@ from typing import Any
 import llvmlite.binding
 import numba
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from allukan.ops.engines.native_cache import address_of, callback
+from allukan.ops.engines.native_channels import collect_rows, mix, scale_and_shift, sum_rows
 from allukan.ops.engines.native_elements import (
     add_line_slopes,
     add_lines,
@@ -33,35 +32,27 @@ from allukan.ops.engines.native_elements import (
     jit,
     locate,
     look_up,
+    pointer,
 )
 
 JOB = (
     *("x", "g", "out", "coef", "weight", "table", "local", "begin", "grid", "sums"),
-    *("segments", "length", "groups", "per_group", "rows", "first_alive", "alive", "width", "count", "exact"),
+    *("segments", "length", "blocks", "per_block", "rows", "first_alive", "alive", "width", "count", "exact"),
+    *("scale", "shift", "mean", "row_sums", "inner", "period", "channels"),
 )
 _X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _LOCAL, _BEGIN, _GRID, _SUMS = range(10)
 _S, _N, _J, _R, _ROWS, _FIRST, _ALIVE, _WIDTH, _M, _EXACT = range(10, 20)
+_SCALE, _SHIFT, _MEAN, _ROW_SUMS, _INNER, _PERIOD, _CHANNELS = range(20, 27)
 _RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
 _FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
 _ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
 
 
-@intrinsic
-def _pointer(typingctx: Any, address: Any) -> Any:
-    """An address as a pointer that ``carray`` takes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.int64), codegen
-
-
 _team_member = types.ExternalFunction("omp_get_thread_num", types.int32())
 _team_size = types.ExternalFunction("omp_get_num_threads", types.int32())
 _TASK = types.void(types.int64, types.int32, types.int32)
-_forward, _backward, _expand, _expand_backward = (
-    types.ExternalFunction(f"allukan_{name}", _TASK) for name in ("forward", "backward", "expand", "expand_backward")
-)
+_NAMES = ("forward", "backward", "expand", "expand_backward", "sum_channels", "mix_channels")
+_forward, _backward, _expand, _expand_backward, _sum, _mix = (types.ExternalFunction(f"allukan_{n}", _TASK) for n in _NAMES)
 
 
 @jit
@@ -74,52 +65,77 @@ def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
 
 @jit
 def _place(job: Any, element: int) -> tuple[int, int, int]:
-    """Group, segment and position of an element, in the order of groups: a table serves all samples before the next is made."""
+    """Block, segment and position of an element, in the order of blocks: a table serves all samples before the next is made."""
     samples, number = job[_S] // job[_J], element // job[_N]
     return number // samples, number % samples * job[_J] + number // samples, element % job[_N]
 
 
 @jit
 def _worth_a_table(job: Any) -> bool:
-    """Whether an activation meets enough elements in a row; several of a group take turns on every segment."""
+    """Whether an activation meets enough elements in a row; several of a block take turns on every segment."""
     in_a_row = job[_N] * (job[_S] // job[_J]) if job[_R] == 1 else job[_N]
     return 2 * in_a_row > job[_ROWS] or job[_J] * job[_R] == 1
 
 
 @jit
 def _array(job: Any, name: int, shape: Any) -> Any:
-    return numba.carray(_pointer(job[name]), shape, np.float32)
+    return numba.carray(pointer(job[name]), shape, np.float32)
 
 
 @jit
 def _curves(job: Any) -> Any:
     """base, local, begin and the first alive row."""
     base, local = _array(job, _TABLE, (job[_ROWS], 4)), _array(job, _LOCAL, (job[_ALIVE], job[_WIDTH], 4))
-    return base, local, numba.carray(_pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
+    return base, local, numba.carray(pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
+
+
+@jit
+def _channels(job: Any) -> Any:
+    """Room for a run of scale·x + shift, and the scale, shift and mean of every row."""
+    moved, period = np.empty(_RUN, np.float32), job[_PERIOD]
+    return moved, _array(job, _SCALE, period), _array(job, _SHIFT, period), _array(job, _MEAN, period)
+
+
+@jit
+def _argument(job: Any, x: Any, first: int, scale: Any, shift: Any, moved: Any) -> Any:
+    """What φ is given of a run of x whose first element has that number."""
+    if job[_INNER] == 0:
+        return x
+    scale_and_shift(x, first, job[_INNER], scale, shift, moved)
+    return moved[: x.size]
+
+
+@jit
+def _collect_rows(job: Any, r: int, x: Any, g: Any, first: int, mean: Any, sums: Any) -> None:
+    """Sums a row of g, once the last activation has added to it."""
+    if job[_INNER] != 0 and r == job[_R] - 1:
+        collect_rows(x, g, first, job[_INNER], mean, sums)
 
 
 @entry
 def forward(address: int, thread: int, threads: int) -> None:
     """φ of this thread's share of x into out."""
-    job = numba.carray(_pointer(address), len(JOB), np.int64)
-    n, per_group, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
-    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_group, n))
-    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    job = numba.carray(pointer(address), len(JOB), np.int64)
+    n, per_block, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
+    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_block, n))
+    coef, weight = _array(job, _COEF, (job[_J], per_block, count)), _array(job, _WEIGHT, (job[_J], per_block))
     curves, grid = _curves(job), _array(job, _GRID, 8)
     own, made = np.empty((n_rows, 4), np.float32), -1  # the activation that the table is of
     rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    moved, scale, shift, _ = _channels(job)
     tabled = _worth_a_table(job)
     first, last = _share(job, thread, threads)
     while first < last:
         j, s, left = _place(job, first)
         right = min(n, left + last - first)
         first += right - left
-        for r in range(per_group):
-            if tabled and made != j * per_group + r:
+        for r in range(per_block):
+            if tabled and made != j * per_block + r:
                 fill(curves, weight[j, r], coef[j, r], own)
-                made = j * per_group + r
+                made = j * per_block + r
             for start in range(left, right, _RUN):
                 xs, ys = x[s, start : min(start + _RUN, right)], out[s, r, start : min(start + _RUN, right)]
+                xs = _argument(job, xs, s * n + start, scale, shift, moved)
                 outside = locate(xs, grid, rows, position)
                 if tabled:
                     look_up(own, rows, position, ys)
@@ -132,33 +148,36 @@ def forward(address: int, thread: int, threads: int) -> None:
 @entry
 def backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, those of its parameters into sums."""
-    job = numba.carray(_pointer(address), len(JOB), np.int64)
-    n, per_group, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
-    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_group, n)), _array(job, _OUT, (job[_S], n))
-    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    job = numba.carray(pointer(address), len(JOB), np.int64)
+    n, per_block, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
+    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_block, n)), _array(job, _OUT, (job[_S], n))
+    coef, weight = _array(job, _COEF, (job[_J], per_block, count)), _array(job, _WEIGHT, (job[_J], per_block))
     curves, grid = _curves(job), _array(job, _GRID, 8)
-    sums = numba.carray(_pointer(job[_SUMS]), (threads, job[_J], per_group, count + 1), np.float64)[thread]
+    sums = numba.carray(pointer(job[_SUMS]), (threads, job[_J], per_block, count + 1), np.float64)[thread]
     sums[:] = 0
     own, moments, waiting, made = np.zeros((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
     rows, position, kept = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+    moved, scale, shift, mean = _channels(job)
+    row_sums = numba.carray(pointer(job[_ROW_SUMS]), (threads, job[_S] * n // max(1, job[_INNER]), 2), np.float64)
     tabled = _worth_a_table(job)
     first, last = _share(job, thread, threads)
     while first < last:
         j, s, left = _place(job, first)
         right = min(n, left + last - first)
         first += right - left
-        for r in range(per_group):
+        for r in range(per_block):
             w, c, total = weight[j, r], coef[j, r], sums[j, r]
-            if tabled and made != j * per_group + r:
-                fold(moments, curves, sums[max(made, 0) // per_group, max(made, 0) % per_group])
+            if tabled and made != j * per_block + r:
+                fold(moments, curves, sums[max(made, 0) // per_block, max(made, 0) % per_block])
                 fill_slopes(curves, grid[0], w, c, exact, own)
-                made, waiting = j * per_group + r, 0
+                made, waiting = j * per_block + r, 0
             for start in range(left, right, _RUN):
                 end = min(start + _RUN, right)
                 xs, ys, gs = x[s, start:end], out[s, start:end], kept[: end - start]
                 copy(g[s, r, start:end], gs)
                 if r == 0:
                     ys[:] = 0
+                xs = _argument(job, xs, s * n + start, scale, shift, moved)
                 outside = locate(xs, grid, rows, position)
                 if outside:
                     total[0] += add_line_slopes(xs, gs, grid, w, ys)
@@ -167,20 +186,21 @@ def backward(address: int, thread: int, threads: int) -> None:
                     collect_moments(rows, position, gs, moments)
                 else:
                     differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
+                _collect_rows(job, r, x[s, start:end], ys, s * n + start, mean, row_sums[thread])
                 waiting += (end - start) * tabled
                 if waiting >= _FLUSH:
                     fold(moments, curves, total)
                     waiting = 0
     if tabled:
-        fold(moments, curves, sums[made // per_group, made % per_group])
+        fold(moments, curves, sums[made // per_block, made % per_block])
 
 
 @entry
 def finish(sums: Any, coef: int, weight: int) -> None:
     """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
     threads, activations, columns = sums.shape
-    grad_coef = numba.carray(_pointer(coef), (activations, columns - 1), np.float32)
-    grad_weight = numba.carray(_pointer(weight), activations, np.float32)
+    grad_coef = numba.carray(pointer(coef), (activations, columns - 1), np.float32)
+    grad_weight = numba.carray(pointer(weight), activations, np.float32)
     for a in range(activations):
         for column in range(columns):
             total = 0.0
@@ -195,7 +215,7 @@ def finish(sums: Any, coef: int, weight: int) -> None:
 @entry
 def expand(address: int, thread: int, threads: int) -> None:
     """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
-    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), len(JOB), np.int64)
     n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
     x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], count, n))
     columns, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
@@ -215,7 +235,7 @@ def expand(address: int, thread: int, threads: int) -> None:
 @entry
 def expand_backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
-    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), len(JOB), np.int64)
     n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
     x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], count, n)), _array(job, _OUT, (job[_S], n))
     slopes, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
@@ -234,6 +254,26 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
             add_line_slopes(xs, base, grid, np.float32(1), ys)
 
 
+@entry
+def sum_channels(address: int, thread: int, threads: int) -> None:
+    """Sums of x and x² of this thread's share of x into "row_sums"."""
+    job = numba.carray(pointer(address), len(JOB), np.int64)
+    total = job[_S] * job[_N]
+    sums = numba.carray(pointer(job[_ROW_SUMS]), (threads, total // job[_INNER], 2), np.float64)[thread]
+    first, last = _share(job, thread, threads)
+    sum_rows(_array(job, _X, total), first, last, job[_INNER], job[_CHANNELS], sums, _RUN)
+
+
+@entry
+def mix_channels(address: int, thread: int, threads: int) -> None:
+    """out = "scale" out + "mean" x + "shift", in place, of this thread's share."""
+    job = numba.carray(pointer(address), len(JOB), np.int64)
+    total = job[_S] * job[_N]
+    _, own, level, along = _channels(job)
+    first, last = _share(job, thread, threads)
+    mix(_array(job, _X, total), _array(job, _OUT, total), first, last, job[_INNER], own, along, level)
+
+
 def _forward_team(address: Any) -> None:
     _forward(address, _team_member(), _team_size())
 
@@ -250,11 +290,21 @@ def _expand_backward_team(address: Any) -> None:
     _expand_backward(address, _team_member(), _team_size())
 
 
+def _sum_team(address: Any) -> None:
+    _sum(address, _team_member(), _team_size())
+
+
+def _mix_team(address: Any) -> None:
+    _mix(address, _team_member(), _team_size())
+
+
 _TASKS: dict[str, tuple[Any, Any]] = {
     "forward": (forward, _forward_team),
     "backward": (backward, _backward_team),
     "expand": (expand, _expand_team),
     "expand_backward": (expand_backward, _expand_backward_team),
+    "sum_channels": (sum_channels, _sum_team),
+    "mix_channels": (mix_channels, _mix_team),
 }
 
 

@@ -14,14 +14,16 @@ import torch
 import triton
 from torch import Tensor
 
-from allukan.ops import bspline
+from allukan.ops import bspline, normalise
 from allukan.ops.activations import split_base
 from allukan.ops.engines import layout
 from allukan.ops.engines import triton_kernels as kernels
-from allukan.ops.engines.layout import Gradients
+from allukan.ops.engines.layout import Gradients, Three
+from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
 CHANNELS_LAST = True  # short blocks of channels are read as fast as long ones
+NORM = normalise
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1 was set: the kernels run in numpy, on the CPU
 BASE_KINDS = ("silu", "identity", "relu", "leaky_relu", "gelu", "tanh")
 WIDE_FROM = 1 << 31  # elements from which 32-bit offsets do not reach
@@ -49,14 +51,14 @@ def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
+def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Tensor:
     """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``."""
-    return layout.forward(_forward, x, coef, base_weight, phi, CHANNELS_LAST)
+    return layout.forward(_forward, x, coef, base_weight, phi, to, CHANNELS_LAST)
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Gradients:
     """Gradients of ``forward`` for x, coef and base_weight, from the inputs alone."""
-    return layout.backward(_backward, grad, x, coef, base_weight, phi, CHANNELS_LAST)
+    return layout.backward(_backward, grad, x, coef, base_weight, phi, to, CHANNELS_LAST)
 
 
 def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
@@ -84,7 +86,7 @@ def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
     return out
 
 
-def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
+def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Three:
     """Its gradients, from grad ``(B, J, R, N)``."""
     blocks, each, count = coef.shape
     per_thread = max(1, min(4, _REGISTERS // (each * count)))

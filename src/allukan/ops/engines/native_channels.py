@@ -1,0 +1,166 @@
+"""What ``native`` does with a scale and a shift a channel, and with sums a channel: the loops of normalisation.
+
+Compiled by numba. Tensors are contiguous ``(B, C, *S)``; a row is one channel of one sample, ``inner`` elements long. ``scale``,
+``shift`` and ``mean`` have ``period`` values: C, or B·C where every sample has its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from allukan.ops.engines.native_elements import entry, jit, jit_sums, pointer
+
+
+@jit
+def scale_and_shift(x: Any, first: int, inner: int, scale: Any, shift: Any, out: Any) -> None:
+    """out = scale x + shift of a run of elements, of which ``first`` is the number."""
+    done = 0
+    while done < x.size:
+        row = (first + done) // inner
+        end = min(x.size, (row + 1) * inner - first)
+        a, b = scale[row % scale.size], shift[row % scale.size]
+        for i in range(done, end):
+            out[i] = x[i] * a + b
+        done = end
+
+
+@jit_sums
+def _sum_and_product(g: Any, x: Any, mean: Any, start: int, end: int) -> tuple[Any, Any]:
+    total, along = np.float32(0), np.float32(0)
+    for i in range(start, end):
+        total += g[i]
+        along += g[i] * (x[i] - mean)
+    return total, along
+
+
+@jit
+def collect_rows(x: Any, g: Any, first: int, inner: int, mean: Any, sums: Any) -> None:
+    """Adds Σ g and Σ g (x - mean) of a run to those of its rows, ``(rows, 2)`` in float64."""
+    done = 0
+    while done < x.size:
+        row = (first + done) // inner
+        end = min(x.size, (row + 1) * inner - first)
+        total, along = _sum_and_product(g, x, mean[row % mean.size], done, end)
+        sums[row, 0] += total
+        sums[row, 1] += along
+        done = end
+
+
+@jit
+def sum_rows(x: Any, first: int, last: int, inner: int, channels: int, sums: Any, run: int) -> None:
+    """Adds Σ d and Σ d² of elements first … last - 1 to those of their rows, d = x - the first x of that channel."""
+    while first < last:
+        row = first // inner
+        end = min(last, (row + 1) * inner, first + run)
+        part = x[first:end]
+        total, square = _sum_and_product_of(part, x[row % channels * inner])
+        sums[row, 0] += total
+        sums[row, 1] += square
+        first = end
+
+
+@jit_sums
+def _sum_and_product_of(x: Any, pivot: Any) -> tuple[Any, Any]:
+    total, square = np.float32(0), np.float32(0)
+    for i in range(x.size):
+        d = x[i] - pivot
+        total += d
+        square += d * d
+    return total, square
+
+
+@jit
+def mix(x: Any, g: Any, first: int, last: int, inner: int, own: Any, along: Any, level: Any) -> None:
+    """g = own g + along x + level, in place, of elements first … last - 1."""
+    while first < last:
+        row = first // inner
+        end = min(last, (row + 1) * inner)
+        a, b, c = own[row % own.size], along[row % own.size], level[row % own.size]
+        for i in range(first, end):
+            g[i] = a * g[i] + (b * x[i] + c)
+        first = end
+
+
+@jit
+def _floats(address: int, size: int) -> Any:
+    return numba.carray(pointer(address), size, np.float32)
+
+
+@jit
+def _row_statistics(sums: Any, row: int, pivot: Any, inner: int) -> tuple[float, float]:
+    """Mean of a row and its sum of squares around that, in float64."""
+    first, second = 0.0, 0.0
+    for t in range(sums.shape[0]):
+        first += sums[t, row, 0]
+        second += sums[t, row, 1]
+    return pivot + first / inner, second - first * first / inner
+
+
+@entry
+def finish_statistics(
+    sums: Any, x: int, mean: int, var: int, batch: int, channels: int, groups: int, samples: int, inner: int
+) -> None:
+    """Mean and biased variance ``(B or 1, G)`` from the sums of all threads; rows join one by one (Chan et al., 1979)."""
+    each, rows, per = channels // groups, batch if samples else 1, 1 if samples else batch
+    values = _floats(x, batch * channels * inner)
+    means, variances = _floats(mean, rows * groups), _floats(var, rows * groups)
+    for s in range(rows * groups):
+        centre, spread = 0.0, 0.0
+        for i in range(per * each):
+            channel = s % groups * each + i % each
+            own, around = _row_statistics(sums, (s // groups + i // each) * channels + channel, values[channel * inner], inner)
+            off = own - centre
+            centre += off / (i + 1)
+            spread += around + inner * off * off * i / (i + 1)
+        means[s], variances[s] = centre, max(spread, 0.0) / (per * each * inner)
+
+
+@entry
+def fold(mean: int, var: int, gamma: int, beta: int, out: int, rows: int, channels: int, groups: int, eps: float) -> None:
+    """γ/σ, β - mean γ/σ and the mean of every channel, ``(3, rows, C)``."""
+    means, variances, each = _floats(mean, rows * groups), _floats(var, rows * groups), channels // groups
+    weights, biases = _floats(gamma, channels), _floats(beta, channels)
+    numbers = numba.carray(pointer(out), (3, rows * channels), np.float32)
+    for i in range(rows * channels):
+        c, s = i % channels, i // channels * groups + i % channels // each
+        a = (weights[c] if gamma else 1.0) / np.sqrt(np.float64(variances[s]) + eps)
+        numbers[0, i], numbers[1, i], numbers[2, i] = a, (biases[c] if beta else 0.0) - means[s] * a, means[s]
+
+
+@entry
+def finish_gradient(
+    sums: Any, mean: Any, var: Any, count: int, eps: float, gamma: int, how: int, of_gamma: int, of_beta: int, batch: int
+) -> None:
+    """own, along and level ``(3, B or 1, C)`` of the gradient of x, and those of γ and β, from the sums of all threads.
+
+    Mean and variance ``(B or 1, G)`` are of ``count`` elements each; 0 says that x has no part in them.
+    """
+    threads, channels, (rows, groups) = sums.shape[0], sums.shape[1] // batch, mean.shape
+    each, per = channels // groups, batch // rows
+    weights, out = _floats(gamma, channels), numba.carray(pointer(how), (3, rows, channels), np.float32)
+    d_gamma, d_beta = _floats(of_gamma, channels), _floats(of_beta, channels)
+    for c in range(channels):
+        d_gamma[c] = d_beta[c] = 0
+    for s in range(rows * groups):
+        b, group, level, slope = s // groups, s % groups, 0.0, 0.0
+        rstd = 1 / np.sqrt(np.float64(var[b, group]) + eps)
+        for c in range(group * each, (group + 1) * each):
+            total, along = 0.0, 0.0
+            for t in range(threads):
+                for i in range(b, b + per):
+                    total += sums[t, i * channels + c, 0]
+                    along += sums[t, i * channels + c, 1] * rstd
+            weight = np.float64(weights[c]) if gamma else 1.0
+            level += weight * total
+            slope += weight * along
+            d_gamma[c] += along
+            d_beta[c] += total
+            out[0, b, c] = weight * rstd
+        level = level / count if count else 0.0
+        slope = slope / count if count else 0.0
+        for c in range(group * each, (group + 1) * each):
+            out[1, b, c] = -rstd * rstd * slope
+            out[2, b, c] = rstd * rstd * slope * mean[b, group] - rstd * level
