@@ -132,7 +132,7 @@ def test_file_keeps_the_rules(path):
     ("path", "text", "word"),
     [
         ("nn/x.py", "from allukan.models import AllUKAN", "nn imports models"),
-        ("data/x.py", "import allukan.analysis.metrics", "data imports analysis"),
+        ("data/x.py", "import allukan.scores.metrics", "data imports analysis"),
         ("training/x.py", "from allukan import inference\nimport triton", "triton"),
         ("inference/x.py", "from allukan.training import train", "inference imports training"),
         ("bench/x.py", "from allukan.study import compare", "bench imports study"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.bench import Settings, Task, bench_gradients, bench_layers, bench_models, bench_train, find_peers, networks
 from allukan.bench import environment as current
 from allukan.bench.contenders import Kit

@@ -1,6 +1,6 @@
 import pytest
 
-from allukan.analysis import parameter_count
+from allukan.costs import parameter_count
 from allukan.bench import bench_efficiency, efficiency
 from allukan.bench.pages import check_figure, draw_efficiency, fill_block
 from allukan.errors import UserError

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.ops import bspline, shared_spline
 from allukan.ops.bases import BASES, base_function
 from allukan.ops.shared_spline import library

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from allukan.analysis import inspect_model
+from allukan.costs import inspect_model
 from allukan.bench.measure import Row
 from allukan.bench.networks import Task, factory_networks, fits, network_contender
 from allukan.bench.settings import Settings

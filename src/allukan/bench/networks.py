@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.bench.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
 from allukan.bench.measure import Contender, Row, generator, rows
 from allukan.bench.settings import Settings, at_least

@@ -15,7 +15,7 @@ from allukan.data.images import read_image
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
 from allukan.data.names import notes
-from allukan.data.near_duplicates import near_duplicates
+from allukan.data.duplicates import near_duplicates
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
 from allukan.errors import UserError

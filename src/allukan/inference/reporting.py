@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
+from allukan.costs import parameter_count
+from allukan.report import Activation, Overlay, RunReport, write_report
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
-from allukan.inference.evaluate import Run, read_truth
+from allukan.inference.evaluation import Run, read_truth
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import match_classes
 from allukan.inference.predictor import Predictor

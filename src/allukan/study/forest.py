@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from allukan.errors import UserError
-from allukan.study.compare import HEADINGS, Comparison, Difference
+from allukan.study.comparison import HEADINGS, Comparison, Difference
 
 _SURE, _OPEN, _ZERO = "#0072B2", "#888888", "#444444"  # readable in print and by the colour-blind: the marker differs too
 _SUFFIXES = (".png", ".svg", ".pdf")

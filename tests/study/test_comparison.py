@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from allukan.analysis import METRICS, bootstrap_interval
+from allukan.scores import METRICS, bootstrap_interval
 from allukan.errors import UserError
 from allukan.study import Interval, Spread, Table, compare, draw_forest, render
 

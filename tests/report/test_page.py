@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from allukan.analysis import Activation, Overlay, RunReport, plots, summarise, write_report
+from allukan.report import Activation, Overlay, RunReport, plots, write_report
+from allukan.scores import summarise
 
 VOID = {"meta", "img", "br", "wbr"}
 ROWS = [{"iou": 0.5, "dice": 0.6, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}]

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 
 
 def test_silu_and_convolution_save_their_inputs():

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from allukan.analysis import Activation, Overlay, RunReport, saved_bytes, summarise, write_report
+from allukan.costs import saved_bytes
+from allukan.report import Activation, Overlay, RunReport, write_report
+from allukan.scores import summarise
 
 
 def run(name="<script>alert(1)</script>"):

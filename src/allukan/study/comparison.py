@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from allukan.analysis import METRICS, holm, paired_difference
+from allukan.scores import METRICS, holm, paired_difference
 from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.study.results import Result, check_same_images, parameters, read_results
