@@ -16,11 +16,11 @@ from allukan.models import (
     AllUKAN,
     ModelCard,
     build_model,
-    to_masks,
     ka_layers,
     model_options,
     probabilities,
     save_model,
+    to_masks,
 )
 from allukan.nn import KALayer, Spline, SprecherLinear
 

@@ -43,7 +43,12 @@ def test_every_model_gets_the_same_grid_by_the_clean_protocol(write, tmp_path):
     models = {"ka": {"model": "allukan-tiny"}, "conv": {"model": "convtwin-tiny"}}
     study = load_study(write(models=models, protocols=["ukan"], tune={"grid": grid, "seed": 4}))
     points = [trial for trial in study.trials(tmp_path) if trial.point]
-    assert [(trial.model, trial.options["lr"]) for trial in points] == [("ka", 0.001), ("ka", 0.01), ("conv", 0.001), ("conv", 0.01)]
+    assert [(trial.model, trial.options["lr"]) for trial in points] == [
+        ("ka", 0.001),
+        ("ka", 0.01),
+        ("conv", 0.001),
+        ("conv", 0.01),
+    ]
     assert {(trial.options["protocol"], trial.options["seed"]) for trial in points} == {("clean", 4)}
 
 

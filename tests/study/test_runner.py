@@ -131,7 +131,9 @@ def test_tuning_takes_what_is_best_on_validation(write, here, tmp_path):
 
 def test_runs_whose_tuning_failed_are_not_done(write, here, tmp_path, monkeypatch):
     finish = runner.finish
-    monkeypatch.setattr(runner, "finish", lambda trial, *a: trial.fail("spoiled") if "lr=0.1" in trial.name else finish(trial, *a))
+    monkeypatch.setattr(
+        runner, "finish", lambda trial, *a: trial.fail("spoiled") if "lr=0.1" in trial.name else finish(trial, *a)
+    )
     undone = run_study(load_study(write(tune={"grid": {"lr": [0.01, 0.1]}})), tmp_path)
     assert [(trial.name, trial.state) for trial in undone] == [("a/tune/ka/lr=0.1", "failed"), ("a/clean/ka/0", "to do")]
 

@@ -3,7 +3,7 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score
 
 from allukan.data import IGNORED
-from allukan.models import to_masks, probabilities
+from allukan.models import probabilities, to_masks
 from allukan.training.losses import SegmentationLoss, class_index, overlap
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from allukan.scores import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text, write_json, write_table
@@ -21,6 +20,7 @@ from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
 from allukan.models import ModelCard, to_masks
+from allukan.scores import case_metrics, pooled_iou, summarise
 
 SUBSETS = ("test", "val", "train", "all")
 Progress = Callable[[int, int], None]

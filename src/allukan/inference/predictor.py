@@ -16,7 +16,7 @@ from allukan.data import resize_image
 from allukan.errors import UserError
 from allukan.inference.fusion import fuse
 from allukan.inference.inputs import read_input
-from allukan.models import to_masks, load_model, pick_device, probabilities
+from allukan.models import load_model, pick_device, probabilities, to_masks
 from allukan.models.layers import resize
 
 MODES = ("resize", "sliding")

@@ -13,8 +13,8 @@ from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, o
 from allukan.errors import UserError
 from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
-from allukan.study.trials import Trial
 from allukan.study.plan import Study
+from allukan.study.trials import Trial
 from allukan.study.tuning import chosen
 from allukan.training import TrainConfig, image_files, merge
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from allukan.costs import parameter_count
-from allukan.scores import METRICS
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
 from allukan.models import load_card
+from allukan.scores import METRICS
 from allukan.study.trials import TUNE
 
 Scores = dict[str, dict[str, float]]  # metric: image: mean over its classes

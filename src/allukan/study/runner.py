@@ -24,9 +24,9 @@ from filelock import SoftFileLease, Timeout
 
 from allukan.errors import UserError
 from allukan.files import write_json
-from allukan.study.trials import Trial, finish
 from allukan.study.check import check_study
 from allukan.study.plan import Study
+from allukan.study.trials import Trial, finish
 from allukan.study.tuning import chosen, write_tuning
 from allukan.training import TrainConfig
 

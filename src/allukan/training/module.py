@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from allukan.models import ModelCard, to_masks, probabilities
+from allukan.models import ModelCard, probabilities, to_masks
 from allukan.models.layers import resize
 from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
