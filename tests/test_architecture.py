@@ -34,7 +34,7 @@ HIDDEN = {  # modules behind a function of their name, until one of the two has 
     "allukan.ops.basis_expansion",
     "allukan.ops.shared_spline",
 }
-HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
+HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"}
 IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
 OPENERS = {"open", "read_text", "write_text", "TemporaryFile", "NamedTemporaryFile", "TextIOWrapper", "FileHandler"}
 RUNNERS = {"run", "Popen", "check_output"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy import floating
 from numpy.typing import NDArray
 
 from allukan._version import __version__
@@ -14,7 +14,7 @@ from allukan.files import write_text
 from allukan.report import overlays, palette, plots
 
 
-def _range(values: NDArray[floating]) -> str:
+def _range(values: NDArray[np.floating]) -> str:
     return f"{values.min():.2g} … {values.max():.2g}".replace("-", "−")
 
 
