@@ -22,7 +22,7 @@ from allukan.data import open_dataset, prepare, write_phantoms
 from allukan.models import AllUKAN, ka_layers
 from allukan.nn import Spline
 from allukan.ops import bspline
-from allukan.ops.bases import base_derivative
+from allukan.ops.activations import base_derivative
 from allukan.training import SegmentationLoss
 from allukan.training.augmentation import turn
 from allukan.training.batches import BatchOrder

@@ -13,7 +13,7 @@ from allukan.costs.flops import BASES, NOTHING, Cost, Flops
 from allukan.models import MODELS, build_model, model_options
 from allukan.nn import KAConv2d, KAConv3d, KALayer, KALinear, Spline, SplineActivation, SprecherLinear
 from allukan.nn.stacked import StackedKANConv2d
-from allukan.ops.bases import CHOICES
+from allukan.ops.activations import CHOICES
 
 TABLE = 2 * 4 * 4 * 13  # order 3, 5 intervals: 13 rows of 4 numbers, each from 4 coefficients
 FORWARD = 4 + 4 + 2 * 3 + 2  # place, SiLU, Horner, w b + s

@@ -8,7 +8,7 @@ from torch import nn
 from allukan.costs import inspect_model, parameter_count, saved_bytes
 from allukan.models import build_model
 from allukan.nn import KAConv2d, KAConv3d, KALinear, Spline
-from allukan.ops.shared_spline import blocks
+from allukan.ops.engines import chunks
 
 
 def small(sharing="layer", impl="auto"):
@@ -45,7 +45,7 @@ def test_the_model_stays_as_it_was():
     assert model[2].spline.impl == "reference"
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
-    assert blocks.BLOCK < 2**30
+    assert chunks.CHUNK < 2**30
 
 
 def test_a_storage_counts_where_it_is_first_saved():

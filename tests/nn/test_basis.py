@@ -21,7 +21,7 @@ from allukan.nn import (
     StackedKANLinear,
     convert,
 )
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.basis import FAMILIES
 
 OTHERS = [name for name in FAMILIES if name != "bspline"]

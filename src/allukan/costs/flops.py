@@ -36,7 +36,7 @@ from dataclasses import astuple, dataclass
 from torch import Tensor
 
 from allukan.nn import KAConv, KALayer, SprecherLinear
-from allukan.ops.bases import split_base
+from allukan.ops.activations import split_base
 from allukan.ops.basis import family
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2

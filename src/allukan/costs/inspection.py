@@ -17,7 +17,7 @@ from allukan.costs.accounting import saved_bytes_by
 from allukan.costs.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
 from allukan.costs.operators import operator_cost
 from allukan.nn import KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
-from allukan.ops.shared_spline import blocks
+from allukan.ops.engines import chunks
 
 IN_BETWEEN = "in between"
 STACKED = (StackedKANConv, StackedKANLinear)  # KA layers in name: they are counted operator by operator
@@ -135,12 +135,12 @@ def _bytes_in_float32(tensor: Tensor) -> int:
 
 @contextmanager
 def _one_block() -> Iterator[None]:
-    """Splines handle a feature map in blocks that fit the cache; where nothing is computed, one block takes as long as any."""
-    before, blocks.BLOCK = blocks.BLOCK, 1 << 62
+    """Splines handle a feature map in chunks that fit the cache; where nothing is computed, one chunk takes as long as any."""
+    before, chunks.CHUNK = chunks.CHUNK, 1 << 62
     try:
         yield
     finally:
-        blocks.BLOCK = before
+        chunks.CHUNK = before
 
 
 class _Recorder(TorchDispatchMode):

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from allukan.ops.bases import BASES, base_derivative, base_function, split_base
+from allukan.ops.activations import BASES, base_derivative, base_function, split_base
 
 ALL = (*BASES, "leaky_relu:0.1")
 

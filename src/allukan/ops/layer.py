@@ -1,68 +1,24 @@
-"""A whole KA layer, φ and the linear map after it, as one differentiable operation that saves its input only."""
+"""A whole KA layer, φ and the linear map after it, as one differentiable operation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
+from allukan.ops import expansion, spline_autograd
 from allukan.ops.autograd import differentiable_once
-from allukan.ops.basis_expansion import COMPOSED, base_backward, basis_expansion, chosen, expand, expand_backward
-from allukan.ops.bspline import GridRange
+from allukan.ops.engines.dispatch import COMPOSED, choose
+from allukan.ops.expansion import base_backward, expand, expand_backward
 from allukan.ops.linear_maps import LinearMap
-from allukan.ops.shared_spline import layout
-from allukan.ops.shared_spline.dispatch import choose, shared_spline
+from allukan.ops.phi import Phi
 from allukan.ops.subclasses import through_subclasses
 from allukan.ops.tracing import sees_operators, sizes, transforms
 
 ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
-
-
-@dataclass(frozen=True)
-class Activation:
-    """Which φ, and in which form it is computed; see ``shared_spline`` for the options.
-
-    Attributes:
-        expanded: the linear map sees the M + 1 basis channels of every channel (``basis_expansion``), its weights are composed.
-        recompute: φ(x) is computed again in the backward pass instead of being saved for it.
-    """
-
-    grid_size: int
-    spline_order: int
-    grid_range: GridRange
-    basis: str
-    base: str
-    input_grad: str
-    blocks: int = 1
-    expanded: bool = False
-    recompute: bool = False
-    impl: str = "auto"
-
-    @cached_property
-    def grid(self) -> tuple[float, float, int, int, str, str, bool, str]:
-        """Arguments of ``expand``."""
-        return *self.grid_range, self.grid_size, self.spline_order, self.basis, self.base, self.input_grad == "exact", self.impl
-
-    @property
-    def coefficients(self) -> int:
-        """M = G + k."""
-        return self.grid_size + self.spline_order
-
-    def engine(self, x: Tensor) -> str:
-        """The implementation that runs for x."""
-        grid = (self.grid_size, self.spline_order, self.grid_range)
-        if self.expanded:
-            return chosen(self.impl, x, *grid, self.basis, self.base)
-        return choose(self.impl, x.device.type, x.dtype, *grid, self.basis, self.base)
-
-    def options(self, engine: str) -> tuple:
-        """Arguments of ``layout.forward``."""
-        return *self.grid_range, self.spline_order, self.basis, self.base, self.input_grad == "exact", self.blocks, engine
 
 
 @through_subclasses
@@ -72,35 +28,43 @@ def ka_layer(
     base_weight: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    activation: Activation,
+    phi: Phi,
     linear: LinearMap,
 ) -> Tensor:
     """y = linear(φ(x), weight, bias), differentiable in every tensor; the arguments are those of a KA layer and are not checked.
 
-    What is saved for the backward pass is x, and φ(x) unless ``activation.recompute``; the expanded basis never is. Under
+    What is saved for the backward pass is x, and φ(x) unless ``phi.recompute``; the expanded basis never is. Under
     ``torch.compile``, ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of
     separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
-    engine = activation.engine(x)
-    composite = sees_operators() or transforms() or engine in COMPOSED
-    a, lo_hi = activation, activation.grid_range
-    if a.expanded:
-        if composite:
-            options: Any = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad}
-            how = engine if engine in COMPOSED else a.impl
-            h = basis_expansion(x, a.grid_size, a.spline_order, lo_hi, **options, impl=how)
-            return _combine(linear, x, h, compose(coef, base_weight, weight), bias)
-        return _Expanded.apply(x, coef, base_weight, weight, bias, activation, linear)
-    if composite:
-        options = {"basis": a.basis, "base": a.base, "input_grad": a.input_grad, "blocks": a.blocks, "impl": engine}
-        room = _headroom(x, base_weight)
-        if room is not None:
-            coef, base_weight, weight = coef.float() / room, base_weight.float() / room, weight * room
-        h = shared_spline(x, coef, base_weight, lo_hi, a.spline_order, **options)
-        return _combine(linear, x, h, weight, bias)
-    return _Shared.apply(x, coef, base_weight, weight, bias, activation.options(engine), linear, a.recompute)
+    engine = choose(phi, x.device.type, x.dtype)
+    if sees_operators() or transforms() or engine in COMPOSED:
+        return _composed(x, coef, base_weight, weight, bias, phi, engine, linear)
+    if phi.expanded:
+        return _Expanded.apply(x, coef, base_weight, weight, bias, phi, linear)
+    return _Shared.apply(x, coef, base_weight, weight, bias, phi, engine, linear)
+
+
+def _composed(
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    phi: Phi,
+    engine: str,
+    linear: LinearMap,
+) -> Tensor:
+    """The same of separate operations, each differentiable by itself."""
+    if phi.expanded:
+        h = expansion.apply(x, phi, engine).flatten(1, 2)
+        return _combine(linear, x, h, compose(coef, base_weight, weight), bias)
+    room = _headroom(x, base_weight)
+    if room is not None:
+        coef, base_weight, weight = coef.float() / room, base_weight.float() / room, weight * room
+    return _combine(linear, x, spline_autograd.apply(x, coef, base_weight, phi, engine), weight, bias)
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
@@ -167,29 +131,30 @@ class _Shared(Function):
         base_weight: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        options: tuple,
+        phi: Phi,
+        engine: str,
         linear: LinearMap,
-        recompute: bool,
     ) -> Tensor:
         room = _headroom(x, base_weight)
-        h, w, b = _to_autocast(x, _activate(x, coef, base_weight, options, room), _times(weight, room), bias)
+        h, w, b = _to_autocast(x, _activate(x, coef, base_weight, phi, engine, room), _times(weight, room), bias)
         assert h is not None
         assert w is not None
-        ctx.save_for_backward(x, coef, base_weight, weight, *(() if recompute else (h,)))
-        ctx.options, ctx.linear, ctx.biased = options, linear, bias is not None and ctx.needs_input_grad[4]
+        ctx.save_for_backward(x, coef, base_weight, weight, *(() if phi.recompute else (h,)))
+        ctx.how, ctx.linear, ctx.biased = (phi, engine), linear, bias is not None and ctx.needs_input_grad[4]
         ctx.room = room
         return linear.forward(h, w, b)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         wanted = ctx.needs_input_grad[3], ctx.biased
-        grads = differentiable_once(ONCE, _shared_backward, grad, ctx.options, ctx.linear, wanted, ctx.room, *ctx.saved_tensors)
+        grads = differentiable_once(ONCE, _shared_backward, grad, *ctx.how, ctx.linear, wanted, ctx.room, *ctx.saved_tensors)
         return (*grads, None, None, None)
 
 
 def _shared_backward(
     grad: Tensor,
-    options: tuple,
+    phi: Phi,
+    engine: str,
     linear: LinearMap,
     wanted: tuple[bool, bool],
     room: Tensor | None,
@@ -199,20 +164,21 @@ def _shared_backward(
     weight: Tensor,
     h: Tensor | None = None,
 ) -> tuple:
-    h = _activate(x, coef, base_weight, options, room) if h is None else h
+    h = _activate(x, coef, base_weight, phi, engine, room) if h is None else h
     activated, factors = _in(grad.dtype, h, weight)
     assert activated is not None
     assert factors is not None
     grad_h, grad_weight, grad_bias = linear.backward(grad, activated, factors, (True, *wanted))
     assert grad_h is not None
-    grads = layout.backward(grad_h, x, coef, base_weight, *options)
+    grads = spline_autograd.backward(grad_h, x, coef, base_weight, phi, engine)
     grad_weight, grad_bias = _in(weight.dtype, grad_weight, grad_bias)
     return (*grads, None if grad_weight is None else _times(grad_weight, room), grad_bias)
 
 
-def _activate(x: Tensor, coef: Tensor, base_weight: Tensor, options: tuple, room: Tensor | None) -> Tensor:
+def _activate(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, room: Tensor | None) -> Tensor:
     """φ(x), or φ(x) / room."""
-    return layout.forward(x, *((coef, base_weight) if room is None else (coef / room, base_weight / room)), *options)
+    scaled = (coef, base_weight) if room is None else (coef / room, base_weight / room)
+    return spline_autograd.forward(x, *scaled, phi, engine)
 
 
 def _times(tensor: Tensor, room: Tensor | None) -> Tensor:
@@ -228,50 +194,47 @@ class _Expanded(Function):
         base_weight: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        activation: Activation,
+        phi: Phi,
         linear: LinearMap,
     ) -> Tensor:
         w, b = _to_autocast(x, compose(coef, base_weight, weight), bias)
         assert w is not None
         ctx.save_for_backward(x, coef, base_weight, weight)
-        ctx.activation, ctx.linear, ctx.biased = activation, linear, bias is not None and ctx.needs_input_grad[4]
-        return torch.cat([linear.forward(_expand(part, activation, w.dtype), w, b) for part in _parts(x, activation)])
+        ctx.phi, ctx.linear, ctx.biased = phi, linear, bias is not None and ctx.needs_input_grad[4]
+        return torch.cat([linear.forward(_expand(part, phi, w.dtype), w, b) for part in _parts(x, phi)])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        grads = differentiable_once(ONCE, _expanded_backward, grad, ctx.activation, ctx.linear, ctx.biased, *ctx.saved_tensors)
+        grads = differentiable_once(ONCE, _expanded_backward, grad, ctx.phi, ctx.linear, ctx.biased, *ctx.saved_tensors)
         return (*grads, None, None)
 
 
-def _expanded_backward(
-    grad: Tensor, activation: Activation, linear: LinearMap, biased: bool, x: Tensor, *parameters: Tensor
-) -> tuple:
+def _expanded_backward(grad: Tensor, phi: Phi, linear: LinearMap, biased: bool, x: Tensor, *parameters: Tensor) -> tuple:
     leaves = [p.detach().requires_grad_() for p in parameters]
     with torch.enable_grad():
         composed = compose(*leaves)
-    parts = _parts(x, activation)
+    parts = _parts(x, phi)
     wide, grad_x, grad_bias = torch.zeros_like(composed), [], None
     w = composed.detach().to(grad.dtype)
     for part, g in zip(parts, grad.split([len(part) for part in parts]), strict=True):
-        exact = activation.input_grad == "exact"
-        grad_h, grad_weight, bias = linear.backward(g, _expand(part, activation, g.dtype), w, (exact, True, biased))
+        grad_h, grad_weight, bias = linear.backward(g, _expand(part, phi, g.dtype), w, (phi.exact, True, biased))
         assert grad_weight is not None
         if grad_h is not None:
-            grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, *activation.grid))
+            grad_x.append(expand_backward(grad_h.unflatten(1, (part.shape[1], -1)), part, phi))
         else:  # Grad-Free: the input hears of the base channels alone, a (M + 1)-th of the product
-            grad_b, _, _ = linear.backward(g, part.to(g.dtype), w[:, :: activation.coefficients + 1], (True, False, False))
+            grad_b, _, _ = linear.backward(g, part.to(g.dtype), w[:, :: phi.coefficients + 1], (True, False, False))
             assert grad_b is not None
-            grad_x.append(base_backward(grad_b, part, activation.base))
+            grad_x.append(base_backward(grad_b, part, phi.base))
         wide += grad_weight
         grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
     return torch.cat(grad_x), *torch.autograd.grad(composed, leaves, wide), *_in(parameters[2].dtype, grad_bias)
 
 
-def _expand(x: Tensor, activation: Activation, dtype: torch.dtype) -> Tensor:
-    return expand(x, *activation.grid).flatten(1, 2).to(dtype)
+def _expand(x: Tensor, phi: Phi, dtype: torch.dtype) -> Tensor:
+    return expand(x, phi).flatten(1, 2).to(dtype)
 
 
-def _parts(x: Tensor, activation: Activation) -> tuple[Tensor, ...]:
+def _parts(x: Tensor, phi: Phi) -> tuple[Tensor, ...]:
     """Samples that are expanded together."""
-    per_sample = max(1, x[:1].numel()) * (activation.grid_size + activation.spline_order + 1)
+    per_sample = max(1, x[:1].numel()) * (phi.coefficients + 1)
     return x.split(max(1, _CHUNK // per_sample))

@@ -1,7 +1,7 @@
 """The kernels of ``triton_engine``, for CUDA.
 
 Arrays, all contiguous: x and dx (outer, J, length), y and g (outer, J, R, length), coef (J, R, M), weight (J, R). A program
-belongs to one run j of channels and walks over every ``num_programs(1)``-th tile of TILE_ROWS × COLS elements, so that sums
+belongs to one block j of channels and walks over every ``num_programs(1)``-th tile of TILE_ROWS × COLS elements, so that sums
 stay in registers from the first tile to the last. u = x·SCALE + SHIFT, held in 0 … TOP, is row + position t of the piece.
 Tuples of tensors stand for arrays of registers; they grow with + because the language of the kernels knows no star.
 """
@@ -68,7 +68,7 @@ def _locate(x, SCALE: tl.constexpr, SHIFT: tl.constexpr, TOP: tl.constexpr):
 
 @triton.jit
 def _write_tables(coef, tables, R: tl.constexpr, M: tl.constexpr, K: tl.constexpr, POLY: tl.constexpr, ROWS: tl.constexpr):
-    """Polynomial coefficients of every interval for the R activations of one run, ``(R, powers, ROWS)``.
+    """Polynomial coefficients of every interval for the R activations of one block, ``(R, powers, ROWS)``.
 
     POLY[q][p] is the coefficient of t^p of the q-th basis function that lives on an interval. Every program keeps a copy of
     its own, a few hundred bytes that stay in the L1 cache: no launch before this one, and nothing to wait for.
@@ -101,7 +101,7 @@ def _derivative(table, base_slope, row, t, EXACT: tl.constexpr, K: tl.constexpr,
 
 @triton.jit
 def _tile(tile, outer, length, TILE_ROWS: tl.constexpr, COLS: tl.constexpr, FLAT: tl.constexpr, WIDE: tl.constexpr):
-    """Outer index and position in the run of every element of a tile, and which of them exist; FLAT says that outer is 1."""
+    """Outer index and position in the block of every element of a tile, and which of them exist; FLAT says that outer is 1."""
     lane = tl.arange(0, TILE_ROWS * COLS)
     if WIDE:
         lane = lane.to(tl.int64)
@@ -139,14 +139,14 @@ def forward_kernel(
     FLAT: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """y = w b(x) + Σ_p T[row, p] t^p for the R activations of run ``program_id(0)``."""
-    j, worker, runs = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
-    tables += (worker * runs + j) * (R * (K + 1) * ROWS)
+    """y = w b(x) + Σ_p T[row, p] t^p for the R activations of block ``program_id(0)``."""
+    j, worker, blocks = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
+    tables += (worker * blocks + j) * (R * (K + 1) * ROWS)
     _write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
     for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
-        segment = row * runs + j
+        segment = row * blocks + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(tables.dtype.element_ty)
         piece, t = _locate(values, SCALE, SHIFT, TOP)
         activated, _ = _base(values, BASE, LEAK)
@@ -228,10 +228,10 @@ def backward_kernel(
 
     ``program_id(2)`` picks R_SPAN activations and SPAN basis functions; there is one choice where everything fits registers.
     """
-    j, worker, runs = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
+    j, worker, blocks = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     parts: tl.constexpr = (M + SPAN - 1) // SPAN if SPAN else 1
     r_first, part = (tl.program_id(2) // parts) * R_SPAN, tl.program_id(2) % parts
-    tables += (worker * runs + j) * (R * K * ROWS)
+    tables += (worker * blocks + j) * (R * K * ROWS)
     if INPUT and EXACT:
         _write_tables(coef + j * (R * M), tables, R, M, K, SLOPES, ROWS)
     zero = tl.zeros([TILE_ROWS * COLS], partials.dtype.element_ty)
@@ -239,7 +239,7 @@ def backward_kernel(
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
     for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
-        segment = row * runs + j
+        segment = row * blocks + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(zero.dtype)
         piece, t = _locate(values, SCALE, SHIFT, TOP)
         activated, slope = _base(values, BASE, LEAK)
@@ -260,7 +260,7 @@ def backward_kernel(
     if SPAN > 0:
         for r in tl.static_range(R_SPAN):
             mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
-            _store_sums(partials + ((worker * runs + j) * R + r_first + r) * (M + 1), mine, part, M, SPAN)
+            _store_sums(partials + ((worker * blocks + j) * R + r_first + r) * (M + 1), mine, part, M, SPAN)
 
 
 @triton.jit

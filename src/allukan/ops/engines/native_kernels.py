@@ -17,8 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from allukan.ops.shared_spline.native_cache import callback
-from allukan.ops.shared_spline.native_elements import (
+from allukan.ops.engines.native_cache import callback
+from allukan.ops.engines.native_elements import (
     add_line_slopes,
     add_lines,
     add_slopes,

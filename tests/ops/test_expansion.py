@@ -1,6 +1,5 @@
 """The expanded basis against the Cox–de Boor reference."""
 
-import importlib
 from dataclasses import replace
 
 import pytest
@@ -9,9 +8,9 @@ import torch
 from allukan.costs import saved_bytes
 from allukan.nn import KALinear, Spline
 from allukan.ops import basis_expansion, bspline
-from allukan.ops.bases import BASES, base_function
+from allukan.ops.activations import BASES, base_function
+from allukan.ops.engines.dispatch import ENGINES
 
-expansion = importlib.import_module("allukan.ops.basis_expansion")  # the function of this name hides it
 GRID = (5, 3, (-3.0, 3.0))
 GRIDS = [GRID, (1, 1, (0.0, 1.0)), (4, 2, (-1.0, 2.0)), (3, 4, (-2.0, 2.0)), (6, 5, (-1.0, 1.0))]
 NAN, INF = float("nan"), float("inf")
@@ -112,15 +111,15 @@ def test_wrong_arguments_get_one_sentence(x, options, word):
 def test_the_engine_that_is_asked_for_runs(impl, basis, monkeypatch):
     """By name: the same values and gradients, and the compiled loops only where they are meant."""
     if impl == "native":
-        pytest.importorskip("allukan.ops.shared_spline.native", reason="numba does not work here")
+        pytest.importorskip("allukan.ops.engines.native", reason="numba does not work here")
     x = torch.randn(2, 3, 50)
     wide = x.double().requires_grad_()
     wanted = basis_expansion(wide, *GRID, basis=basis, impl="reference")
     (slope,) = torch.autograd.grad(wanted.square().sum(), wide)
     runs = []
-    if "native" in expansion.ENGINES:
-        real = expansion.ENGINES["native"].expand
-        monkeypatch.setattr(expansion.ENGINES["native"], "expand", lambda *a: runs.append(1) or real(*a))
+    if "native" in ENGINES:
+        real = ENGINES["native"].expand
+        monkeypatch.setattr(ENGINES["native"], "expand", lambda *a: runs.append(1) or real(*a))
     given = x.clone().requires_grad_()
     found = basis_expansion(given, *GRID, basis=basis, impl=impl)
     assert rms(found, wanted) < 1e-5

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from allukan.ops.shared_spline.native_cache import compiled
-from allukan.ops.shared_spline.native_vectors import LANES, add_moments, add_slope, cubic
+from allukan.ops.engines.native_cache import compiled
+from allukan.ops.engines.native_vectors import LANES, add_moments, add_slope, cubic
 
 jit = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
 jit_sums = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from allukan.ops import bspline
-from allukan.ops.bases import base_function, split_base
+from allukan.ops.activations import base_function, split_base
 from allukan.ops.basis import family
+from allukan.ops.bspline import GridRange
 
+Grid = tuple[int, int, GridRange]  # G, k and the ends
 FINENESS = 16  # rows a width of the basis: cubics in Chebyshev's nodes are then off by 1 / (3072 · 16⁴) = 5e-9
 MAX_ROWS = 1 << 15
 # where a base is curved (half-width), its slopes right and left of that, the widest step; others are two lines that meet in 0
@@ -55,22 +56,22 @@ class Curves:
         return {name: getattr(self, name).ctypes.data for name in ("base", "local", "begin", "columns", "slopes", "grid")}
 
 
-def rows_needed(grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> int:
+def rows_needed(grid: Grid, basis: str, base: str) -> int:
     """Rows of the table."""
-    first, last, _ = _extent(grid_size, spline_order, grid_range, basis, base)
+    first, last, _ = _extent(grid, basis, base)
     return last - first + 1
 
 
 @cache
-def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, basis: str, base: str) -> Curves:
+def curves(grid: Grid, basis: str, base: str) -> Curves:
     """The tables of one kind of activation, made once."""
-    lo = grid_range[0]
-    first, last, scale = _extent(grid_size, spline_order, grid_range, basis, base)
+    lo = grid[2][0]
+    first, last, scale = _extent(grid, basis, base)
     shift = math.ceil(lo * scale) - lo * scale  # knots fall on row borders, and u is as exact around 0 as x is
     nodes = (1 - torch.cos((2 * torch.arange(4, dtype=torch.float64) + 1) * (math.pi / 8))) / 2
     edges = torch.arange(first, last + 1, dtype=torch.float64)
     x = (edges.unsqueeze(1) + nodes - shift) / scale
-    values = torch.cat([_curved(base, x).unsqueeze(-1), family(basis).values(x, grid_size, spline_order, grid_range)], dim=-1)
+    values = torch.cat([_curved(base, x).unsqueeze(-1), family(basis).values(x, *grid)], dim=-1)
     table = torch.linalg.solve(torch.vander(nodes, increasing=True), values)  # (rows, 4 powers, M + 1)
     table = torch.where(table.abs() < 1e-13, 0.0, table)
     for end, t in ((0, 1.0), (-1, 0.0)):  # the outermost rows hold the asymptote, from the border on
@@ -79,11 +80,11 @@ def curves(grid_size: int, spline_order: int, grid_range: bspline.GridRange, bas
         table[end, 0] = value
     reach, right, left, _ = _asymptotes(base)
     ends = ((last - shift) / scale, (first + 1 - shift) / scale) if reach else (0.0, 0.0)
-    grid = np.array([scale, shift, first, last, *ends, right, left], np.float32)
+    position = np.array([scale, shift, first, last, *ends, right, left], np.float32)
     slopes = torch.zeros_like(table)
     slopes[:, :3] = table[:, 1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64) * scale
     columns, column_slopes = (t.permute(2, 0, 1).float().contiguous().numpy() for t in (table, slopes))
-    return Curves(columns[0], *_pack(columns[1:]), columns, column_slopes, grid)
+    return Curves(columns[0], *_pack(columns[1:]), columns, column_slopes, position)
 
 
 def _pack(functions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -98,9 +99,9 @@ def _pack(functions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     return functions[chosen, np.arange(first, stop)[:, None]], begin, int(first)
 
 
-def _extent(grid_size: int, order: int, grid_range: bspline.GridRange, basis: str, base: str) -> tuple[int, int, float]:
+def _extent(grid: Grid, basis: str, base: str) -> tuple[int, int, float]:
     """Numbers of the first and the last row, and rows a unit of x; the outermost rows lie beyond everything that is curved."""
-    (lo, hi), grid, functions = grid_range, (grid_size, order, grid_range), family(basis)
+    (grid_size, _, (lo, hi)), functions = grid, family(basis)
     h = (hi - lo) / grid_size
     reach, _, _, step = _asymptotes(base)
     scale = max(1, math.ceil(h / min(step, functions.width(*grid) / FINENESS))) / h

@@ -18,123 +18,106 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from allukan.ops import bspline
-from allukan.ops.shared_spline import native_kernels as kernels
-from allukan.ops.shared_spline.curves import Curves, curves
+from allukan.ops.engines import layout
+from allukan.ops.engines import native_kernels as kernels
+from allukan.ops.engines.curves import MAX_ROWS, Curves, curves, rows_needed
+from allukan.ops.engines.layout import Gradients
+from allukan.ops.phi import Phi
 
+CHANNELS_LAST = False
 _dense = torch.ops.aten.is_non_overlapping_and_dense.default
+_MAX_ORDER = 3  # of B-splines: cubics
 _LEAST = 1 << 13  # elements that are worth a thread
 _SHORT = 128  # elements that are not worth a start
 
 
-def takes(x: Tensor, coef: Tensor, base_weight: Tensor) -> bool:
-    """Whether ``forward_whole`` can read these as they lie in memory; one activation takes any order of it that has no gaps."""
-    if not (x.dtype is coef.dtype is base_weight.dtype is torch.float32 and coef.is_contiguous() and base_weight.is_contiguous()):
-        return False
-    return x.is_contiguous() or (len(coef) == 1 and _dense(x))
+def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
+    """What these loops cannot compute."""
+    if device != "cpu":
+        return f"it runs on a CPU and x is on {device}"
+    if dtype == torch.float64:
+        return f"it computes in float32 and x is {dtype}"
+    if phi.basis == "bspline" and phi.spline_order > _MAX_ORDER:
+        return f"spline_order {phi.spline_order} is above {_MAX_ORDER}"
+    if rows_needed(phi.grid, phi.basis, phi.base) > MAX_ROWS:
+        grid = f"grid_range {phi.grid_range} with {phi.grid_size} intervals"
+        return f"{grid} would need a table of more than {MAX_ROWS} rows"
+    return None
 
 
-def forward_whole(
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    lo: float,
-    hi: float,
-    order: int,
-    basis: str,
-    base: str,
-    exact: bool,
-    blocks: int,
-) -> Tensor:
-    """``layout.forward`` for tensors that ``takes`` accepts: no view, no copy, one call into compiled code."""
-    if _scattered(x, coef, blocks):
-        parts = (_gathered(x, blocks), coef, base_weight)
-        return _scatter(forward_whole(*parts, lo, hi, order, basis, base, exact, blocks), x)
+def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
+    """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``: for what lies well in memory no view, no copy, one call into compiled code."""
+    if not x.numel():
+        return layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
+    values = _readable(x, coef)
+    if _scattered(x, coef, phi.blocks):
+        return _scatter(forward(_gathered(x, phi.blocks), coef, base_weight, phi), x)
     activations, count = coef.shape
-    out = torch.empty_like(x) if activations == 1 else x.new_empty(x.shape[0], activations // blocks * x.shape[1], *x.shape[2:])
-    sizes = _sizes(x, activations, blocks, count)
-    curve = curves(count - order, order, (lo, hi), basis, base)
-    _run("forward", x, x, out, (coef, base_weight), curve, "base", sizes, exact)
-    return out
+    out = torch.empty_like(values) if activations == 1 else values.new_empty(*_channels(x, activations // phi.blocks))
+    theta = (_plain(coef), _plain(base_weight))
+    _run("forward", values, values, out, theta, _curves(phi), "base", _sizes(x, activations, phi.blocks, count))
+    return out if out.dtype is x.dtype else out.to(x.dtype)
 
 
-def backward_whole(
-    grad: Tensor,
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    lo: float,
-    hi: float,
-    order: int,
-    basis: str,
-    base: str,
-    exact: bool,
-    blocks: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``layout.backward`` likewise."""
-    if _scattered(x, coef, blocks):
-        parts = (_gathered(grad, blocks), _gathered(x, blocks), coef, base_weight)
-        grad_x, *others = backward_whole(*parts, lo, hi, order, basis, base, exact, blocks)
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Gradients:
+    """The gradients of ``forward`` likewise."""
+    if not x.numel():
+        return layout.gradient_like(x, coef, phi.blocks, CHANNELS_LAST), torch.zeros_like(coef), torch.zeros_like(base_weight)
+    if _scattered(x, coef, phi.blocks):
+        parts = (_gathered(grad, phi.blocks), _gathered(x, phi.blocks))
+        grad_x, *others = backward(*parts, coef, base_weight, phi)
         return _scatter(grad_x, x), others[0], others[1]
-    activations, count = coef.shape
-    grad = _in_order_of(x, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
-    out, grad_coef, grad_weight = torch.empty_like(x), torch.empty_like(coef), torch.empty_like(base_weight)
-    curve, sizes = curves(count - order, order, (lo, hi), basis, base), _sizes(x, activations, blocks, count)
-    sums = _run("backward", x, grad, out, (coef, base_weight), curve, "base", sizes, exact)
+    (activations, count), values = coef.shape, _readable(x, coef)
+    grad = _in_order_of(values, grad.reshape(x.shape)) if activations == 1 else _plain(grad)
+    theta = (_plain(coef), _plain(base_weight))
+    out, grad_coef, grad_weight = torch.empty_like(values), torch.empty_like(theta[0]), torch.empty_like(theta[1])
+    sizes = _sizes(x, activations, phi.blocks, count)
+    sums = _run("backward", values, grad, out, theta, _curves(phi), "base", sizes, phi.exact)
     kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
-    return out, grad_coef, grad_weight
+    if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
+        return out, grad_coef, grad_weight
+    return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype)
 
 
-def forward(
-    x: Tensor, coef: Tensor, base_weight: Tensor, grid_range: bspline.GridRange, spline_order: int, basis: str, base: str
-) -> Tensor:
-    """``eager.forward`` in float32: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
-    values, c, w = (_plain(t) for t in (x, coef.flatten(0, 1), base_weight.flatten()))
-    out = forward_whole(values, c, w, *grid_range, spline_order, basis, base, True, x.shape[1])
-    return out.to(x.dtype).view(*x.shape[:2], coef.shape[1], x.shape[2])
-
-
-def backward(
-    grad: Tensor,
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    grid_range: bspline.GridRange,
-    spline_order: int,
-    basis: str,
-    base: str,
-    exact: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``eager.backward``: gradients for x, coef and base_weight from grad ``(B, J, R, N)`` and the inputs alone."""
-    g, values, c, w = (_plain(t) for t in (grad, x, coef.flatten(0, 1), base_weight.flatten()))
-    grad_x, grad_coef, grad_weight = backward_whole(g, values, c, w, *grid_range, spline_order, basis, base, exact, x.shape[1])
-    return grad_x.to(x.dtype), grad_coef.view(coef.shape).to(coef.dtype), grad_weight.view(coef.shape[:2]).to(base_weight.dtype)
-
-
-def expand(x: Tensor, grid_size: int, grid_range: bspline.GridRange, spline_order: int, basis: str, base: str) -> Tensor:
-    """x ``(S, N)`` → b and all M basis functions, ``(S, M + 1, N)``."""
-    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, basis, base)
-    out = torch.empty(len(x), len(curve.columns), x.shape[1])
-    _run("expand", values, values, out, (values, values), curve, "columns", (*x.shape, 1, 1, len(curve.columns) - 1))
+def expand(x: Tensor, phi: Phi) -> Tensor:
+    """b and all M basis functions, ``(B, C, *S)`` → ``(B, C, M + 1, *S)``."""
+    values, curve = _plain(x), _curves(phi)
+    out = values.new_empty(*x.shape[:2], len(curve.columns), *x.shape[2:])
+    if out.numel():
+        _run("expand", values, values, out, (values, values), curve, "columns", _rows(x, phi))
     return out.to(x.dtype)
 
 
-def expand_backward(
-    grad: Tensor,
-    x: Tensor,
-    grid_size: int,
-    grid_range: bspline.GridRange,
-    spline_order: int,
-    basis: str,
-    base: str,
-    exact: bool,
-) -> Tensor:
-    """Gradient of ``expand`` for x, from grad ``(S, M + 1, N)``."""
-    values, curve = _plain(x), curves(grid_size, spline_order, grid_range, basis, base)
+def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
+    """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
+    values = _plain(x)
     out = torch.empty_like(values)
-    sizes = (*x.shape, 1, 1, len(curve.columns) - 1)
-    _run("expand_backward", values, _plain(grad), out, (values, values), curve, "slopes", sizes, exact)
+    if out.numel():
+        _run("expand_backward", values, _plain(grad), out, (values, values), _curves(phi), "slopes", _rows(x, phi), phi.exact)
     return out.to(x.dtype)
+
+
+def _curves(phi: Phi) -> Curves:
+    return curves(phi.grid, phi.basis, phi.base)
+
+
+def _channels(x: Tensor, times: int) -> tuple[int, ...]:
+    return x.shape[0], times * x.shape[1], *x.shape[2:]
+
+
+def _rows(x: Tensor, phi: Phi) -> tuple[int, ...]:
+    """``_sizes`` of an expansion: a segment a channel."""
+    segments = x.shape[0] * x.shape[1]
+    return segments, x.numel() // segments, 1, 1, phi.coefficients
+
+
+def _readable(x: Tensor, coef: Tensor) -> Tensor:
+    """x in float32 as the loops can read it; one activation takes any order of memory that has no gaps."""
+    if len(coef) > 1:
+        return _plain(x)
+    if x.dtype is torch.float32 and (x.is_contiguous() or _dense(x)):
+        return x
+    return torch.empty_like(x, dtype=torch.float32).copy_(x)
 
 
 def _scattered(x: Tensor, coef: Tensor, blocks: int) -> bool:
