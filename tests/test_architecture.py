@@ -31,8 +31,6 @@ BELOW = {
 HIDDEN = {  # modules behind a function of their name, until one of the two has another
     "allukan.bench.environment",
     "allukan.nn.conversion.convert",
-    "allukan.ops.basis_expansion",
-    "allukan.ops.shared_spline",
 }
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"}
 IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
