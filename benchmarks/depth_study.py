@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from allukan.analysis import parameter_count, saved_bytes
 from allukan.bench import Settings, check_out, environment, fill_block, markdown, provenance, write_json
 from allukan.bench.pages import check_figure, check_page, save
+from allukan.costs import parameter_count, saved_bytes
 from allukan.models.layers import Layers
 from allukan.nn import Spline
 

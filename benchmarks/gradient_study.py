@@ -24,7 +24,7 @@ from allukan.nn import Spline
 from allukan.ops import bspline
 from allukan.ops.activations import base_derivative
 from allukan.training import SegmentationLoss
-from allukan.training.augment import turn
+from allukan.training.augmentation import turn
 from allukan.training.batches import BatchOrder
 from allukan.training.parameters import parameter_groups
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import saved_bytes
 from allukan.bench import Settings, Task, bench_gradients, bench_layers, bench_models, bench_train, find_peers, networks
 from allukan.bench import environment as current
 from allukan.bench.contenders import Kit
@@ -17,6 +16,7 @@ from allukan.bench.environment import commit
 from allukan.bench.networks import on_paper
 from allukan.bench.report import check_out, markdown, write_json
 from allukan.bench.timing import interleaved
+from allukan.costs import saved_bytes
 from allukan.errors import UserError
 
 

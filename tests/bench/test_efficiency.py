@@ -1,8 +1,8 @@
 import pytest
 
-from allukan.analysis import parameter_count
 from allukan.bench import bench_efficiency, efficiency
 from allukan.bench.pages import check_figure, draw_efficiency, fill_block
+from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.models import build_model
 

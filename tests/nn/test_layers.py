@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, SplineActivation
 from allukan.ops import bspline
 from allukan.ops.activations import base_function

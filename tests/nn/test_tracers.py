@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-import allukan.analysis  # noqa: F401  # formulas for the counter
+import allukan.costs  # noqa: F401  # formulas for the counter
 from allukan.errors import UserError
 from allukan.nn import (
     KAConv1d,

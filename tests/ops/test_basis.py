@@ -9,7 +9,7 @@ from numpy.polynomial.chebyshev import chebvander
 from scipy.interpolate import BSpline
 from scipy.stats import norm
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.ops import basis_expansion, bspline, shared_spline
 from allukan.ops.activations import base_function
 from allukan.ops.basis import FAMILIES

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.nn import KALinear, Spline
 from allukan.ops import basis_expansion, bspline
 from allukan.ops.activations import BASES, base_function

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.ops import bspline, shared_spline
 from allukan.ops.activations import BASES, base_function
 from allukan.ops.spline_autograd import shared_spline_backward_op, shared_spline_op

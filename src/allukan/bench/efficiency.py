@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from allukan.analysis import inspect_model
 from allukan.bench.measure import Row
 from allukan.bench.networks import Task, factory_networks, fits, network_contender
 from allukan.bench.settings import Settings
 from allukan.bench.timing import peak_bytes
+from allukan.costs import inspect_model
 from allukan.errors import UserError
 from allukan.models import MODELS, SIZES
 

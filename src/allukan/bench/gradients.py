@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from allukan.analysis import saved_bytes
 from allukan.bench.contenders import choose
 from allukan.bench.measure import Contender, Row
 from allukan.bench.networks import Task, fits, network_contender, on_paper, too_large
 from allukan.bench.settings import Settings
+from allukan.costs import saved_bytes
 from allukan.models import AllUKAN, ka_layers
 from allukan.training import SegmentationLoss
 

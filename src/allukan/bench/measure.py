@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
 from allukan.bench.settings import Settings
 from allukan.bench.timing import peak_bytes
+from allukan.costs import parameter_count, saved_bytes
 
 Row = dict[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
 from allukan.bench.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
 from allukan.bench.measure import Contender, Row, generator, rows
 from allukan.bench.settings import Settings, at_least
 from allukan.bench.timing import available_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.errors import UserError
 from allukan.models import SIZES, AllUKAN, build_model, check_norms, model_options
 from allukan.training import SegmentationLoss

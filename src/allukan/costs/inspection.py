@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from allukan.analysis.accounting import saved_bytes_by
-from allukan.analysis.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
-from allukan.analysis.operators import operator_cost
+from allukan.costs.accounting import saved_bytes_by
+from allukan.costs.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
+from allukan.costs.operators import operator_cost
 from allukan.nn import KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
 from allukan.ops.engines import chunks
 
@@ -96,7 +96,7 @@ def inspect_model(model: nn.Module, shape: Sequence[int]) -> Inspection:
     """Every layer's parameters, FLOPs and saved bytes for an input of ``shape`` ``(B, C, *S)``, in training mode and float32.
 
     The model itself is neither run nor changed: a copy without memory is, so that 512² or 256³ cost nothing. FLOPs follow
-    the conventions of ``analysis/flops.py`` (KA layers) and ``analysis/operators.py`` (everything else). Saved bytes are exact
+    the conventions of ``costs/flops.py`` (KA layers) and ``costs/operators.py`` (everything else). Saved bytes are exact
     but where a device hands on another memory layout and so saves a copy (known: 3D U-KAN, 0.7 %).
 
     Raises:

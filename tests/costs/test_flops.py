@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from allukan.analysis import inspect_model, parameter_count, saved_bytes, spline_evaluations
-from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
+from allukan.costs import inspect_model, parameter_count, saved_bytes, spline_evaluations
+from allukan.costs.flops import BASES, NOTHING, Cost, Flops
 from allukan.models import MODELS, build_model, model_options
 from allukan.nn import KAConv2d, KAConv3d, KALayer, KALinear, Spline, SplineActivation, SprecherLinear
 from allukan.nn.stacked import StackedKANConv2d
@@ -35,7 +35,7 @@ def torch_counts(model, x):
 
 
 def linear_flops(counter):
-    """Without the splines, for which ``allukan.analysis`` brings formulas."""
+    """Without the splines, for which ``allukan.costs`` brings formulas."""
     return sum(flops for operator, flops in counter.get_flop_counts()["Global"].items() if "allukan" not in str(operator))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from allukan.analysis import bootstrap_interval, holm, paired_difference, pooled_iou, summarise
+from allukan.scores import bootstrap_interval, holm, paired_difference, pooled_iou, summarise
 
 
 def test_without_groups_it_is_scipys_interval():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 
-from allukan.analysis.metrics import METRICS
+from allukan.scores.metrics import METRICS
 
 Floats = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from allukan.training.augment import AUGMENTATIONS, _matrices, strengthen
+from allukan.training.augmentation import AUGMENTATIONS, _matrices, augment
 
 
 def discs(count=32, height=48, width=64):
@@ -17,7 +17,7 @@ def discs(count=32, height=48, width=64):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_it_acts_on_some_images_by_its_seed_and_keeps_types(name):
     images, masks = discs()
-    changed, moved = strengthen(images, masks, (name,), seed=1)
+    changed, moved = augment(images, masks, (name,), seed=1)
     same = (changed - images).abs().amax(dim=(1, 2, 3)) < 0.01
     assert 2 < same.sum() < 30
     assert changed.dtype == torch.float32
@@ -26,7 +26,7 @@ def test_it_acts_on_some_images_by_its_seed_and_keeps_types(name):
     assert moved.dtype == torch.uint8
     assert set(moved.unique().tolist()) == {0, 1}
     assert torch.equal(moved, masks) == (name in ("intensity", "speckle"))
-    again, other = (strengthen(images, masks, (name,), seed=seed)[0] for seed in (1, 2))
+    again, other = (augment(images, masks, (name,), seed=seed)[0] for seed in (1, 2))
     assert torch.equal(changed, again)
     assert not torch.equal(changed, other)
 
@@ -34,7 +34,7 @@ def test_it_acts_on_some_images_by_its_seed_and_keeps_types(name):
 @pytest.mark.parametrize("name", ["affine", "elastic"])
 def test_image_and_mask_move_together(name):
     images, masks = discs()
-    changed, moved = strengthen(images, masks, (name,), seed=3)
+    changed, moved = augment(images, masks, (name,), seed=3)
     assert ((changed[:, :1] > 90) != (moved > 0)).float().mean() < 0.01
     assert (moved != masks).float().mean() > 0.01
 
@@ -42,9 +42,9 @@ def test_image_and_mask_move_together(name):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_mixed_precision_changes_nothing(name):
     images, masks = discs(8)
-    plain = strengthen(images, masks, (name,), seed=1)
+    plain = augment(images, masks, (name,), seed=1)
     with torch.autocast("cpu", torch.bfloat16):
-        mixed = strengthen(images, masks, (name,), seed=1)
+        mixed = augment(images, masks, (name,), seed=1)
     assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
 
 
@@ -65,13 +65,13 @@ def test_an_affine_change_is_a_similarity_of_pixels_with_a_little_more_width():
 
 def test_the_border_is_mirrored():
     grey = torch.full((16, 1, 32, 32), 100, dtype=torch.uint8)
-    changed, _ = strengthen(grey, torch.zeros_like(grey), ("affine", "elastic"), seed=0)
+    changed, _ = augment(grey, torch.zeros_like(grey), ("affine", "elastic"), seed=0)
     torch.testing.assert_close(changed, torch.full_like(changed, 100.0), rtol=1e-4, atol=0)
 
 
 def test_speckle_multiplies():
     levels = torch.tensor([0, 40, 120], dtype=torch.uint8).view(1, 3, 1, 1).expand(64, 3, 32, 32).contiguous()
-    changed, _ = strengthen(levels, levels[:, :1], ("speckle",), seed=0)
+    changed, _ = augment(levels, levels[:, :1], ("speckle",), seed=0)
     black, dark, bright = changed.unbind(1)
     assert black.abs().max() == 0
     spread = bright.std(dim=(1, 2))
@@ -82,7 +82,7 @@ def test_speckle_multiplies():
 
 def test_one_grain_of_speckle_is_two_pixels_wide():
     grey = torch.full((64, 1, 64, 64), 120, dtype=torch.uint8)
-    noise = strengthen(grey, grey, ("speckle",), seed=0)[0][:, 0] - 120
+    noise = augment(grey, grey, ("speckle",), seed=0)[0][:, 0] - 120
     noise = noise[noise.std(dim=(1, 2)) > 5]
     near = F.cosine_similarity(noise[:, :, 1:].flatten(1), noise[:, :, :-1].flatten(1))
     assert ((near.abs() < 0.1) | ((near - 0.5).abs() < 0.1)).all()
@@ -92,11 +92,11 @@ def test_one_grain_of_speckle_is_two_pixels_wide():
 
 def test_intensity_keeps_the_order_of_grey_levels():
     ramp = torch.linspace(60, 190, 64).round().to(torch.uint8).view(1, 1, 8, 8).expand(64, 1, 8, 8).contiguous()
-    changed, _ = strengthen(ramp, ramp, ("intensity",), seed=0)
+    changed, _ = augment(ramp, ramp, ("intensity",), seed=0)
     assert (changed.flatten(1).diff(dim=1) >= 0).all()
     assert changed.mean(dim=(1, 2, 3)).std() > 10
 
 
 def test_an_unknown_name_is_named():
     with pytest.raises(ValueError, match="unknown augmentation 'elastik'"):
-        strengthen(*discs(), ("elastik",), seed=0)
+        augment(*discs(), ("elastik",), seed=0)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from allukan.analysis.flops import Cost, expansion_cost, shared_cost
+from allukan.costs.flops import Cost, expansion_cost, shared_cost
 
 Shape = Sequence[int]
 

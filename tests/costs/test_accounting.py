@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 
 
 def test_silu_and_convolution_save_their_inputs():
@@ -39,3 +40,13 @@ def test_shared_and_frozen_parameters():
     layer = nn.Linear(3, 2)
     assert parameter_count(nn.Sequential(layer, layer)) == 8
     assert parameter_count(layer.requires_grad_(False)) == 0
+
+
+def test_saved_bytes_of_known_layers():
+    x = torch.randn(2, 64, 64, 64, requires_grad=True)
+    twin = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Conv2d(64, 64, 3, padding=1))
+    assert saved_bytes(lambda: twin(x), twin) == 2 * x.nbytes
+    assert saved_bytes(lambda: x.view(-1).square().view_as(x) + x.exp()) == 2 * x.nbytes  # x once, exp(x)
+    with torch.no_grad():
+        assert saved_bytes(lambda: twin(x), twin) == 0
+    assert saved_bytes(lambda: x * 2) == pytest.approx(0)

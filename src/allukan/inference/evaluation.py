@@ -12,7 +12,6 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from allukan.analysis import case_metrics, pooled_iou, summarise
 from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text, write_json, write_table
@@ -20,7 +19,8 @@ from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
-from allukan.models import ModelCard, decide
+from allukan.models import ModelCard, to_masks
+from allukan.scores import case_metrics, pooled_iou, summarise
 
 SUBSETS = ("test", "val", "train", "all")
 Progress = Callable[[int, int], None]
@@ -181,7 +181,7 @@ def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cas
     card, scored = predictor.card, np.array(match.scored)
     data = prepare(dataset, cases, card.size, channels_of(card, dataset))
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
-    parts = [decide(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
+    parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)
     curve = [float(row["val_iou_pooled"]) for row in read_table(run.folder / "history.csv")]
     return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}

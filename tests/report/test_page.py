@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from allukan.analysis import Activation, Overlay, RunReport, plots, summarise, write_report
+from allukan.report import Activation, Overlay, RunReport, plots, write_report
+from allukan.scores import summarise
 
 VOID = {"meta", "img", "br", "wbr"}
 ROWS = [{"iou": 0.5, "dice": 0.6, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}]
@@ -28,6 +29,19 @@ class Balanced(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+class Elements(HTMLParser):
+    """Every tag, attribute and alternative text of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.alternatives = set(), set(), set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.alternatives |= {value for name, value in attrs if name == "alt"}
 
 
 def run(name="plain", history=(), overlays=(), activations=(), **summary):
@@ -55,6 +69,28 @@ def test_names_are_shown_as_they_are(tmp_path, name):
     assert text.count(name) >= 5  # title twice, legend, table, activation
 
 
+def test_no_text_of_a_user_becomes_an_element(tmp_path):
+    """In every place that takes text: it is read back as it was written, and nothing but our own elements is there."""
+    bad = "</td><script>alert('1')</script>\"<img src=x onerror=y>&amp;{{ 7 * 7 }}"
+    t, image, mask = np.linspace(-1, 1, 5), np.zeros((9, 12), np.uint8), np.ones((1, 9, 12), bool)
+    classes = [{**row, "class": name} for row in ROWS for name in (bad, f"{bad}2")]
+    shown = RunReport(
+        bad,
+        [{"epoch": 1, "train_loss": 0.5}],
+        {**summarise(classes), "distance_unit": bad, "ukan": {"iou_pooled": 0.5, "dice_pooled": 0.6}},
+        [Overlay(bad, bad, image, mask, mask, 0.5)],
+        [Activation(bad, t, t[None])],
+        {bad: bad},
+    )
+    out = write_report([shown], tmp_path / "r.html", bad)
+    places = {"title": 2, "runs": 3, "scores": 3 + 2 + 3, "pooled": 1, "legend": 1, "headings": 2, "case": 2, "activation": 1}
+    assert text_of(out).count(bad) == sum(places.values())
+    found = Elements()
+    found.feed(out.read_text())
+    assert not {"script", "onerror"} & (found.tags | found.attributes)
+    assert {f"outlines of case {bad}", f"activation of {bad}"} <= found.alternatives
+
+
 def test_nothing_is_asked_of_the_network_and_every_layer_is_there(tmp_path):
     t = np.linspace(-3, 3, 11)
     layers = [Activation(f"stage.{i}", t, np.stack([t * i] * (20 if i == 0 else 2))) for i in range(70)]
@@ -74,12 +110,6 @@ def test_figures_of_the_ukan_protocol_are_named_where_there_are_some(tmp_path):
 def test_curves_skip_what_is_missing():
     assert plots.curves([[], [{"epoch": 1, "val_loss": float("nan")}]], {"val_loss": "-"}) is None
     assert plots.curves([[{"val_dice": 0.5}, {"epoch": 2, "lr": 0.1}, {"epoch": 3, "val_dice": 0.7}]], {"val_dice": "-"}, 1.0)
-
-
-@pytest.mark.parametrize("shape", [(1, 200), (200, 1), (2, 2)])
-def test_overlays_of_any_shape_and_of_full_and_empty_masks(shape):
-    full = np.ones((1, *shape), bool)
-    assert plots.overlay(np.zeros(shape, np.uint8), full, ~full).startswith("data:image/png;base64,")
 
 
 def test_a_layer_with_hundreds_of_activations_stays_small():

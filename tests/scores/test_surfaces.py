@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from allukan.analysis import case_metrics
+from allukan.scores import case_metrics
 
 SHAPES = {2: (24, 30), 3: (8, 10, 12)}
 

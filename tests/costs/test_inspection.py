@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import inspect_model, parameter_count, saved_bytes
+from allukan.costs import inspect_model, parameter_count, saved_bytes
 from allukan.models import build_model
 from allukan.nn import KAConv2d, KAConv3d, KALinear, Spline
 from allukan.ops.engines import chunks

@@ -42,7 +42,7 @@ def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
 
 
-def strengthen(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
     """Bytes ``(B, C, H, W)`` and masks ``(B, K, H, W)`` → intensities 0 … 255 as float32, and masks of the same type.
 
     Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``:
@@ -56,7 +56,7 @@ def strengthen(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -
     Raises ``ValueError`` for another name.
 
     >>> x = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
-    >>> strengthen(x, x, ("intensity",), seed=0)[0].shape
+    >>> augment(x, x, ("intensity",), seed=0)[0].shape
     torch.Size([2, 1, 8, 8])
     """
     for name in names:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from allukan.analysis import METRICS, holm, paired_difference
 from allukan.errors import UserError
 from allukan.files import read_json
+from allukan.report import HEADINGS
+from allukan.scores import METRICS, holm, paired_difference
 from allukan.study.results import Result, check_same_images, parameters, read_results
 from allukan.study.tables import Interval, Spread, Table
 
-HEADINGS = {"iou": "IoU", "dice": "Dice", "hd95": "HD95", "surface_dice": "surface Dice"}
 _POOLED = ("iou_pooled", "dice_pooled", "iou_pooled_mean_of_last_50_epochs")
 
 
@@ -136,12 +136,12 @@ def _scores(results: Sequence[Result]) -> Table:
     rows: list[list[Any]] = []
     for (data, protocol), models in _sections(results).items():
         for model, runs in models.items():
-            scores = [_spread([run.mean(metric) for run in runs]) for metric in HEADINGS]
+            scores = [_spread([run.mean(metric) for run in runs]) for metric in METRICS]
             rows.append([data, protocol, model, parameters(runs), len(runs), *scores])
     return Table(
         "Scores",
         "Mean over the test images, ± standard deviation over seeds. HD95: lower is better.",
-        ("data", "protocol", "model", "parameters", "seeds", *HEADINGS.values()),
+        ("data", "protocol", "model", "parameters", "seeds", *(HEADINGS[metric] for metric in METRICS)),
         rows,
     )
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from allukan.analysis.flops import BASES, NOTHING, Cost, Flops
+from allukan.costs.flops import BASES, NOTHING, Cost, Flops
 
 _VECTORS = {"mv", "dot"}
 _NORMS = {"native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"}

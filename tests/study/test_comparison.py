@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from allukan.analysis import METRICS, bootstrap_interval
 from allukan.errors import UserError
+from allukan.scores import METRICS, bootstrap_interval
 from allukan.study import Interval, Spread, Table, compare, draw_forest, render
 
 IMAGES = [f"i{number}" for number in range(24)]

@@ -1,4 +1,4 @@
-"""One cell of a study: a training and its evaluations in one folder, and what became of it."""
+"""One trial of a study: a training and its evaluations in one folder, and what became of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TUNE = "tune"  # stands in the place of the protocol, in the folders of the tuni
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One run of a study.
 
     Attributes:
@@ -32,7 +32,7 @@ class Cell:
         options: of ``TrainConfig``.
         tests: further data sets that the trained model is evaluated on: ``path`` and ``groups`` by name.
         tuned: further options come from the tuning.
-        point: the options that this cell tries, in the tuning.
+        point: the options that this trial tries, in the tuning.
     """
 
     folder: Path
@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def lock(self) -> Path:
-        """There while a process works on the cell."""
+        """There while a process works on the trial."""
         return self.folder.with_name(f"{self.folder.name}.lock")
 
     @property
@@ -75,7 +75,7 @@ class Cell:
         return read_text(self.folder / "failed.txt").partition("\n")[0]
 
     def fail(self, text: str) -> None:
-        """Record that the cell went wrong."""
+        """Record that the trial went wrong."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / "failed.txt", f"{text}\n")
 
@@ -108,37 +108,37 @@ def placed(point: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def read_finished(cell: Cell) -> dict[str, Any]:
+def read_finished(trial: Trial) -> dict[str, Any]:
     """What ``finish`` recorded."""
-    found: dict[str, Any] = read_json(cell.folder / "finished.json")
+    found: dict[str, Any] = read_json(trial.folder / "finished.json")
     return found
 
 
-def finish(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
-    """Train, or go on where the cell was interrupted, evaluate, and record it in ``finished.json`` with ``facts``.
+def finish(trial: Trial, config: TrainConfig, facts: Mapping[str, Any]) -> None:
+    """Train, or go on where the trial was interrupted, evaluate, and record it in ``finished.json`` with ``facts``.
 
-    A cell of the tuning is never evaluated on test images: its score is the best mean IoU on validation.
+    A trial of the tuning is never evaluated on test images: its score is the best mean IoU on validation.
     """
-    resume = (cell.folder / "splits.json").is_file()
+    resume = (trial.folder / "splits.json").is_file()
     if not resume:
-        for path in (cell.folder / "config.yaml", *cell.folder.glob(".*.part")):  # of a process that ended before it trained
+        for path in (trial.folder / "config.yaml", *trial.folder.glob(".*.part")):  # of a process that ended before it trained
             path.unlink(missing_ok=True)
-    _drop_broken(cell.folder / "last.ckpt")
+    _drop_broken(trial.folder / "last.ckpt")
     train(config, resume)
-    run = open_run(cell.folder)
-    history = read_table(cell.folder / "history.csv")
+    run = open_run(trial.folder)
+    history = read_table(trial.folder / "history.csv")
     record: dict[str, Any] = {**facts, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
-    if cell.point is not None:
+    if trial.point is not None:
         finite = [row for row in history if math.isfinite(float(row["val_loss"]) + float(row["val_iou"]))]  # as the training
         record["val_iou"] = max(float(row["val_iou"]) for row in finite)
     else:
         device = {"gpu": "cuda"}.get(config.accelerator, config.accelerator)
-        predictor = Predictor(cell.folder / "model", device)
+        predictor = Predictor(trial.folder / "model", device)
         evaluate(run, predictor=predictor)
-        for name, test in cell.tests.items():
-            out = cell.folder / f"evaluation-{name}"
+        for name, test in trial.tests.items():
+            out = trial.folder / f"evaluation-{name}"
             evaluate(run, test["path"], predictor=predictor, out=out, groups=test.get("groups"))
-    write_json(cell.folder / "finished.json", record)
+    write_json(trial.folder / "finished.json", record)
 
 
 def _drop_broken(checkpoint: Path) -> None:

@@ -2,10 +2,9 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pytest
-import torch
 
-from allukan.analysis import Activation, Overlay, RunReport, saved_bytes, summarise, write_report
+from allukan.report import Activation, Overlay, RunReport, write_report
+from allukan.scores import summarise
 
 
 def run(name="<script>alert(1)</script>"):
@@ -47,16 +46,6 @@ def test_the_page_is_one_file_and_escapes_what_users_wrote(tmp_path):
     for text in ("A &amp; B", "case &lt;7&gt;", "encoder.0", "second", "0.600", "3.0 pixel", "4 ok"):
         assert text in page
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["r.html"]
-
-
-def test_saved_bytes_of_known_layers():
-    x = torch.randn(2, 64, 64, 64, requires_grad=True)
-    twin = torch.nn.Sequential(torch.nn.SiLU(), torch.nn.Conv2d(64, 64, 3, padding=1))
-    assert saved_bytes(lambda: twin(x), twin) == 2 * x.nbytes
-    assert saved_bytes(lambda: x.view(-1).square().view_as(x) + x.exp()) == 2 * x.nbytes  # x once, exp(x)
-    with torch.no_grad():
-        assert saved_bytes(lambda: twin(x), twin) == 0
-    assert saved_bytes(lambda: x * 2) == pytest.approx(0)
 
 
 def test_a_class_of_the_name_that_all_have_is_a_row_of_its_own(tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from sklearn.metrics import f1_score, jaccard_score
 
-from allukan.analysis import bootstrap_interval, case_metrics, paired_difference, pooled_iou, summarise
+from allukan.scores import bootstrap_interval, case_metrics, paired_difference, pooled_iou, summarise
 
 
 def square(top, left, size=10, shape=(40, 50)):
