@@ -11,6 +11,7 @@ With g = ∂L/∂u, n elements a statistic and sums over them (Ioffe & Szegedy, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,9 +73,10 @@ class Affine(NamedTuple):
 
 def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
     """Of x ``(B, C, *S)``, in float32 at least; of the batches of all processes where ``norm.team`` is given."""
-    wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))
-    split = wide.reshape(len(x), norm.groups or x.shape[1], -1)
-    dims = (2,) if norm.samples else (0, 2)
+    wide, groups = x.to(torch.promote_types(x.dtype, torch.float32)), norm.groups or x.shape[1]
+    if not x.numel():
+        return Statistics(*wide.new_zeros(2, len(x) if norm.samples else 1, groups), 0)
+    split, dims = wide.reshape(len(x), groups, -1), (2,) if norm.samples else (0, 2)
     var, mean = torch.var_mean(split, dims, correction=0, keepdim=True)
     found = Statistics(mean[..., 0], var[..., 0], split.shape[2] * (1 if norm.samples else len(x)))
     return found if norm.team is None else _together(found, norm)
@@ -121,7 +123,7 @@ def _over(values: Tensor, x: Tensor) -> Tensor:
 
 def channel_sums(g: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     """Σ g and Σ g (x - mean) of every channel of every sample, ``(1, B·C, 2)``; mean ``(B or 1, C)``."""
-    wide = g.to(mean.dtype).reshape(*x.shape[:2], -1)
+    wide = g.to(mean.dtype).reshape(*x.shape[:2], math.prod(x.shape[2:]))
     sums = torch.stack([wide.sum(2), (wide * (x.reshape(wide.shape) - mean.unsqueeze(2))).sum(2)], dim=-1)
     return sums.view(1, -1, 2)
 
