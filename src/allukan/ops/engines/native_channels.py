@@ -14,6 +14,15 @@ import numpy as np
 from allukan.ops.engines.native_elements import entry, jit, jit_sums, pointer
 
 
+# the loops take slices from 0 on: of an index that starts anywhere the compiler does not know that it is not negative
+
+
+@jit
+def _line(x: Any, scale: Any, shift: Any, out: Any) -> None:
+    for i in range(x.size):
+        out[i] = x[i] * scale + shift
+
+
 @jit
 def scale_and_shift(x: Any, first: int, inner: int, scale: Any, shift: Any, out: Any) -> None:
     """out = scale x + shift of a run of elements, of which ``first`` is the number."""
@@ -21,16 +30,14 @@ def scale_and_shift(x: Any, first: int, inner: int, scale: Any, shift: Any, out:
     while done < x.size:
         row = (first + done) // inner
         end = min(x.size, (row + 1) * inner - first)
-        a, b = scale[row % scale.size], shift[row % scale.size]
-        for i in range(done, end):
-            out[i] = x[i] * a + b
+        _line(x[done:end], scale[row % scale.size], shift[row % scale.size], out[done:end])
         done = end
 
 
 @jit_sums
-def _sum_and_product(g: Any, x: Any, mean: Any, start: int, end: int) -> tuple[Any, Any]:
+def _sum_and_product(g: Any, x: Any, mean: Any) -> tuple[Any, Any]:
     total, along = np.float32(0), np.float32(0)
-    for i in range(start, end):
+    for i in range(x.size):
         total += g[i]
         along += g[i] * (x[i] - mean)
     return total, along
@@ -43,7 +50,7 @@ def collect_rows(x: Any, g: Any, first: int, inner: int, mean: Any, sums: Any) -
     while done < x.size:
         row = (first + done) // inner
         end = min(x.size, (row + 1) * inner - first)
-        total, along = _sum_and_product(g, x, mean[row % mean.size], done, end)
+        total, along = _sum_and_product(g[done:end], x[done:end], mean[row % mean.size])
         sums[row, 0] += total
         sums[row, 1] += along
         done = end
@@ -73,14 +80,18 @@ def _sum_and_product_of(x: Any, pivot: Any) -> tuple[Any, Any]:
 
 
 @jit
+def _mix(x: Any, g: Any, own: Any, along: Any, level: Any) -> None:
+    for i in range(x.size):
+        g[i] = own * g[i] + (along * x[i] + level)
+
+
+@jit
 def mix(x: Any, g: Any, first: int, last: int, inner: int, own: Any, along: Any, level: Any) -> None:
     """g = own g + along x + level, in place, of elements first … last - 1."""
     while first < last:
         row = first // inner
         end = min(last, (row + 1) * inner)
-        a, b, c = own[row % own.size], along[row % own.size], level[row % own.size]
-        for i in range(first, end):
-            g[i] = a * g[i] + (b * x[i] + c)
+        _mix(x[first:end], g[first:end], own[row % own.size], along[row % own.size], level[row % own.size])
         first = end
 
 
