@@ -75,7 +75,8 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
     """Of x ``(B, C, *S)``, in float32 at least; of the batches of all processes where ``norm.team`` is given."""
     wide, groups = x.to(torch.promote_types(x.dtype, torch.float32)), norm.groups or x.shape[1]
     if not x.numel():
-        return Statistics(*wide.new_zeros(2, len(x) if norm.samples else 1, groups), 0)
+        nothing = wide.new_zeros(len(x) if norm.samples else 1, groups)
+        return Statistics(nothing, nothing, 0)
     split, dims = wide.reshape(len(x), groups, -1), (2,) if norm.samples else (0, 2)
     var, mean = torch.var_mean(split, dims, correction=0, keepdim=True)
     found = Statistics(mean[..., 0], var[..., 0], split.shape[2] * (1 if norm.samples else len(x)))
