@@ -22,8 +22,7 @@ from allukan.models import (
     probabilities,
     save_model,
 )
-from allukan.models.layers import Activation
-from allukan.nn import KAFork, KALayer, Spline, SprecherLinear
+from allukan.nn import KALayer, Spline, SprecherLinear
 
 SMALL = {"size": "tiny", "channels": (4, 4, 8, 8, 16)}  # whatever option makes a network small
 SLOW = pytest.mark.slow  # one spline an edge, computed the ordinary way
@@ -255,60 +254,12 @@ def test_a_free_gradient_is_another_gradient(splined):
     assert torch.allclose(*gradients) == splined.startswith("convtwin")  # which has no spline
 
 
-PLAIN = (nn.Linear, nn.modules.conv._ConvNd)
-
-
-@pytest.mark.parametrize("order", ["norm-first", "layer-first"])
-@pytest.mark.parametrize("kind", ["ka", "edge", "stacked"])
-def test_no_plain_layer_is_left(kind, order):
-    """Every Linear and Conv of the twin is a KA layer here, in the same place; a fork's second map is mixed from its φ."""
-    model, twin = (AllUKAN(3, 1, size="tiny", layer=layer, order=order) for layer in (kind, "conv"))
-    sides = [m.side for m in model.modules() if isinstance(m, KAFork)]
-    assert [m for m in model.modules() if isinstance(m, PLAIN)] == sides
-    assert len(sides) == (7 if (kind, order) == ("ka", "norm-first") else 0)
-    mixing = [m for m in model.modules() if isinstance(m, (KALayer, *PLAIN))]
-    places = [tuple(m.weight.shape) for m in twin.modules() if isinstance(m, PLAIN)]
-    assert sorted(tuple(m.weight.shape) for m in mixing) == sorted(places)
-    assert len(places) == 50
-
-
-NORMS = (nn.BatchNorm2d, nn.LayerNorm)
-
-
-@pytest.mark.parametrize(("kind", "first"), [("ka", {"fork"}), ("edge", {"units.0", "shortcut"})])
-def test_every_layer_but_the_first_normalises_its_input_and_nothing_else_does(kind, first):
-    model = AllUKAN(1, 1, size="tiny", layer=kind)
-    layers = ka_layers(model)
-    assert {name for name, layer in layers.items() if layer.norm is None} == {f"encoder.0.{name}" for name in first}
-    assert [m for m in model.modules() if isinstance(m, NORMS)] == [la.norm for la in layers.values() if la.norm is not None]
-
-
-def test_every_activation_of_the_twin_stands_behind_a_norm_and_before_a_convolution():
-    model = AllUKAN(1, 1, size="tiny", layer="conv")
-    runs = [m for m in model.modules() if isinstance(m, nn.Sequential) and any(isinstance(child, Activation) for child in m)]
-    assert all(isinstance(run[0], NORMS) and isinstance(run[1], Activation) for run in runs)
-    assert len(runs) == len([m for m in model.modules() if isinstance(m, NORMS)]) == 42
-
-
-def test_the_twin_of_the_units_has_their_norms_and_weights_under_other_names():
-    ka, twin = (AllUKAN(3, 1, size="tiny", layer=layer) for layer in ("ka", "conv"))
-    shapes = [[tuple(p.shape) for n, p in m.named_parameters() if not n.endswith(("coef", "base_weight"))] for m in (ka, twin)]
-    assert sorted(shapes[0]) == sorted(shapes[1])
-
-
 @torch.no_grad()
 def test_edge_and_stacked_are_the_same_network():
     edge, stacked = (AllUKAN(1, 1, size="tiny", layer=kind, norm="group") for kind in ("edge", "stacked"))
     stacked.load_state_dict(edge.state_dict())
     x = torch.randn(1, 1, 33, 40)
     torch.testing.assert_close(edge(x), stacked(x), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(("preset", "first"), [("paper", {"0.0.0"}), ("default", {"0.fork"})])
-def test_only_what_sees_the_image_has_the_identity_as_base(preset, first):
-    bases = {name: layer.spline.base for name, layer in ka_layers(AllUKAN(1, 1, size="tiny", preset=preset)).items()}
-    assert {name for name, base in bases.items() if base == "identity"} == {f"encoder.{name}" for name in first}
-    assert set(bases.values()) == {"identity", "silu"}
 
 
 def test_base_has_nine_times_fewer_parameters_than_directly_stacked_kan():
