@@ -23,6 +23,7 @@ PRESETS: dict[str, tuple[Spline, Topology, str]] = {
 class AllUKAN(UShape):
     """The U-KAN skeleton with a KA layer in the place of every Linear, Conv, depthwise Conv, patch embedding and head.
 
+    Every layer but the first is a unit normalise → φ → mix; stages are x + unit(unit(x)), heads and token blocks are units.
     The paper (arXiv 2602.03156) publishes no layer table, so the exact layout is our reading of it: see ``docs/model.md``.
 
     Args:
