@@ -55,15 +55,16 @@ class NormFirst(Layers):
 
     def token_block(self, channels: int, repeats: int, drop: nn.Module) -> TokenBlock:
         """x + 3 × [linear unit with layer norm → depthwise 3×3 unit](x)."""
-        linears = [self.linear_unit(channels) for _ in range(repeats)]
+        linears = [self.linear_unit(channels, channels) for _ in range(repeats)]
         mixers = [self.unit(channels, channels, groups=channels) for _ in range(repeats)]
         return TokenBlock(linears, mixers, drop, nn.Identity(), nn.Identity())
 
-    def linear_unit(self, features: int) -> nn.Module:
+    def linear_unit(self, in_features: int, out_features: int) -> nn.Module:
         """Layer norm → φ → matrix, on the last dimension."""
         if self.layer != "conv":
-            return self.linear(features, features, norm="layer")
-        return nn.Sequential(nn.LayerNorm(features), Activation(self.spline.base), self.linear(features, features))
+            return self.linear(in_features, out_features, norm="layer")
+        before = nn.LayerNorm(in_features), Activation(self.spline.base)
+        return nn.Sequential(*before, self.linear(in_features, out_features))
 
     def embedding(self, in_channels: int, out_channels: int) -> nn.Module:
         """A patch embedding: a 3×3 unit with stride 2."""
