@@ -1,4 +1,4 @@
-"""KA layers stacked 5 to 100 deep without residual connections: what they learn, and what reaches the first layer.
+"""KA layers 5 to 100 deep, plainly stacked and as residual units: what they learn, and what reaches the first layer.
 
 python benchmarks/depth_study.py --out RESULT.json --figure FIGURE.png --page PAGE.md
 
@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from allukan.bench import Settings, check_out, environment, fill_block, markdown, provenance, write_json
 from allukan.bench.pages import check_figure, check_page, save
 from allukan.costs import parameter_count, saved_bytes
-from allukan.models.layers import Layers
-from allukan.nn import Spline
+from allukan.models.blocks import Residual
+from allukan.models.layer_first import LayerFirst
+from allukan.models.norm_first import NormFirst
+from allukan.nn import KALayer, Spline
 
 LAYERS = {
     "KA exact": ("ka", Spline()),
@@ -32,7 +34,13 @@ LAYERS = {
     "KAN edge": ("edge", Spline()),
     "SiLU": ("conv", Spline()),
 }
-NORMS = {"KA exact": ("batch", "none"), "KA free": ("batch",), "KAN edge": ("batch",), "SiLU": ("batch", "none")}
+NORMS = {  # "batch" and "none": plain stacks of [layer, batch norm] and [layer]; "units": x + unit(unit(x)), normalise → φ → mix
+    "KA exact": ("batch", "none", "units"),
+    "KA free": ("batch", "units"),
+    "KAN edge": ("batch",),
+    "SiLU": ("batch", "none", "units"),
+}
+LABELS = {"batch": "batch norm", "none": "no norm", "units": "residual units"}
 TURN = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
 
 
@@ -62,8 +70,10 @@ TASKS: dict[str, tuple[int, int, int, Callable[[int], tuple[Tensor, Tensor]]]] =
 
 def stack(task: str, name: str, norm: str, depth: int) -> nn.Sequential:
     """``depth`` layers, as the models make them, and a linear map to the target."""
+    if norm == "units":
+        return residual_stack(task, name, depth)
     dims, channels, width, _ = TASKS[task]
-    make = Layers(dims or 1, *LAYERS[name], "batch")
+    make = LayerFirst(dims or 1, *LAYERS[name], "batch")
     layers: list[nn.Module] = []
     for inputs in (channels, *[width] * (depth - 1)):
         layers.append(make.conv(inputs, width, 3) if dims else make.linear(inputs, width))
@@ -72,12 +82,27 @@ def stack(task: str, name: str, norm: str, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width, channels, 1) if dims else nn.Linear(width, channels))
 
 
+def residual_stack(task: str, name: str, depth: int) -> nn.Sequential:
+    """A first layer without norm, ``depth`` - 1 units in blocks x + unit(unit(x)), and a unit to the target.
+
+    As the models make them: convolutions with batch norm, linear layers with layer norm.
+    """
+    dims, channels, width, _ = TASKS[task]
+    make = NormFirst(dims or 1, *LAYERS[name], "batch")
+    blocks: list[nn.Module] = [make.unit(channels, width, image=True) if dims else make.linear(channels, width)]
+    for first in range(1, depth, 2):
+        count = min(2, depth - first)
+        units = [make.unit(width, width) if dims else make.linear_unit(width, width) for _ in range(count)]
+        blocks.append(Residual(nn.Sequential(*units), nn.Identity(), nn.Identity()))
+    return nn.Sequential(*blocks, make.head(width, channels) if dims else make.linear_unit(width, channels))
+
+
 def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: int, lr: float) -> dict:
     """One training in bf16 autocast: losses, norms of the gradients of the layers' weights, bytes and time of a step."""
     torch.manual_seed(0)
     network, sample = stack(task, name, norm, depth), TASKS[task][3]
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    weights = [m.weight for m in network[:-1] if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and hasattr(m, "weight")]
+    weights = [m.weight for m in network[:-1].modules() if isinstance(m, KALayer | nn.Linear | nn.Conv2d)]
 
     def forward() -> Tensor:
         x, y = sample(iterations)
@@ -125,13 +150,13 @@ def draw(path: Path, rows: list[dict]) -> None:
         found = [row for row in rows if row["task"] == task]
         for i, name in enumerate(LAYERS):
             for norm in NORMS[name]:
-                style = {"batch": "-", "none": "--"}[norm]
+                style = {"batch": "-", "none": "--", "units": ":"}[norm]
                 ours = [row for row in found if (row["layer"], row["norm"]) == (name, norm)]
                 for place, key in zip(line, ("norms_at_start", "norms_after"), strict=False):
                     for row in ours:
                         if row["depth"] == deepest:
                             place.plot([n or math.nan for n in row[key]], style, color=f"C{i}", linewidth=1.2)
-                label = f"{name}, {'batch norm' if norm == 'batch' else 'no norm'}"
+                label = f"{name}, {LABELS[norm]}"
                 line[2].plot([r["depth"] for r in ours], [r["last_loss"] for r in ours], "o" + style, color=f"C{i}", label=label)
         line[0].set(yscale="log", xlabel="layer", ylabel=task, title=f"gradient norm of λ at the start, {deepest} layers")
         line[1].set(yscale="log", xlabel="layer", title="and after the training")
@@ -145,7 +170,7 @@ def draw(path: Path, rows: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", nargs="+", type=int, default=[5, 20, 100])
+    parser.add_argument("--depths", nargs="+", type=int, default=[5, 20, 50, 100])
     for name, value in (("steps", 60), ("iterations", 1), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,7 @@ def model_options(name: str) -> tuple[str, ...]:
     """The further options of a model; ``UserError`` for a name that is not in ``MODELS``.
 
     >>> model_options("convtwin-tiny")
-    ('spline', 'norm', 'topology')
+    ('spline', 'norm', 'topology', 'order')
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
@@ -72,3 +72,15 @@ def model_options(name: str) -> tuple[str, ...]:
     make = MODELS[name]
     fixed = (*_COMMON, *make.keywords) if isinstance(make, partial) else _COMMON  # what the name says is no option
     return tuple(option for option in inspect.signature(make).parameters if option not in fixed)
+
+
+def options_of_version(name: str, options: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """What builds a network as that version of allukan did: until 0.1 a norm followed every layer of every network.
+
+    >>> options_of_version("convtwin-tiny", {"norm": "group"}, "0.1.0")
+    {'order': 'layer-first', 'norm': 'group'}
+    >>> options_of_version("unet", {}, "0.1.0"), options_of_version("convtwin-tiny", {}, "0.2.0")
+    ({}, {})
+    """
+    before = version.split(".")[:2] == ["0", "1"] and "order" in model_options(name)
+    return {**({"order": "layer-first"} if before else {}), **options}

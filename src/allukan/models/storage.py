@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from allukan._version import __version__
 from allukan.errors import UserError
 from allukan.files import read_json, whole, write_json
-from allukan.models.factory import MODELS, build_model
+from allukan.models.factory import MODELS, build_model, options_of_version
 
 TARGETS = ("binary", "multiclass", "multilabel")
 
@@ -85,7 +85,7 @@ class ModelCard:
         """The untrained model. Raises ``UserError`` when the options do not fit it."""
         shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
         try:
-            return build_model(self.model, **shape, **self.options)
+            return build_model(self.model, **shape, **options_of_version(self.model, self.options, self.version))
         except (ValueError, TypeError) as error:
             if isinstance(error, UserError):
                 raise

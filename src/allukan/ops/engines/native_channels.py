@@ -13,7 +13,6 @@ import numpy as np
 
 from allukan.ops.engines.native_elements import entry, jit, jit_sums, pointer
 
-
 # the loops take slices from 0 on: of an index that starts anywhere the compiler does not know that it is not negative
 
 
