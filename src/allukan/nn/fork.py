@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allukan.nn.conv import KAConv
-from allukan.nn.norm import normalised
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
-from allukan.ops import shared_spline
+from allukan.ops.layer import Mapped
+from allukan.ops.linear_maps import Convolution
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_FUNCTIONS: dict[int, Any] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 class KAFork(KAConv):
@@ -24,7 +22,7 @@ class KAFork(KAConv):
     1×1 convolution ``(C'', C, 1, …)`` without bias. So the activations must belong to the inputs: ``sharing`` "layer" or
     "input". Use it as ``KAFork1d``, ``KAFork2d`` or ``KAFork3d``.
 
-    Raises ``ValueError`` for another sharing, and for ``padding="same"`` with an even kernel.
+    Raises ``ValueError`` for another sharing, and for another padding than with zeros.
     """
 
     def __init__(
@@ -34,8 +32,8 @@ class KAFork(KAConv):
         if spline.sharing not in ("layer", "input"):
             raise ValueError(f"a fork has one φ an input, so sharing must be 'layer' or 'input', got {spline.sharing!r}")
         super().__init__(in_channels, out_channels, *args, spline=spline, **options)
-        if any(self.linear.surplus):
-            raise ValueError(f"a fork pads both ends alike, which padding='same' does not for kernel {self.kernel_size}")
+        if self._border:
+            raise ValueError(f"a fork pads with zeros, after φ; padding_mode must be 'zeros', got {self.padding_mode!r}")
         factory = {"device": self.weight.device, "dtype": self.weight.dtype}
         self.side = _CONVOLUTIONS[self.spatial_dims](in_channels, side_channels, 1, bias=False, **factory)
 
@@ -43,13 +41,11 @@ class KAFork(KAConv):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """``(B, C, *S)`` → ``(B, C', *S')``, ``(B, C'', *S)``; ``ValueError`` for another number of channels or dimensions."""
         self.check_input(x)
-        s, m = self.spline, self.linear
-        options: Any = {"basis": s.basis, "base": s.base, "input_grad": s.input_grad, "impl": s.impl}
-        x = normalised(self.norm, x)
-        h = shared_spline(x, self.coef, self.base_weight, s.grid_range, s.spline_order, blocks=self.plan.blocks, **options)
-        convolve = _FUNCTIONS[self.spatial_dims]
-        y = convolve(self.pad(h), self.weight, self.bias, m.stride, m.padding, m.dilation, m.groups)
-        return y, self.side(h)
+        n = self.spatial_dims
+        side = Convolution((1,) * n, (0,) * n, (1,) * n)
+        main = Mapped(self.linear, self.weight, self.bias)
+        y, s = self.mixed(x, (main, Mapped(side, self.side.weight, None)))  # type: ignore[arg-type]
+        return y, s
 
 
 class KAFork1d(KAFork):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from allukan.nn.init import flat, unit_gain
-from allukan.nn.norm import normalised
+from allukan.nn.norm import described, normalised
 from allukan.nn.opaque import Opaque
 from allukan.nn.spline import Plan, Spline, plan
 from allukan.ops import basis_expansion, bspline
-from allukan.ops.layer import ka_layer
+from allukan.ops.layer import Mapped, ka_layer
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.phi import Phi
 
@@ -32,6 +33,7 @@ class KALayer(Opaque):
 
     bias: Tensor | None
     linear: LinearMap
+    _border: Sequence[int] = ()
 
     def __init__(
         self,
@@ -136,15 +138,18 @@ class KALayer(Opaque):
 
     def unit(self, x: Tensor) -> Tensor:
         """Normalise → φ → mix, ``(B, C, *S)`` → ``(B, C', *S')`` or ``(N, C)`` → ``(N, C')``."""
-        return self.combine(self.pad(normalised(self.norm, x)))
+        return self.mixed(x, (Mapped(self.linear, self.weight, self.bias),))[0]
+
+    def mixed(self, x: Tensor, maps: tuple[Mapped, ...]) -> tuple[Tensor, ...]:
+        """Several linear maps of one normalised and activated x, in one operation where it is known what the norm does."""
+        norm = None if self._border else described(self.norm, x, self.phi)
+        if norm is None:
+            x = self.pad(normalised(self.norm, x))
+        return ka_layer(x, self.coef, self.base_weight, self.phi, norm, maps)
 
     def pad(self, x: Tensor) -> Tensor:
         """What is repeated of the normalised input at its border: nothing here."""
         return x
-
-    def combine(self, x: Tensor) -> Tensor:
-        """φ and the linear map of the layer in one operation, see ``ops.layer``."""
-        return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.phi, self.linear)
 
     def activation_curves(self, points: int = 101) -> tuple[Tensor, Tensor]:
         """The learned activations on the grid: t ``(points,)`` and φ_a(t) ``(A, points)``; for "edge" one curve an edge."""

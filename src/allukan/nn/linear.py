@@ -47,7 +47,7 @@ class KALinear(KALayer):
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
         self.check_input(x)
         if self.plan.activations == 1 and self.norm is None:
-            return self.combine(x)
+            return self.unit(x)
         return self.unit(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
 
     def check_input(self, x: Tensor) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from allukan.ops.layer import fuses, statistics
+from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
+from allukan.ops.phi import Phi
+from allukan.ops.tracing import sizes
 
 BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -45,6 +56,71 @@ def normalised(norm: nn.Module | None, x: Tensor) -> Tensor:
     return norm(x.movedim(1, -1)).movedim(-1, 1) if isinstance(norm, nn.LayerNorm) else norm(x)  # type: ignore[no-any-return]
 
 
+def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
+    """What the norm would do to x ``(B, C, *S)``, for the operation that does it on the way to φ; running statistics move on.
+
+    None where there is none, where the layer is made of separate operations anyway, and for norms that only their own code
+    knows: of another class, with hooks, an instance norm that tracks.
+    """
+    if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or not fuses(x, phi):
+        return None
+    gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    if type(norm) is nn.LayerNorm:
+        return Norm(RowNorm(norm.eps), gamma, beta)
+    if type(norm) is nn.GroupNorm or (isinstance(norm, _InstanceNorm) and not norm.track_running_stats):
+        how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
+        return Norm(how, gamma, beta, statistics(x, phi, how))
+    if type(norm) is nn.SyncBatchNorm or type(norm).forward is _BatchNorm.forward:
+        how, found = _of_batch(norm, x, phi)  # type: ignore[arg-type]
+        return Norm(how, gamma, beta, found)
+    return None
+
+
+def _groups(norm: nn.Module, size: Sequence[int]) -> int:
+    """Of a group norm; 0 for an instance norm. ``ValueError`` for what torch refuses: a statistic of one value."""
+    if not isinstance(norm, nn.GroupNorm):
+        F._verify_spatial_size(size)  # type: ignore[attr-defined]
+        return 0
+    F._verify_batch_size([size[0] * size[1] // norm.num_groups, norm.num_groups, *size[2:]])  # type: ignore[attr-defined]
+    return norm.num_groups
+
+
+def _of_batch(norm: _BatchNorm, x: Tensor, phi: Phi) -> tuple[ChannelNorm, Statistics]:
+    """Statistics of the batch, or in evaluation those of the training."""
+    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+        given = Statistics(norm.running_mean.unsqueeze(0), norm.running_var.unsqueeze(0), 0)
+        return ChannelNorm(0, False, norm.eps, fixed=True), given
+    team = _team(norm)
+    if team is None:
+        F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
+    how = ChannelNorm(0, False, norm.eps, team=team)
+    found = statistics(x, phi, how)
+    if norm.training and norm.running_mean is not None:
+        _track(norm, found)
+    return how, found
+
+
+def _team(norm: nn.Module) -> Any:
+    """The processes whose batches count as one, or None."""
+    if not isinstance(norm, nn.SyncBatchNorm) or not norm.training or not dist.is_initialized():
+        return None
+    team = norm.process_group or dist.group.WORLD
+    return team if dist.get_world_size(team) > 1 else None
+
+
+@torch.no_grad()
+def _track(norm: _BatchNorm, found: Statistics) -> None:
+    """Running statistics, as torch's: of the unbiased variance, with momentum None as mean over all batches."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    unbiased = found.var * (found.of / max(1, found.of - 1))
+    norm.running_mean.lerp_(found.mean[0].to(norm.running_mean.dtype), share)
+    norm.running_var.lerp_(unbiased[0].to(norm.running_var.dtype), share)
+
+
 def _instance(spatial_dims: int) -> type[nn.Module]:
     if not spatial_dims:
         raise ValueError("norm 'instance' needs a map to normalise over, which a linear layer has not; take 'layer'")
@@ -53,7 +129,7 @@ def _instance(spatial_dims: int) -> type[nn.Module]:
 
 def _check(norm: nn.Module, channels: int, spatial_dims: int) -> None:
     name = type(norm).__name__
-    if isinstance(norm, nn.modules.instancenorm._InstanceNorm):
+    if isinstance(norm, _InstanceNorm):
         fitting: tuple[type[nn.Module], ...] = (_instance(spatial_dims),)
     else:
         fitting = (BATCH[spatial_dims], nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)

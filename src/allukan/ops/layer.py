@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 
@@ -43,33 +42,20 @@ class _How(NamedTuple):
 
 @through_subclasses
 def ka_layer(
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    phi: Phi,
-    linear: LinearMap,
-    norm: Norm | None = None,
-) -> Tensor:
-    """y = linear(φ(u), weight, bias) with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]
+) -> tuple[Tensor, ...]:
+    """y = linear(φ(u), weight, bias) of every map, with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
 
-    The arguments are those of a KA layer and are not checked. What is saved for the backward pass is x, two numbers a statistic,
-    and φ(u) unless ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``,
-    ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
+    The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where the
+    layer ``fuses``. What is saved for the backward pass is x, two numbers a statistic, and φ(u) unless ``phi.recompute``;
+    neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
+    ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
-    return ka_maps(x, coef, base_weight, phi, norm, (Mapped(linear, weight, bias),))[0]
-
-
-def ka_maps(
-    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]
-) -> tuple[Tensor, ...]:
-    """``ka_layer`` with several linear maps of one φ(u); of the expanded basis one only."""
     engine = choose(phi, x.device.type, x.dtype)
-    if composed(engine):
-        return _composed(x, coef, base_weight, phi, engine, norm, maps)
+    if norm is None and not fuses(x, phi):
+        return _composed(x, coef, base_weight, phi, engine, maps)
     kind, gamma, beta, found = norm or (None, None, None, None)
     mean, var, of = found or (None, None, 0)
     tensors = [t for _, *pair in maps for t in pair]
@@ -77,39 +63,30 @@ def ka_maps(
     return (_Expanded if phi.expanded else _Shared).apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)
 
 
-def composed(engine: str) -> bool:
-    """Whether a layer has to be made of separate operations here."""
-    return sees_operators() or transforms() or engine in COMPOSED
+def fuses(x: Tensor, phi: Phi) -> bool:
+    """Whether the layer is one operation here, which a norm may be part of; else it is made of separate ones."""
+    engine = choose(phi, x.device.type, x.dtype)
+    return not (sees_operators() or transforms() or engine in COMPOSED)
 
 
 def statistics(x: Tensor, phi: Phi, norm: ChannelNorm) -> Statistics:
-    """Of a batch, for ``Norm.found``; where the layer is ``composed`` they are functions of x to torch, too."""
-    engine = choose(phi, x.device.type, x.dtype)
-    return normalise.statistics(x, norm) if composed(engine) else norm_of(engine, x).statistics(x.detach(), norm)
+    """Of a batch, for ``Norm.found``."""
+    return norm_of(choose(phi, x.device.type, x.dtype), x).statistics(x.detach(), norm)
 
 
 def _composed(
-    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, norm: Norm | None, maps: tuple[Mapped, ...]
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, maps: tuple[Mapped, ...]
 ) -> tuple[Tensor, ...]:
-    """The same of separate operations, each differentiable by itself."""
-    u = x if norm is None else _normalised(x, norm).to(x.dtype)
+    """The layer of separate operations, each differentiable by itself."""
     if phi.expanded:
         ((linear, weight, bias),) = maps
-        h = expansion.apply(u, phi, engine).flatten(1, 2)
+        h = expansion.apply(x, phi, engine).flatten(1, 2)
         return (_combine(linear, x, h, compose(coef, base_weight, weight), bias),)
     room = _headroom(x, base_weight)
     if room is not None:
         coef, base_weight = coef.float() / room, base_weight.float() / room
-    h = spline_autograd.apply(u, coef, base_weight, phi, engine)
+    h = spline_autograd.apply(x, coef, base_weight, phi, engine)
     return tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in maps)
-
-
-def _normalised(x: Tensor, norm: Norm) -> Tensor:
-    if isinstance(norm.how, RowNorm):
-        return F.layer_norm(x.movedim(1, -1), (x.shape[1],), norm.gamma, norm.beta, norm.how.eps).movedim(-1, 1)
-    assert norm.found is not None
-    to = normalise.affine(norm.found, norm.gamma, norm.beta, norm.how, x.shape[1])
-    return normalise.normalised(x, to)
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
