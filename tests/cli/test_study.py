@@ -28,8 +28,8 @@ def in_this_process(monkeypatch):
     class Process:
         exitcode = 0
 
-        def __init__(self, cell, config, facts, threads):
-            runner.attempt(cell, config, facts)
+        def __init__(self, cell, config, threads):
+            runner.attempt(cell, config)
             self.sentinel, end = os.pipe()
             os.close(end)
 

@@ -13,8 +13,8 @@ COMMON = {"size": 32, "epochs": 1, "accelerator": "cpu"}
 class InThisProcess:
     """Stands for the process of a cell; it is over as soon as it has begun."""
 
-    def __init__(self, cell, config, facts, threads):
-        runner.attempt(cell, config, facts)
+    def __init__(self, cell, config, threads):
+        runner.attempt(cell, config)
         self.sentinel, end = os.pipe()
         os.close(end)
         self.exitcode = 0

@@ -42,7 +42,9 @@ def test_a_finished_study(done):
         assert json.loads((cell / "evaluation/summary.json").read_text())["subset"] == "test"
         cross = json.loads((cell / "evaluation-b/summary.json").read_text())
         assert (cross["subset"], cross["overall"]["cases"]) == ("all", 10)
-        assert json.loads((cell / "finished.json").read_text())["train_seconds"] > 0
+        record = json.loads((cell / "finished.json").read_text())
+        assert record["train_seconds"] > 0
+        assert {"command", "commit", "date", "device", "threads", "versions"} <= record.keys()
     assert not list(done.rglob("*.lock"))
 
 
@@ -58,10 +60,10 @@ def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, m
     )
     finish, broken = runner.finish, {"a/clean/bad/0": UserError("no memory"), "a/clean/bad/1": RuntimeError("bug")}
 
-    def spoiled(cell, config, facts):
+    def spoiled(cell, config):
         if cell.name in broken:
             raise broken[cell.name]
-        finish(cell, config, facts)
+        finish(cell, config)
 
     monkeypatch.setattr(runner, "finish", spoiled)
     assert [cell.name for cell in run_study(study, out)] == ["a/clean/bad/0", "a/clean/bad/1"]

@@ -11,13 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 from filelock import SoftFileLease, Timeout
@@ -45,14 +44,11 @@ class _Job:
     started: float
 
 
-def run_study(
-    study: Study, out: Path, jobs: int = 1, retry_failed: bool = False, facts: Mapping[str, Any] | None = None
-) -> list[Cell]:
+def run_study(study: Study, out: Path, jobs: int = 1, retry_failed: bool = False) -> list[Cell]:
     """Do every cell that is not done, ``jobs`` at a time, each in its own process; return those that failed.
 
     Any number of calls, on any number of machines, may share ``out``: a cell is done by the one that holds its lock. A cell
-    that was interrupted goes on from its last epoch; one that failed is left as it is unless ``retry_failed``. ``facts`` (the
-    machine, the versions) go into the record of every cell.
+    that was interrupted goes on from its last epoch; one that failed is left as it is unless ``retry_failed``.
 
     Raises:
         UserError: the study cannot be done as it is; nothing has been started.
@@ -62,7 +58,7 @@ def run_study(
     check_study(study, out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "study.json", asdict(study))
-    crew = _Crew(study.cells(out), out, jobs, facts or {}, retry_failed)
+    crew = _Crew(study.cells(out), out, jobs, retry_failed)
     _log.info(f"{len(crew.cells)} runs, {len(crew.cells) - len(crew.pending)} of them done")
     try:
         crew.work()
@@ -75,8 +71,8 @@ def run_study(
 class _Crew:
     """What is running, what is pending, and the locks that are watched."""
 
-    def __init__(self, cells: Sequence[Cell], out: Path, jobs: int, facts: Mapping[str, Any], retry_failed: bool) -> None:
-        self.cells, self.out, self.slots, self.facts = cells, out, jobs, facts
+    def __init__(self, cells: Sequence[Cell], out: Path, jobs: int, retry_failed: bool) -> None:
+        self.cells, self.out, self.slots = cells, out, jobs
         self.jobs: list[_Job] = []
         self.pending = [cell for cell in cells if cell.state != "done"]
         self.retry = {cell.folder for cell in cells if cell.state == "failed"} if retry_failed else set()
@@ -148,7 +144,7 @@ class _Crew:
 
     def _start(self, cell: Cell, config: TrainConfig) -> None:
         threads = max(1, torch.get_num_threads() // self.slots)
-        process = _spawn(cell, config, self.facts, threads)
+        process = _spawn(cell, config, threads)
         self.pending.remove(cell)
         self.jobs.append(_Job(cell, process, self.leases.pop(cell.folder), time.monotonic()))
 
@@ -189,26 +185,26 @@ class _Crew:
         return f", about {duration(left)} left" if to_do else ""
 
 
-def _spawn(cell: Cell, config: TrainConfig, facts: Mapping[str, Any], threads: int) -> SpawnProcess:
+def _spawn(cell: Cell, config: TrainConfig, threads: int) -> SpawnProcess:
     """A new process, so that the memory of a cell is free when it is done, and its crash stays its own."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=run_cell, args=(cell, config, facts, threads), daemon=True)
+    process = context.Process(target=run_cell, args=(cell, config, threads), daemon=True)
     process.start()
     return process
 
 
-def run_cell(cell: Cell, config: TrainConfig, facts: Mapping[str, Any], threads: int) -> None:
+def run_cell(cell: Cell, config: TrainConfig, threads: int) -> None:
     """What the process of a cell does; it ends when the process that started it does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(cell.log)
     torch.set_num_threads(threads)
-    attempt(cell, config, facts)
+    attempt(cell, config)
 
 
-def attempt(cell: Cell, config: TrainConfig, facts: Mapping[str, Any]) -> None:
+def attempt(cell: Cell, config: TrainConfig) -> None:
     """``finish`` the cell, or record why not."""
     try:
-        finish(cell, config, facts)
+        finish(cell, config)
     except UserError as error:
         cell.fail(str(error))
     except Exception as error:

@@ -1,10 +1,10 @@
 import pytest
 
 from allukan.analysis import parameter_count
-from allukan.bench import bench_efficiency, efficiency
-from allukan.bench.pages import check_figure, draw_efficiency, fill_block
 from allukan.errors import UserError
 from allukan.models import build_model
+from benchmarks import bench_efficiency, efficiency
+from benchmarks.pages import check_figure, draw_efficiency, fill_block
 
 
 def test_models_beside_their_twin_and_what_is_not_run(quick):

@@ -7,17 +7,17 @@ import time
 
 import pytest
 import torch
+from benchmarks.environment import commit
 from torch import nn
 
 from allukan.analysis import saved_bytes
-from allukan.bench import Settings, Task, bench_gradients, bench_layers, bench_models, bench_train, find_peers, networks
-from allukan.bench import environment as current
-from allukan.bench.contenders import Kit
-from allukan.bench.environment import commit
-from allukan.bench.networks import on_paper
-from allukan.bench.report import check_out, markdown, write_json
-from allukan.bench.timing import interleaved
 from allukan.errors import UserError
+from benchmarks import Settings, Task, bench_gradients, bench_layers, bench_models, bench_train, find_peers, networks
+from benchmarks import environment as current
+from benchmarks.contenders import Kit
+from benchmarks.networks import on_paper
+from benchmarks.report import check_out, markdown, write_json
+from benchmarks.timing import interleaved
 
 
 def plain_conv(c):

@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from allukan.analysis import parameter_count, saved_bytes
-from allukan.bench.settings import Settings
-from allukan.bench.timing import peak_bytes
-
-Row = dict[str, Any]
+from benchmarks.memory import peak_bytes
+from benchmarks.report import Row
+from benchmarks.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from allukan.bench import Settings
+from benchmarks import Settings
 
 LINEAR = """
 import torch

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from allukan.bench.kernels import bench_kernels
+from benchmarks.kernels import bench_kernels
 
 
 def test_rows_say_what_was_measured_and_count_bytes():
