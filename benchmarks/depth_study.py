@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ from allukan.nn import Spline
 from benchmarks.pages import plain, save
 from benchmarks.program import EVERY_SETTING, Program
 from benchmarks.report import Result, Row
-from benchmarks.settings import Settings
+from benchmarks.settings import Settings, at_least
 from benchmarks.timing import now
 
 LAYERS = {
@@ -82,7 +82,8 @@ def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: i
     torch.manual_seed(0)
     network, sample = stack(task, name, norm, depth), TASKS[task][3]
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    weights = [m.weight for m in network[:-1] if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and hasattr(m, "weight")]
+    layers: list[Any] = [m for m in network.children() if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    weights: list[nn.Parameter] = [m.weight for m in layers[:-1] if hasattr(m, "weight")]
 
     def forward() -> Tensor:
         x, y = sample(iterations)
@@ -157,6 +158,7 @@ def depth(
     lr: Annotated[float, Option(help="Learning rate.")] = 1e-3,
 ) -> Result:
     """KA layers stacked without residual connections: what they learn, and what reaches the first layer."""
+    at_least("steps", steps, 2)
     with settings.running():
         kinds = [(task, depth, name, norm) for task in TASKS for depth in depths for name in LAYERS for norm in NORMS[name]]
         return Result([study(task, name, norm, depth, steps, iterations, lr) for task, depth, name, norm in kinds])

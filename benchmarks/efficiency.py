@@ -17,13 +17,13 @@ from allukan.models import MODELS, SIZES
 from benchmarks.efficiency_figure import draw
 from benchmarks.memory import peak_bytes
 from benchmarks.networks import Task, factory_networks, fits, network_contender
-from benchmarks.program import Program, names
+from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings
 
 TWIN = "convtwin"
 SMALLEST = 32  # pixels that the networks halve down to one
-Models = Annotated[Iterable[str] | None, Option(parser=names, help="Of allukan train, separated by commas  [all]")]
+Models = Annotated[Iterable[str] | None, listed("Of allukan train, separated by commas  [all]")]
 
 
 def bench_efficiency(

@@ -30,7 +30,7 @@ from benchmarks.gradients import checkpoint_layers
 from benchmarks.pages import plain, save
 from benchmarks.program import EVERY_SETTING, Program
 from benchmarks.report import Result, Row
-from benchmarks.settings import Settings
+from benchmarks.settings import Settings, at_least
 
 BATCH, LR = 8, 3e-3
 WAYS = ("exact", "free", "checkpointed")
@@ -73,7 +73,7 @@ def set_way(network: AllUKAN, way: str) -> AllUKAN:
     return network
 
 
-def gradients(network: AllUKAN, task: Task) -> dict[str, dict[str, Tensor]]:
+def gradients(network: AllUKAN, task: Task) -> dict[str, dict[str, Any]]:
     """Of one training batch, by layer in the order in which they run: of λ, c, w and of the layer's input."""
     layers: dict[str, Any] = dict(ka_layers(network))
     inputs: dict[str, Tensor] = {}
@@ -138,8 +138,9 @@ def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] 
     for epoch in range(1, epochs + 1):
         order.set_epoch(epoch)
         losses = []
-        for indices, turns, _ in order:
-            images, masks = turn(task.images[indices], task.masks[indices].float(), turns)
+        for chosen in order:
+            assert chosen.turns is not None
+            images, masks = turn(task.images[chosen.indices], task.masks[chosen.indices].float(), chosen.turns)
             loss = task.loss(network(images), masks)
             optimizer.zero_grad()
             loss.backward()
@@ -228,10 +229,12 @@ def gradients_study(
     seeds: Annotated[int, Option(help="Trainings of each way.")] = 2,
 ) -> Result:
     """How far Grad-Free gradients are from exact ones, layer by layer, before and during training."""
+    for option, value in (("px", px), ("train", images), ("val", val), ("epochs", epochs), ("seeds", seeds)):
+        at_least(option, value, BATCH if option == "train" else 1)
     with settings.running(), tempfile.TemporaryDirectory() as folder:
         root = data or str(write_phantoms(Path(folder) / "phantoms", images + val, px).root)
         task = Task(root, px, images, val)
-        rows, curves = bent(task, 0.0), []
+        rows, curves = bent(task, 0.0), list[Row]()
         for seed in range(seeds):
             for way in WAYS if seed == 0 else WAYS[:2]:
                 checks = (1, epochs // 2, epochs) if (way, seed) == ("exact", 0) else ()

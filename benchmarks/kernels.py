@@ -17,7 +17,7 @@ from typer import Option
 from allukan.errors import UserError
 from allukan.ops.shared_spline import layout
 from allukan.ops.shared_spline.dispatch import available
-from benchmarks.program import Program, names
+from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least
 from benchmarks.timing import Step
@@ -26,7 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 GRID = (-2.0, 2.0)
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 INPUT_GRADS = ("exact", "free")
-Dtypes = Annotated[Iterable[str], Option(parser=names, help="Of float32, bfloat16 and float16, separated by commas.")]
+Dtypes = Annotated[Iterable[str], listed("Of float32, bfloat16 and float16, separated by commas.")]
 
 
 def kernels(
@@ -74,7 +74,7 @@ def bench_kernels(
             if name == "forward" and input_grad != input_grads[0]:
                 continue  # the forward pass is the same
             copied = torch.empty(moved // 2, dtype=torch.uint8, device=place)
-            steps = {"copy": partial(torch.empty_like(copied).copy_, copied), **calls}
+            steps: dict[str, Step] = {"copy": partial(torch.empty_like(copied).copy_, copied), **calls}
             times = settings.time(steps, "copy", single=True)
             copy = times.pop("copy").seconds
             rows += [

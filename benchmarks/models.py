@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
-from typer import Option
-
 from benchmarks.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
 from benchmarks.measure import Contender, rows
 from benchmarks.networks import Network, Task, factory_networks, fits, network_contender, on_paper, too_large
 from benchmarks.peers import find_peers, find_ukan
-from benchmarks.program import Peers, Program, Variants, names
+from benchmarks.program import Peers, Program, Variants, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings
 
-Others = Annotated[Iterable[str], Option(parser=names, help="Further models of allukan train, separated by commas.")]
+Others = Annotated[Iterable[str], listed("Further models of allukan train, separated by commas.")]
 
 
 def models(settings: Settings, task: Task, variants: Variants = None, peers: Peers = None, others: Others = ("ukan",)) -> Result:

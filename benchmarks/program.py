@@ -29,10 +29,15 @@ def names(text: str | Iterable[str]) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] if isinstance(text, str) else list(text)
 
 
+def listed(help: str) -> Any:
+    """The option of a list with commas."""
+    return Option(parser=names, metavar="A,B,…", help=help)
+
+
 Peers = Annotated[Path | None, Option(help="Folder of clones of efficient-kan, fast-kan, torch-conv-kan, pykan, inkan, U-KAN")]
 Variants = Annotated[
     Iterable[str] | None,
-    Option(parser=names, help="Of ours, as ka,ka-free,ka-recompute,ka-input,ka-4,ka-output,edge,stacked  [all]"),
+    listed("Of ours, as ka,ka-free,ka-recompute,ka-input,ka-4,ka-output,edge,stacked  [all]"),
 ]
 Out = Annotated[Path | None, Option(help="JSON file for the figures  [print only]")]
 Figure = Annotated[Path | None, Option(help="PNG or SVG of the figures  [none]")]
@@ -117,11 +122,11 @@ class Program:
 
     def _arguments(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], Settings]:
         """What ``measure`` is called with, and the settings among it (of a benchmark without any: the CPU)."""
-        given, arguments = {**self.defaults, **given}, {}
+        given, arguments = {**self.defaults, **given}, dict[str, Any]()
         for name, parameter in self._signature().items():
-            kind = parameter.annotation
-            own = {p.name: given[p.name] for p in _fields(kind) if p.name in given} if is_dataclass(kind) else {}
-            arguments[name] = kind(**own) if is_dataclass(kind) else given[name]
+            carrier = parameter.annotation if is_dataclass(parameter.annotation) else None
+            own = {p.name: given[p.name] for p in _fields(carrier) if p.name in given} if carrier else {}
+            arguments[name] = parameter.annotation(**own) if carrier else given[name]
         return arguments, arguments.get("settings") or Settings("cpu")
 
 

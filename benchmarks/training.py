@@ -19,12 +19,12 @@ from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.models import MODELS
 from allukan.training import TrainConfig, train
-from benchmarks.program import Program, names
+from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least
 from benchmarks.timing import now
 
-Models = Annotated[Iterable[str], Option(parser=names, help="Names of models, separated by commas; the first is the reference.")]
+Models = Annotated[Iterable[str], listed("Names of models, separated by commas; the first is the reference.")]
 
 
 class Clock(pl.Callback):

@@ -6,8 +6,8 @@ from torch import nn
 
 from allukan.errors import UserError
 from allukan.models.layers import Activation
-from benchmarks import VARIANTS, Task
-from benchmarks.contenders import Convolution, Kit, Unfolded, choose, with_layers_of
+from benchmarks.contenders import VARIANTS, Convolution, Kit, Unfolded, choose, with_layers_of
+from benchmarks.networks import Task
 from benchmarks.peers import PEERS, find_peers, find_ukan, load
 
 
