@@ -30,14 +30,12 @@ def test_the_commit_is_that_of_the_package_and_of_nobody_else(tmp_path):
     assert commit(tmp_path) == head + "-dirty"
 
 
-@pytest.mark.parametrize(
-    ("start", "said"), [(["-m", "asker"], "python -m asker --out 'a b'"), (["asker.py"], "asker.py --out 'a b'")]
-)
+@pytest.mark.parametrize(("start", "said"), [(["-m", "asker"], "python -m asker"), (["asker.py"], "asker.py")])
 def test_the_command_is_the_one_that_was_typed(tmp_path, start, said):
     (tmp_path / "asker.py").write_text("from allukan.provenance import command\nprint(command())\n")
     run = [sys.executable, *start, "--out", "a b"]
     done = subprocess.run(run, cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == said
+    assert done.stdout == f"{said} --out 'a b'\n"
 
 
 def test_the_environment_names_what_computes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from allukan._version import __version__
-from allukan.cli import compare, data, demo, evaluate, inspect, predict, report, study, train
+from allukan.cli import compare, data, demo, doctor, evaluate, inspect, predict, report, study, train
 from allukan.cli.console import run
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Look at datasets, or make one of synthetic ultrasound.")
 
 
