@@ -1,8 +1,11 @@
 """Every program from the command line: its table, its files, and what it refuses."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,13 @@ ROOT = Path(__file__).parents[2]
 QUICK = ["--device", "cpu", "--repeats", 1, "--seconds", 0.01]
 LAYERS = ["--channels", 4, "--px", 6, "--features", 4, "--samples", 4, *QUICK]
 PROGRAMS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/gpu/QUEUE.md")]
+PAGES += [*(ROOT / "docs/evidence").glob("*.md"), *(ROOT / "benchmarks/studies").glob("*.yaml")]
+
+
+def options_of(name):
+    command = inspect.signature(import_module(f"benchmarks.{name}").program._command())
+    return {option.replace("_", "-") for option in command.parameters}
 
 
 def test_these_are_the_programs():
@@ -23,6 +33,15 @@ def test_help_names_every_option(program, name):
     code, out, _ = program(name, "--help")
     assert code == 0
     assert "--out" in out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_in_the_pages_have_programs_and_options(page):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for name, arguments in re.findall(r"python -m benchmarks\.([a-z_]+)([^`\n|]*)", text):
+        assert name in PROGRAMS
+        given = set(re.findall(r"--([\w-]+)", arguments))
+        assert given <= options_of(name), given
 
 
 def test_it_runs_from_the_root_of_a_checkout():

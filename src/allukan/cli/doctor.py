@@ -110,6 +110,11 @@ def _show(facts: Sequence[tuple[str, str]], checks: Sequence[Check]) -> None:
     for name, value in facts:
         table.add_row(name, value)
     for check in checks:
-        errors = f"relative error {check.value_error:.0e}, of gradients {check.gradient_error:.0e}, {check.seconds:.2f} s"
-        table.add_row(f"test {check.name} on {check.device}", f"wrong: {check.failure}" if check.failure else f"right: {errors}")
+        table.add_row(f"test {check.name} on {check.device}", _outcome(check))
     console.print(table)
+
+
+def _outcome(check: Check) -> str:
+    if check.failure:
+        return f"wrong: {check.failure}"
+    return f"right: relative error {check.value_error:.0e}, of gradients {check.gradient_error:.0e}, {check.seconds:.2f} s"
