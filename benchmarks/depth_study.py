@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from typer import Option
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.models.layers import Layers
 from allukan.nn import Spline
-from benchmarks.pages import plain, save
+from allukan.report import plain
+from benchmarks.pages import save
 from benchmarks.program import EVERY_SETTING, Program
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least

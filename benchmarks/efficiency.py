@@ -11,7 +11,7 @@ from typing import Annotated
 from torch import nn
 from typer import Option
 
-from allukan.analysis import inspect_model
+from allukan.costs import inspect_model
 from allukan.errors import UserError
 from allukan.models import MODELS, SIZES
 from benchmarks.efficiency_figure import draw

@@ -9,11 +9,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.pages import plain, save
+from allukan.report import palette, plain
+from benchmarks.pages import save
 from benchmarks.report import Row, machine
 
-COLOURS = {"allukan": "#D55E00", "convtwin": "#0072B2", "edgekan": "#CC79A7", "stackedkan": "#882255", "ukan": "#009E73"}
-_OTHERS = "#777777"
+COLOURS = {
+    "allukan": palette.VERMILION,
+    "convtwin": palette.BLUE,
+    "edgekan": palette.PURPLE,
+    "stackedkan": palette.ORANGE,
+    "ukan": palette.GREEN,
+}
 _PLACES = ((6, 4), (6, -10), (-6, 4), (-6, -10), (0, 9), (0, -15), (6, 12), (6, -18), (-6, 12), (-6, -18))  # points
 
 
@@ -27,7 +33,7 @@ def draw(path: Path, rows: Sequence[Row], where: Row) -> None:
     ):
         for row in rows:
             seen = "step_seconds" in row
-            colour = COLOURS.get(row["name"].split("-")[0], _OTHERS)
+            colour = COLOURS.get(row["name"].split("-")[0], palette.GREY)
             if seen:
                 place.plot(row[key] / unit, row["step_seconds"], "o", color=colour, markersize=6)
             else:

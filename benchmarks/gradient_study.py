@@ -21,13 +21,14 @@ from allukan.data import open_dataset, prepare, write_phantoms
 from allukan.models import AllUKAN, ka_layers
 from allukan.nn import Spline
 from allukan.ops import bspline
-from allukan.ops.bases import base_derivative
+from allukan.ops.activations import base_derivative
+from allukan.report import palette, plain
 from allukan.training import SegmentationLoss
-from allukan.training.augment import turn
+from allukan.training.augmentation import turn
 from allukan.training.batches import BatchOrder
 from allukan.training.parameters import parameter_groups
 from benchmarks.gradients import checkpoint_layers
-from benchmarks.pages import plain, save
+from benchmarks.pages import save
 from benchmarks.program import EVERY_SETTING, Program
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least
@@ -35,7 +36,7 @@ from benchmarks.settings import Settings, at_least
 BATCH, LR = 8, 3e-3
 WAYS = ("exact", "free", "checkpointed")
 TENSORS = {"weight": "λ", "coef": "c", "base_weight": "w", "input": "input"}
-COLOURS = {"exact": "#0072B2", "free": "#D55E00", "checkpointed": "#009E73"}
+COLOURS = {"exact": palette.BLUE, "free": palette.VERMILION, "checkpointed": palette.GREEN}
 
 
 class Task:

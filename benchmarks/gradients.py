@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.models import AllUKAN, ka_layers
 from allukan.training import SegmentationLoss
 from benchmarks.contenders import choose

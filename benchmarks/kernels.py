@@ -15,8 +15,9 @@ from torch import Tensor
 from typer import Option
 
 from allukan.errors import UserError
-from allukan.ops.shared_spline import layout
-from allukan.ops.shared_spline.dispatch import available
+from allukan.ops import spline_autograd
+from allukan.ops.engines.dispatch import available
+from allukan.ops.phi import Phi
 from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least
@@ -70,7 +71,7 @@ def bench_kernels(
         x = torch.randn(shape, device=place).to(DTYPES[dtype], memory_format=FORMATS[memory])
         coef, weight = torch.randn(a, 8, device=place), torch.randn(a, device=place)
         first = {"shape": "×".join(map(str, shape)), "dtype": dtype, "activations": a, "format": memory, "input_grad": input_grad}
-        for name, moved, calls in _passes(x, coef, weight, input_grad, available(x, 5, 3, GRID, "bspline", "silu")):
+        for name, moved, calls in _passes(x, coef, weight, input_grad, available(Phi(5, 3, GRID), x.device.type, x.dtype)):
             if name == "forward" and input_grad != input_grads[0]:
                 continue  # the forward pass is the same
             copied = torch.empty(moved // 2, dtype=torch.uint8, device=place)
@@ -93,10 +94,10 @@ def _passes(
     forward: dict[str, Step] = {}
     backward: dict[str, Step] = {}
     for engine in engines:
-        options = (*GRID, 3, "bspline", "silu", input_grad == "exact", 1, engine)
-        g = torch.randn_like(layout.forward(x, coef, weight, *options))
-        forward[engine] = partial(layout.forward, x, coef, weight, *options)
-        backward[engine] = partial(layout.backward, g, x, coef, weight, *options)
+        how = Phi(5, 3, GRID, exact=input_grad == "exact"), engine
+        g = torch.randn_like(spline_autograd.forward(x, coef, weight, *how))
+        forward[engine] = partial(spline_autograd.forward, x, coef, weight, *how)
+        backward[engine] = partial(spline_autograd.backward, g, x, coef, weight, *how)
     return [("forward", x.nbytes + outputs, forward), ("backward", 2 * x.nbytes + outputs, backward)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from benchmarks.memory import peak_bytes
 from benchmarks.report import Row
 from benchmarks.settings import Settings

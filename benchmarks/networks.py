@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from typer import Option
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.errors import UserError
 from allukan.models import SIZES, AllUKAN, build_model, check_norms, model_options
 from allukan.training import SegmentationLoss

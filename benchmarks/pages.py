@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from allukan.errors import UserError
@@ -42,9 +41,3 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure; raises as ``check_figure`` does. The same figure gives the same SVG, whatever the date."""
     check_figure(path)
     figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
-
-
-def plain(axes: Axes) -> None:
-    """A faint grid and no frame."""
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)

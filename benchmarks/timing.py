@@ -44,9 +44,9 @@ def interleaved(
     """Time ``steps`` round-robin after a warm-up: the median call of each and its ratio to that of ``reference``.
 
     A contender takes part in ``repeats`` rounds, or in as many as fit into ``seconds``, but in three at least. On a GPU the
-    time is that between two events on the stream, on a CPU that of the clock. Fast steps are called several times a sample, so
-    that they meet their data in the cache and a GPU meets the host's cost of launching; with ``single`` each is called
-    once after everybody else, and a GPU waits until the launches are queued: what single kernels take.
+    time is that between two events on the stream, on a CPU that of the clock. Fast steps are called several times a sample.
+    ``single`` is for kernels: one call a sample, and a GPU waits until it is queued, so that what launching costs the host is
+    not in it.
 
     >>> times = interleaved({"a": lambda: sum(range(9)), "b": lambda: None}, torch.device("cpu"), reference="a", seconds=0.1)
     >>> times["a"].ratio

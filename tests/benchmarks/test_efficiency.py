@@ -1,6 +1,6 @@
 import pytest
 
-from allukan.analysis import parameter_count
+from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.models import build_model
 from benchmarks import efficiency

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.errors import UserError
 from allukan.provenance import environment
 from benchmarks import networks

@@ -11,7 +11,7 @@ import torch
 
 from allukan.doctor import engines, packages, selftest
 from allukan.ops import shared_spline
-from allukan.ops.shared_spline import dispatch
+from allukan.ops.engines import dispatch
 from allukan.provenance import installed
 
 
@@ -86,20 +86,16 @@ def test_a_broken_engine_as_json(shell, spoil):
 
 
 def test_an_engine_that_cannot_run_says_why(shell, monkeypatch):
-    def refuse(name, *arguments):
-        if name == "native":
-            raise ValueError("impl='native' cannot run: it needs the package numba: pip install numba")
-        return dispatch.choose("eager" if name == "auto" else name, *arguments)
-
-    monkeypatch.setattr(engines, "choose", refuse)
-
+    reason = "it needs the package numba: pip install numba"
+    monkeypatch.setitem(dispatch.UNAVAILABLE, "native", reason)
+    monkeypatch.setattr(engines, "choose", dispatch._chosen.__wrapped__)
     done = shell("doctor", "--json")
     assert done.code == 0, done
     found = json.loads(done.out)
-    assert found["engines"][0]["obstacles"]["native"] == "it needs the package numba: pip install numba"
+    assert found["engines"][0]["obstacles"]["native"] == reason
     assert found["engines"][0]["chosen"] == "eager"
     assert found["loops"] is None
-    assert "native" not in [check["name"] for check in found["checks"]]
+    assert [check["name"] for check in found["checks"]][:2] == ["eager", "aten"]
 
 
 def test_packages_that_are_missing_or_too_old(shell, monkeypatch):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from allukan.ops.shared_spline import IMPLEMENTATIONS
-from allukan.ops.shared_spline.dispatch import choose
+from allukan.ops.engines.dispatch import choose, obstacle
+from allukan.ops.phi import IMPLEMENTATIONS, Phi
 
-_USUAL = (5, 3, (-3.0, 3.0), "bspline", "silu")  # grid, order, range, basis, base of a layer by default
+_USUAL = Phi(5, 3, (-3.0, 3.0))  # a layer by default
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,10 @@ class Engines:
 
 def engines(device: str) -> Engines:
     """What computes a KA layer with the usual options on "cpu" or "cuda"."""
-    obstacles = {name: _obstacle(name, device) for name in IMPLEMENTATIONS if name != "auto"}
+    obstacles = {name: obstacle(name, _USUAL, device, torch.float32) or "" for name in IMPLEMENTATIONS if name != "auto"}
     if device == "cpu" and not obstacles["triton"]:
         obstacles["triton"] = "on a CPU it is interpreted, for tests only (TRITON_INTERPRET is set)"
-    return Engines(device, choose("auto", device, torch.float32, *_USUAL), obstacles)
-
-
-def _obstacle(name: str, device: str) -> str:
-    try:
-        choose(name, device, torch.float32, *_USUAL)
-    except ValueError as error:
-        return str(error).partition(" cannot run: ")[2] or str(error)
-    return ""
+    return Engines(device, choose(_USUAL, device, torch.float32), obstacles)
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Loops:
 
 def loops() -> Loops:
     """Of this process and this version of the code; only where "native" can run."""
-    from allukan.ops.shared_spline import native, native_cache, native_kernels
+    from allukan.ops.engines import native, native_cache, native_kernels
 
     team = "torch's OpenMP" if native._loaded_openmp() else "Python's, as torch has no OpenMP that is known here"
     place = native_kernels.forward._cache.cache_path  # None where numba found no folder
