@@ -33,7 +33,7 @@ def run(task: str, threads: int, fields: Mapping[str, int]) -> None:
 @cache
 def _team() -> Any:
     """What runs a job on so many threads: ``(name, address, threads)``."""
-    library = _loaded_openmp()
+    library = loaded_openmp()
     if library is None:
         return _python_team
     parallel = library.GOMP_parallel
@@ -46,7 +46,7 @@ def _team() -> Any:
     return borrowed
 
 
-def _loaded_openmp() -> ctypes.CDLL | None:
+def loaded_openmp() -> ctypes.CDLL | None:
     """GNU's OpenMP where torch runs on it; another copy beside torch's would bring threads of its own, so none is ever loaded."""
     folder = Path(torch.__file__).parent
     bundled = [*folder.glob("lib/libgomp*.so*"), *folder.with_name("torch.libs").glob("libgomp*.so*")]

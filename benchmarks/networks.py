@@ -1,24 +1,26 @@
-"""``allukan bench models``: ALL U-KAN, its twins and peers in the same topology, training step and inference."""
+"""The networks that are measured: what they segment, whether they fit, their training step and inference."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
+from typer import Option
 
-from allukan.bench.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
-from allukan.bench.measure import Contender, Row, generator, rows
-from allukan.bench.settings import Settings, at_least
-from allukan.bench.timing import available_bytes
 from allukan.costs import parameter_count, saved_bytes
 from allukan.errors import UserError
 from allukan.models import SIZES, AllUKAN, build_model, check_norms, model_options
 from allukan.training import SegmentationLoss
+from benchmarks.contenders import VARIANTS
+from benchmarks.measure import Contender, generator
+from benchmarks.memory import available_bytes
+from benchmarks.report import Row
+from benchmarks.settings import Settings, at_least
 
 Network = Callable[[], nn.Module]
 _SPARE = 2.5  # a step needs the saved bytes and gradients of about that size; a network that might not fit is not run
@@ -28,11 +30,11 @@ _SPARE = 2.5  # a step needs the saved bytes and gradients of about that size; a
 class Task:
     """What the networks segment: images ``(batch, in_channels, px, px)``, one class; ``UserError`` for unusable sizes."""
 
-    size: str = "small"
-    batch: int = 2
-    in_channels: int = 3
-    px: int = 128
-    spatial_dims: int = 2
+    size: Annotated[str, Option(help="tiny, small or base")] = "small"
+    batch: Annotated[int, Option(help="Images a step.")] = 2
+    in_channels: Annotated[int, Option(help="Of the images.")] = 3
+    px: Annotated[int, Option(help="Sides of the images.")] = 128
+    spatial_dims: Annotated[int, Option(help="2 or 3")] = 2
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -52,44 +54,6 @@ class Task:
         layer, spline = VARIANTS[variant]
         torch.manual_seed(0)
         return AllUKAN(self.in_channels, 1, self.spatial_dims, self.size, layer, spline)
-
-
-def bench_models(
-    settings: Settings,
-    task: Task | None = None,
-    *,
-    variants: Iterable[str] | None = None,
-    kits: Sequence[Kit] = (),
-    others: Mapping[str, Network] | None = None,
-) -> list[Row]:
-    """Figures of one training step (forward, loss, backward, Adam) and of inference; the convolutional twin is the reference.
-
-    ``kits`` are put into the topology of ALL U-KAN, every layer of the twin exchanged; ``others`` are networks of their own. Of a
-    network that does not fit into memory, only size and saved bytes are given, measured on the meta device in float32.
-    """
-    task = task or Task()
-    networks = networks_of(task, choose(variants, VARIANTS, "variant"), kits) | dict(others or {})
-    with settings.running():
-        fitting: dict[str, Contender] = {}
-        small: dict[str, Row] = {}
-        for name, make in networks.items():
-            network = make()
-            small[name] = {"name": name, **on_paper(network, task)}
-            if fits(small[name]["saved_bytes"], settings):
-                fitting[name] = network_contender(network, task, settings)
-        if REFERENCE not in fitting:
-            raise too_large(task, settings)
-        measured = {row["name"]: row for row in rows(fitting, settings)}
-    return [measured.get(name, small[name] | {"note": "does not fit into memory"}) for name in networks]
-
-
-def networks_of(task: Task, variants: Iterable[str], kits: Sequence[Kit]) -> dict[str, Network]:
-    """How to make every network, by name; a kit needs both kinds of layers."""
-    networks: dict[str, Network] = {name: lambda name=name: task.network(name) for name in variants}  # type: ignore[misc]
-    for kit in kits:
-        if kit.linear and kit.conv:
-            networks[kit.name] = lambda kit=kit: with_layers_of(kit, task.network(REFERENCE))  # type: ignore[misc]
-    return networks
 
 
 def factory_networks(task: Task, names: Iterable[str]) -> dict[str, Network]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from allukan.bench.contenders import Convolution, Flattened, Kit, Unfolded
 from allukan.errors import UserError
+from benchmarks.contenders import Convolution, Flattened, Kit, Unfolded
 
 Network = Callable[[], nn.Module]
 

@@ -1,23 +1,26 @@
 """The benchmarks give figures that are right where that can be known, and rows for everything that was asked for."""
 
 import json
-import shutil
-import subprocess
 import time
 
 import pytest
 import torch
 from torch import nn
 
-from allukan.bench import Settings, Task, bench_gradients, bench_layers, bench_models, bench_train, find_peers, networks
-from allukan.bench import environment as current
-from allukan.bench.contenders import Kit
-from allukan.bench.environment import commit
-from allukan.bench.networks import on_paper
-from allukan.bench.report import check_out, markdown, write_json
-from allukan.bench.timing import interleaved
 from allukan.costs import saved_bytes
 from allukan.errors import UserError
+from allukan.provenance import environment
+from benchmarks import networks
+from benchmarks.contenders import Kit
+from benchmarks.gradients import bench_gradients
+from benchmarks.layers import Sizes, bench_layers
+from benchmarks.models import bench_models
+from benchmarks.networks import Task, on_paper
+from benchmarks.peers import find_peers
+from benchmarks.report import Result, check_out, markdown, write_json
+from benchmarks.settings import Settings
+from benchmarks.timing import interleaved
+from benchmarks.training import bench_training
 
 
 def plain_conv(c):
@@ -42,6 +45,13 @@ def test_interleaved_times_are_those_of_sleeping():
     assert times["slow"].quartiles[0] <= times["slow"].seconds <= times["slow"].quartiles[1]
 
 
+def test_single_steps_are_called_once_a_sample():
+    calls = []
+    steps = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    interleaved(steps, torch.device("cpu"), reference="a", repeats=4, seconds=1, single=True)
+    assert calls[4:] == ["a", "b"] * 4  # after two of each to warm up
+
+
 def test_fast_steps_are_repeated_within_a_sample():
     calls = []
     times = interleaved({"a": lambda: calls.append(1)}, torch.device("cpu"), reference="a", repeats=2, seconds=1)
@@ -51,7 +61,8 @@ def test_fast_steps_are_repeated_within_a_sample():
 
 def test_layers(quick, clones):
     kits = [kit for kit in find_peers(clones)[0] if kit.name == "efficient-kan"]
-    rows = bench_layers(quick, variants=["ka", "stacked"], kits=kits, channels=6, px=8, features=10, samples=12)
+    sizes = Sizes(channels=6, px=8, features=10, samples=12)
+    rows = bench_layers(quick, sizes, variants=["ka", "stacked"], kits=kits)
     assert [row["name"] for row in rows] == [
         *("Conv2d + SiLU", "ka", "stacked", "unfold + efficient-kan"),
         *("Linear + SiLU", "ka", "stacked", "efficient-kan"),
@@ -67,7 +78,8 @@ def test_layers(quick, clones):
 
 def test_every_option_of_the_layers_changes_the_layer(quick):
     def title(**options):
-        rows = bench_layers(quick, variants=[], **({"channels": 2, "px": 4, "features": 2, "samples": 2} | options))
+        sizes = Sizes(**({"channels": 2, "px": 4, "features": 2, "samples": 2} | options))
+        rows = bench_layers(quick, sizes, variants=[])
         return rows[0]["layer"], rows[1]["layer"]
 
     titles = [title(), title(px=5), title(batch=1), title(channels=3), title(kernel_size=1), title(spatial_dims=3)]
@@ -119,7 +131,7 @@ def test_gradients_are_exact_where_they_should_be(quick):
 
 
 def test_training_is_timed_by_the_epoch(quick):
-    (row,) = bench_train(quick, ["convtwin-tiny"], px=32, batch=4, count=12, epochs=1)
+    (row,) = bench_training(quick, ["convtwin-tiny"], px=32, batch=4, count=12, epochs=1).rows
     assert row["name"] == "convtwin-tiny"
     assert row["repeats"] == 1
     assert row["images_per_second"] == pytest.approx(8 / row["epoch_seconds"], rel=0.01)  # 70 % of 12, in whole batches of 4
@@ -139,9 +151,9 @@ def test_training_is_timed_by_the_epoch(quick):
         (lambda: Task(px=16), "px"),
         (lambda: Task(spatial_dims=4), "spatial_dims"),
         (lambda: bench_layers(Settings("cpu"), variants=["kan"]), "variant 'kan'"),
-        (lambda: bench_layers(Settings("cpu"), channels=0), "channels"),
-        (lambda: bench_train(Settings("cpu"), ["unett"]), "model 'unett'"),
-        (lambda: bench_train(Settings("cpu"), count=2), "count"),
+        (lambda: Sizes(channels=0), "channels"),
+        (lambda: bench_training(Settings("cpu"), ["unett"]), "model 'unett'"),
+        (lambda: bench_training(Settings("cpu"), count=2), "count"),
         (lambda: bench_gradients(Settings("cpu"), ways=["ka"]), "way 'ka'"),
     ],
 )
@@ -173,7 +185,7 @@ def test_tables_have_units():
 def test_a_result_replaces_results_only(tmp_path):
     path = tmp_path / "result.json"
     for count in (1, 2):
-        write_json(path, "layers", [{"name": "ka"}] * count, current("cpu"), ["a note"])
+        write_json(path, "layers", Result([{"name": "ka"}] * count, ["a note"]), environment("cpu"))
     result = json.loads(path.read_text())
     assert (result["benchmark"], len(result["rows"]), result["notes"]) == ("layers", 2, ["a note"])
     assert {"command", "commit", "device", "versions", "threads"} <= result.keys()
@@ -183,21 +195,3 @@ def test_a_result_replaces_results_only(tmp_path):
             check_out(path)
     with pytest.raises(UserError, match="is not a folder"):
         check_out(tmp_path / "none" / "result.json")
-
-
-def test_the_commit_is_that_of_the_package_and_of_nobody_else(tmp_path):
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
-    assert commit(tmp_path) is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "installed").mkdir()
-    (tmp_path / "installed/code.py").write_text("")
-    (tmp_path / "own.txt").write_text("1")
-    for arguments in (["init", "-q"], ["add", "own.txt"], ["commit", "-qm", "own"]):
-        subprocess.run([*git, *arguments], check=True)
-    assert commit(tmp_path / "installed") is None
-    head = commit(tmp_path)
-    assert head
-    assert len(head) == 40
-    (tmp_path / "own.txt").write_text("2")
-    assert commit(tmp_path) == head + "-dirty"

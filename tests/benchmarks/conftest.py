@@ -1,8 +1,10 @@
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from allukan.bench import Settings
+from benchmarks.settings import Settings
 
 LINEAR = """
 import torch
@@ -13,6 +15,22 @@ class {name}(torch.nn.Linear):
         assert x.ndim == 2
         return double(super().forward(x))
 """
+
+
+@pytest.fixture
+def program(monkeypatch, capsys):
+    """Runs ``python -m benchmarks.NAME ARGUMENTS`` in this process; returns exit code, stdout and stderr."""
+
+    def run(name, *arguments):
+        module = import_module(f"benchmarks.{name}")
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            module.program()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

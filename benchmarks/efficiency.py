@@ -1,40 +1,51 @@
-"""``allukan bench efficiency``: what every model holds, computes, keeps and takes, beside its convolutional twin."""
+"""What every model holds, computes, keeps and takes, beside its convolutional twin.
+
+python -m benchmarks.efficiency --help
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 from torch import nn
+from typer import Option
 
-from allukan.bench.measure import Row
-from allukan.bench.networks import Task, factory_networks, fits, network_contender
-from allukan.bench.settings import Settings
-from allukan.bench.timing import peak_bytes
 from allukan.costs import inspect_model
 from allukan.errors import UserError
 from allukan.models import MODELS, SIZES
+from benchmarks.efficiency_figure import draw
+from benchmarks.memory import peak_bytes
+from benchmarks.networks import Task, factory_networks, fits, network_contender
+from benchmarks.program import Program, listed
+from benchmarks.report import Result, Row
+from benchmarks.settings import Settings
 
 TWIN = "convtwin"
 SMALLEST = 32  # pixels that the networks halve down to one
+Models = Annotated[Iterable[str] | None, listed("Of allukan train, separated by commas  [all]")]
 
 
 def bench_efficiency(
-    settings: Settings, models: Iterable[str] | None = None, *, px: int = 256, batch: int = 1, limit_gib: float = 2.0
-) -> tuple[list[Row], list[str]]:
-    """One row a model and notes on what is missing: parameters, FLOPs and saved bytes on paper, then times of step and inference.
+    settings: Settings,
+    models: Models = None,
+    px: Annotated[int, Option(help="Sides of the images.")] = 256,
+    batch: Annotated[int, Option(help="Images a step.")] = 1,
+    limit_gib: Annotated[float, Option(help="Models that keep more for the backward pass are counted, not run.")] = 2.0,
+) -> Result:
+    """Every model there is: parameters, FLOPs, memory kept for backward, times, and ratios to its convolutional twin.
 
-    FLOPs and saved bytes come from shapes alone (``inspect_model``, float32). A model that keeps more than ``limit_gib`` for the
-    backward pass, or more than the memory that is free, is not run. Ratios are against the convolutional twin of the same size
-    ("base" for models that have no size), which is measured whether it is asked for or not, in the same rounds.
+    FLOPs and saved bytes come from shapes alone, in float32. A model that keeps more than the limit for the backward pass, or
+    more than the memory that is free, is not run. Ratios are against the convolutional twin of the same size ("base" for
+    models that have no size), which is measured whether it is asked for or not, in the same rounds.
     """
     task = Task(batch=batch, px=px)
     if batch == 1 and px <= SMALLEST:
         raise UserError(f"batch norm needs more than one value at the bottom: give px above {SMALLEST} or a batch above 1.")
     if not limit_gib > 0:
         raise UserError(f"option limit_gib must be above 0, got {limit_gib}.")
-    names = list(MODELS if models is None else models)
-    names = [*dict.fromkeys(_twin(name) for name in names), *names]
-    makers = factory_networks(task, dict.fromkeys(names))
+    wanted = list(MODELS if models is None else models)
+    makers = factory_networks(task, dict.fromkeys([*map(_twin, wanted), *wanted]))
     rows: dict[str, Row] = {}
     notes: list[str] = []
     for name, make in makers.items():
@@ -50,7 +61,7 @@ def bench_efficiency(
             run = [name for name in group if fits(rows[name]["saved_bytes"], settings, limit_gib)]
             notes += [f"{name}: not run, it keeps {_gib(rows[name])} for the backward pass" for name in group if name not in run]
             _measure(rows, {name: makers[name]() for name in run}, task, settings)
-    return list(rows.values()), notes
+    return Result(list(rows.values()), notes, about={"images": "×".join(map(str, task.shape))})
 
 
 def _twin(name: str) -> str:
@@ -89,3 +100,9 @@ def _measure(rows: dict[str, Row], networks: dict[str, nn.Module], task: Task, s
         for name, timing in settings.time({name: getattr(c, what) for name, c in contenders.items()}, reference).items():
             rows[name] |= {f"{what}_seconds": timing.seconds, f"{what}_ratio": timing.ratio}
             rows[name] |= {f"{what}_quartiles": timing.quartiles, f"{what}_repeats": timing.repeats}
+
+
+program = Program("efficiency", bench_efficiency, {"repeats": 2, "seconds": 3.0}, block="efficiency", draw=draw)
+
+if __name__ == "__main__":
+    program()

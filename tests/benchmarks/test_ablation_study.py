@@ -1,25 +1,9 @@
-"""The scripts in ``benchmarks/``: all can be imported, and the arithmetic of the ablation table is right."""
-
-import importlib.util
-from pathlib import Path
+"""The arithmetic of the ablation table."""
 
 import pytest
 
 from allukan.errors import UserError
-
-SCRIPTS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
-
-
-def load(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_it_uses_what_the_package_has(script):
-    assert callable(load(script).main)
+from benchmarks.ablation_study import read_runs, rows_of
 
 
 def write_run(folder, iou, finished=True, lr=0.1):
@@ -43,8 +27,7 @@ def study(tmp_path):
 
 
 def test_differences_are_paired_by_data_set_and_seed(study):
-    script = load(SCRIPTS[0].with_name("ablation_study.py"))
-    rows = script.rows_of(*script.read_runs([study]), "old")
+    rows = rows_of(*read_runs([study]), "old")
     assert [row["model"] for row in rows] == ["old", "new", "worse"]
     new = rows[1]
     assert (new["runs"], new["difference"], new["a"], new["b"]) == (3, pytest.approx(20 / 3, abs=0.01), 15, -10)
@@ -52,4 +35,4 @@ def test_differences_are_paired_by_data_set_and_seed(study):
     assert new["options"] == {"lr": 0.2}
     assert rows[2]["standard error"] is None
     with pytest.raises(UserError, match="no run of 'older' is finished: there are new, old, worse"):
-        script.rows_of(*script.read_runs([study]), "older")
+        rows_of(*read_runs([study]), "older")

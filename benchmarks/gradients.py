@@ -1,4 +1,7 @@
-"""``allukan bench gradients``: what memory can be bought with what: Grad-Free splines, checkpointing, recomputation."""
+"""What memory can be bought with what: Grad-Free splines, checkpointing, recomputation.
+
+python -m benchmarks.gradients --help
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from allukan.bench.contenders import choose
-from allukan.bench.measure import Contender, Row
-from allukan.bench.networks import Task, fits, network_contender, on_paper, too_large
-from allukan.bench.settings import Settings
 from allukan.costs import saved_bytes
 from allukan.models import AllUKAN, ka_layers
 from allukan.training import SegmentationLoss
+from benchmarks.contenders import choose
+from benchmarks.measure import Contender
+from benchmarks.networks import Task, fits, network_contender, on_paper, too_large
+from benchmarks.program import Program
+from benchmarks.report import Result, Row
+from benchmarks.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,11 @@ WAYS = {
     "stacked Grad-Free": Way("stacked", free=True),
     "stacked checkpointed": Way("stacked", checkpointed=True),
 }
+
+
+def gradients(settings: Settings, task: Task) -> Result:
+    """Exact, Grad-Free and checkpointed gradients side by side: memory, time, and error against float64."""
+    return Result(bench_gradients(settings, task))
 
 
 def bench_gradients(settings: Settings, task: Task | None = None, *, ways: Iterable[str] | None = None) -> list[Row]:
@@ -142,3 +152,9 @@ def _gradients(network: nn.Module, task: Task, settings: Settings) -> Tensor:
         loss = SegmentationLoss("binary")(network(images), masks)
     gradients = torch.autograd.grad(loss, list(network.parameters()))
     return torch.cat([gradient.flatten().double() for gradient in gradients])
+
+
+program = Program("gradients", gradients, {"px": 64, "repeats": 5, "seconds": 5.0}, without=frozenset({"compile"}))
+
+if __name__ == "__main__":
+    program()

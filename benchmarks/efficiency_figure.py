@@ -1,4 +1,4 @@
-"""Pages and figures whose numbers come from a result, so that one command renews them."""
+"""The figure of the efficiency table: what every model keeps and holds against the time of its training step."""
 
 from __future__ import annotations
 
@@ -9,43 +9,21 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from allukan.bench.measure import Row
-from allukan.errors import UserError
-from allukan.files import read_text, write_text
+from allukan.report import palette, plain
+from benchmarks.pages import save
+from benchmarks.report import Row, machine
 
-COLOURS = {"allukan": "#D55E00", "convtwin": "#0072B2", "edgekan": "#CC79A7", "stackedkan": "#882255", "ukan": "#009E73"}
-_OTHERS = "#777777"
+COLOURS = {
+    "allukan": palette.VERMILION,
+    "convtwin": palette.BLUE,
+    "edgekan": palette.PURPLE,
+    "stackedkan": palette.ORANGE,
+    "ukan": palette.GREEN,
+}
 _PLACES = ((6, 4), (6, -10), (-6, 4), (-6, -10), (0, 9), (0, -15), (6, 12), (6, -18), (-6, 12), (-6, -18))  # points
 
 
-def check_page(page: Path | None, name: str) -> None:
-    """``UserError`` unless the page, if any, has the lines ``<!-- NAME -->`` and ``<!-- /NAME -->`` for a table."""
-    if page is not None:
-        _around(page, name)
-
-
-def fill_block(page: Path, name: str, text: str) -> None:
-    """Put ``text`` between the lines ``<!-- NAME -->`` and ``<!-- /NAME -->`` of a page; raises as ``check_page`` does."""
-    before, after = _around(page, name)
-    write_text(page, f"{before}\n{text}\n\n{after}")
-
-
-def _around(page: Path, name: str) -> tuple[str, str]:
-    first, last = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, opened, rest = (read_text(page) if page.is_file() else "").partition(first)
-    _, closed, after = rest.partition(last)
-    if not opened or not closed:
-        raise UserError(f"{page} has no lines {first.strip()} and {last}: add them where the table shall stand.")
-    return before + first, last + after
-
-
-def provenance(environment: Row) -> str:
-    """Where a result comes from, in one line: command, commit, date, machine, versions."""
-    e = environment
-    return f"`{e['command']}`; commit {str(e['commit'])[:10]}, {e['date'][:10]}, {e['device']}, torch {e['versions']['torch']}."
-
-
-def draw_efficiency(path: Path, rows: Sequence[Row], title: str) -> None:
+def draw(path: Path, rows: Sequence[Row], where: Row) -> None:
     """Saved bytes and parameters against the time of a step, log axes; PNG or SVG as the name of ``path`` ends."""
     figure = Figure(figsize=(11, 5.2), layout="constrained", dpi=110)
     axes = figure.subplots(1, 2, sharey=True)
@@ -55,17 +33,16 @@ def draw_efficiency(path: Path, rows: Sequence[Row], title: str) -> None:
     ):
         for row in rows:
             seen = "step_seconds" in row
-            colour = COLOURS.get(row["name"].split("-")[0], _OTHERS)
+            colour = COLOURS.get(row["name"].split("-")[0], palette.GREY)
             if seen:
                 place.plot(row[key] / unit, row["step_seconds"], "o", color=colour, markersize=6)
             else:
                 place.axvline(row[key] / unit, color=colour, linewidth=0.8, linestyle=":")
         place.set(xscale="log", yscale="log", xlabel=label)
-        place.grid(alpha=0.25)
-        place.spines[["top", "right"]].set_visible(False)
+        plain(place)
         place.margins(0.12)
     axes[0].set_ylabel("training step, s")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"{where['images']} on {machine(where)}", fontsize=10)
     figure.draw_without_rendering()
     for place, key, unit in ((axes[0], "saved_bytes", 2**20), (axes[1], "parameters", 1e6)):
         _label(place, [(row["name"], row[key] / unit, row.get("step_seconds")) for row in rows])
@@ -91,15 +68,3 @@ def _label(axes: Axes, points: Sequence[tuple[str, float, float | None]]) -> Non
             if (dx, dy) != _PLACES[-1]:
                 text.remove()
         boxes.append(box)
-
-
-def check_figure(path: Path | None) -> None:
-    """``UserError`` unless the figure, if any, can be drawn: PNG or SVG, in a folder that exists."""
-    if path is not None and (path.suffix.lower() not in (".png", ".svg") or not path.parent.is_dir()):
-        raise UserError(f"{path} cannot be drawn: end its name in .png or .svg, in a folder that exists.")
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure; raises as ``check_figure`` does. The same figure gives the same SVG, whatever the date."""
-    check_figure(path)
-    figure.savefig(path, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)

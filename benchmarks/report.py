@@ -1,17 +1,54 @@
-"""Rows of figures as an aligned Markdown table, and as JSON with command, commit and machine."""
+"""Results: rows of figures as aligned Markdown tables, and as JSON with command, commit and machine."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from allukan.errors import UserError
 from allukan.files import read_json, write_text
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 FORMAT = "allukan bench"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found.
+
+    Attributes:
+        rows: the figures.
+        notes: what is missing, a sentence each.
+        tables: what is shown of the figures; None shows the rows.
+        about: what else the record of the result holds.
+    """
+
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    tables: list[list[Row]] | None = None
+    about: Row = field(default_factory=dict)
+
+    def text(self, where: Row) -> str:
+        """Tables, notes and origin in Markdown."""
+        tables = [markdown(rows) for rows in self.tables or [self.rows]]
+        notes = ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n\n".join([*tables, *notes, origin(where)])
+
+
+def origin(where: Row) -> str:
+    """Where a result comes from, in one line: command, commit, date, machine, versions."""
+    versions = f"torch {where['versions']['torch']}"
+    return f"`{where['command']}`; commit {str(where['commit'])[:10]}, {where['date'][:10]}, {machine(where)}, {versions}."
+
+
+def machine(where: Row) -> str:
+    """The device, and how it was used."""
+    how = [where["precision"]] if "precision" in where else []
+    how += ["compiled"] if where.get("compile") else []
+    return ", ".join([where["device"], f"{where['threads']} threads", *how])
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -70,11 +107,11 @@ def check_out(path: Path | None) -> None:
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise UserError(f"{path} exists and is not a result of allukan bench: choose another --out, it is not overwritten.")
+        raise UserError(f"{path} exists and is not a result of a benchmark: choose another --out, it is not overwritten.")
 
 
-def write_json(path: Path, benchmark: str, rows: Sequence[Row], environment: Row, notes: Sequence[str] = ()) -> None:
+def write_json(path: Path, benchmark: str, result: Result, where: Row) -> None:
     """Write the result whole or not at all; raises as ``check_out`` does."""
     check_out(path)
-    result = {"format": FORMAT, "benchmark": benchmark, **environment, "notes": list(notes), "rows": [dict(row) for row in rows]}
-    write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    content = {"format": FORMAT, "benchmark": benchmark, **where, "notes": result.notes, "rows": result.rows}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

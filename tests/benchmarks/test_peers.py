@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.bench import VARIANTS, Task
-from allukan.bench.contenders import Convolution, Kit, Unfolded, choose, with_layers_of
-from allukan.bench.peers import PEERS, find_peers, find_ukan, load
 from allukan.errors import UserError
 from allukan.models.layers import Activation
+from benchmarks.contenders import VARIANTS, Convolution, Kit, Unfolded, choose, with_layers_of
+from benchmarks.networks import Task
+from benchmarks.peers import PEERS, find_peers, find_ukan, load
 
 
 def test_a_clone_is_used_and_what_is_missing_is_named_with_its_address(clones):

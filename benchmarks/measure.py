@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from allukan.bench.settings import Settings
-from allukan.bench.timing import peak_bytes
 from allukan.costs import parameter_count, saved_bytes
-
-Row = dict[str, Any]
+from benchmarks.memory import peak_bytes
+from benchmarks.report import Row
+from benchmarks.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -5,35 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from typer import Option
 
-from allukan.bench.timing import Step, Timing, interleaved
 from allukan.errors import UserError
 from allukan.models import pick_device
+from benchmarks.timing import Step, Timing, interleaved
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all contenders of a benchmark have in common; ``UserError`` for what is not usable here.
+    """What all contenders of a benchmark have in common, as options of its program; ``UserError`` for what is not usable here.
 
-    Attributes:
-        device: "auto", "cpu", "cuda" or "cuda:1" ….
-        precision: "32-true", "bf16-mixed" or "16-mixed" (autocast, as in training; the loss is not scaled).
-        compile: run every contender through ``torch.compile``.
-        threads: of the CPU; None leaves torch's choice.
-        repeats: rounds of measurement at most.
-        seconds: that a contender may take for each of its times; slow ones get fewer rounds, three at least.
+    The precision is that of autocast, as in training; the loss is not scaled.
     """
 
-    device: str = "auto"
-    precision: str = "32-true"
-    compile: bool = False
-    threads: int | None = None
-    repeats: int = 15
-    seconds: float = 2.0
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:1 …")] = "auto"
+    precision: Annotated[str, Option(help="32-true, bf16-mixed or 16-mixed")] = "32-true"
+    compile: Annotated[bool, Option("--compile", help="torch.compile everything that is compared.")] = False
+    threads: Annotated[int | None, Option(help="CPU threads  [as torch chooses]")] = None
+    repeats: Annotated[int, Option(help="Rounds of measurement at most.")] = 15
+    seconds: Annotated[
+        float, Option(help="That each may take for each of its times; slow ones get fewer rounds, three at least.")
+    ] = 2.0
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -63,9 +61,9 @@ class Settings:
             module.compile()
         return module
 
-    def time(self, steps: dict[str, Step], reference: str) -> dict[str, Timing]:
+    def time(self, steps: dict[str, Step], reference: str, *, single: bool = False) -> dict[str, Timing]:
         """``interleaved`` with these settings."""
-        return interleaved(steps, self.place, reference=reference, repeats=self.repeats, seconds=self.seconds)
+        return interleaved(steps, self.place, reference=reference, repeats=self.repeats, seconds=self.seconds, single=single)
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -1,22 +1,30 @@
-"""``allukan bench train``: the real training loop on synthetic ultrasound, images a second and what is lost outside the steps."""
+"""The real training loop on synthetic ultrasound: images a second, and what is lost outside the steps.
+
+python -m benchmarks.training --help
+"""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
 import pytorch_lightning as pl
 import torch
+from typer import Option
 
-from allukan.bench.measure import Row
-from allukan.bench.settings import Settings, at_least
 from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.models import MODELS
 from allukan.training import TrainConfig, train
+from benchmarks.program import Program, listed
+from benchmarks.report import Result, Row
+from benchmarks.settings import Settings, at_least
+from benchmarks.timing import now
+
+Models = Annotated[Iterable[str], listed("Names of models, separated by commas; the first is the reference.")]
 
 
 class Clock(pl.Callback):
@@ -28,58 +36,52 @@ class Clock(pl.Callback):
         self._epoch = self._step = self._inside = 0.0
         self._images = 0
 
-    def _now(self) -> float:
-        if self.place.type == "cuda":
-            torch.cuda.synchronize(self.place)  # else the queueing of a step would be timed, not the step
-        return time.perf_counter()
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock of the epoch."""
-        self._epoch, self._inside, self._images = self._now(), 0.0, 0
+        self._epoch, self._inside, self._images = now(self.place), 0.0, 0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int) -> None:
         """Starts the clock of the step."""
-        self._step = self._now()
+        self._step = now(self.place)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: object, batch: tuple, batch_idx: int
     ) -> None:
         """Stops it."""
-        self._inside += self._now() - self._step
+        self._inside += now(self.place) - self._step
         self._images += len(batch[0])
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stops the clock of the epoch: its steps are done."""
-        self.epochs.append((self._now() - self._epoch, self._inside, self._images))
+        self.epochs.append((now(self.place) - self._epoch, self._inside, self._images))
 
 
-def bench_train(
+def bench_training(
     settings: Settings,
-    models: Iterable[str] = ("convtwin-small", "allukan-small"),
-    *,
-    px: int = 128,
-    batch: int = 8,
-    count: int = 64,
-    epochs: int = 3,
-) -> list[Row]:
-    """Images a second in the median epoch of each model but its first, and the share of it spent outside the steps.
+    models: Models = ("convtwin-small", "allukan-small"),
+    px: Annotated[int, Option(help="Sides of the images.")] = 128,
+    batch: Annotated[int, Option(help="Images a step.")] = 8,
+    count: Annotated[int, Option(help="Synthetic images.")] = 64,
+    epochs: Annotated[int, Option(help="That count; one more goes before.")] = 3,
+) -> Result:
+    """The real training loop on synthetic ultrasound: images a second, and the time lost outside the steps.
 
-    ``count`` phantoms are made, ``allukan train`` runs on them as it is, ``epochs`` and one for warming up; what it writes goes
-    to a temporary folder. The first model is the reference of the ratio. Raises ``UserError`` for what cannot be trained.
+    Training runs as it does in allukan train; what it writes goes to a temporary folder. Figures are those of the median
+    epoch. Refuses what cannot be trained.
     """
-    names = list(models)
-    if not names:
+    models = list(models)
+    if not models:
         raise UserError("no models are given: name some, as convtwin-small,allukan-small.")
-    for name in names:
+    for name in models:
         if name not in MODELS:
             raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}.")
     for option, value, least in (("batch", batch, 1), ("count", count, 8), ("epochs", epochs, 1), ("px", px, 32)):
         at_least(option, value, least)
     with settings.running(), tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "data", count=count, size=px)
-        rows = [_row(name, _clock(name, Path(folder), settings, px, batch, epochs)) for name in names]
+        rows = [_row(name, _clock(name, Path(folder), settings, px, batch, epochs)) for name in models]
     first = rows[0]["epoch_seconds"]
-    return [{"name": row["name"], "epoch_ratio": row["epoch_seconds"] / first, **row} for row in rows]
+    return Result([{"name": row["name"], "epoch_ratio": row["epoch_seconds"] / first, **row} for row in rows])
 
 
 def _clock(name: str, folder: Path, settings: Settings, px: int, batch: int, epochs: int) -> Clock:
@@ -109,3 +111,9 @@ def _row(name: str, clock: Clock) -> Row:
         "outside_steps_share": median(1 - inside / seconds for seconds, inside, _ in epochs),
         "repeats": len(epochs),
     }
+
+
+program = Program("training", bench_training, without=frozenset({"repeats", "seconds"}))
+
+if __name__ == "__main__":
+    program()

@@ -1,15 +1,17 @@
 import pytest
 
-from allukan.bench import bench_efficiency, efficiency
-from allukan.bench.pages import check_figure, draw_efficiency, fill_block
 from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.models import build_model
+from benchmarks import efficiency
+from benchmarks.efficiency import bench_efficiency
+from benchmarks.efficiency_figure import draw
+from benchmarks.pages import check_figure, fill_block
 
 
 def test_models_beside_their_twin_and_what_is_not_run(quick):
-    rows, notes = bench_efficiency(quick, ["stackedkan-tiny", "allukan-tiny"], px=32, batch=2, limit_gib=0.05)
-    by_name = {row["name"]: row for row in rows}
+    found = bench_efficiency(quick, ["stackedkan-tiny", "allukan-tiny"], px=32, batch=2, limit_gib=0.05)
+    by_name = {row["name"]: row for row in found.rows}
     assert list(by_name) == ["convtwin-tiny", "stackedkan-tiny", "allukan-tiny"]
     for name, row in by_name.items():
         assert row["parameters"] == parameter_count(build_model(name, in_channels=3, out_channels=1))
@@ -18,7 +20,8 @@ def test_models_beside_their_twin_and_what_is_not_run(quick):
     assert by_name["stackedkan-tiny"]["saved_ratio"] > 100
     assert by_name["allukan-tiny"]["step_seconds"] > 0
     assert "step_seconds" not in by_name["stackedkan-tiny"]
-    assert notes == ["stackedkan-tiny: not run, it keeps 0.2 GiB for the backward pass"]
+    assert found.about == {"images": "2×3×32×32"}
+    assert found.notes == ["stackedkan-tiny: not run, it keeps 0.2 GiB for the backward pass"]
 
 
 def test_a_model_whose_package_is_missing_is_named(quick, monkeypatch):
@@ -27,9 +30,9 @@ def test_a_model_whose_package_is_missing_is_named(quick, monkeypatch):
 
     known = efficiency.factory_networks
     monkeypatch.setattr(efficiency, "factory_networks", lambda *a: known(*a) | {"plainconv": refuse})
-    rows, notes = bench_efficiency(quick, ["convtwin-tiny"], px=32, batch=2)
-    assert [row["name"] for row in rows] == ["convtwin-tiny"]
-    assert notes == ["plainconv: left out. PlainConvUNet needs a package."]
+    found = bench_efficiency(quick, ["convtwin-tiny"], px=32, batch=2)
+    assert [row["name"] for row in found.rows] == ["convtwin-tiny"]
+    assert found.notes == ["plainconv: left out. PlainConvUNet needs a package."]
 
 
 def test_wrong_use(quick):
@@ -62,10 +65,11 @@ def test_the_figure_names_every_model(tmp_path, ending):
         {"name": "stackedkan-tiny", "saved_bytes": 2**30, "parameters": 10**8},
     ]
     path = tmp_path / f"figure.{ending}"
-    draw_efficiency(path, rows, "title")
+    draw(path, rows, {"images": "1×3×32×32", "device": "abacus", "threads": 10})
     assert path.stat().st_size > 1000
     if ending == "svg":
         text = path.read_text()
+        assert "<!-- 1×3×32×32 on abacus, 10 threads -->" in text
         assert all(f"<!-- {name} -->" in text for name in ("allukan-tiny", "unet", "stackedkan-tiny (not run)"))
 
 

@@ -1,7 +1,8 @@
-"""What every result records: command, commit, machine and versions."""
+"""Where a result comes from: command, commit, machine and versions."""
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -9,9 +10,10 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("allukan", "torch", "numba", "numpy", "monai", "pytorch-lightning", "triton")
 
@@ -19,21 +21,30 @@ PACKAGES = ("allukan", "torch", "numba", "numpy", "monai", "pytorch-lightning", 
 def environment(device: str | torch.device | None = None) -> dict[str, Any]:
     """Command, date, commit (None outside a checkout of allukan), device, threads and versions of what runs now.
 
-    ``device`` is where the measuring happens; without it the GPU, if there is one.
+    ``device`` is where the computing happens; without it the GPU, if there is one.
 
     >>> sorted(environment("cpu"))
     ['command', 'commit', 'date', 'device', 'python', 'threads', 'versions']
     """
+    import torch
+
     cuda = torch.cuda.is_available() if device is None else torch.device(device).type == "cuda"
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "device": torch.cuda.get_device_name(device if cuda else None) if cuda else processor(),
         "threads": torch.get_num_threads(),
-        "python": sys.version.split()[0],
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := installed(name))},
     }
+
+
+def command() -> str:
+    """What was typed: ``python -m MODULE …`` for a module, otherwise the name of the program and its arguments."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    started = ["python", "-m", module.name.removesuffix(".__main__")] if module else [Path(sys.argv[0]).name]
+    return shlex.join([*started, *sys.argv[1:]])
 
 
 def commit(folder: Path = Path(__file__).parent) -> str | None:
@@ -51,10 +62,11 @@ def processor() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or torch.get_num_threads()} cores"
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or os.cpu_count()} cores"
 
 
-def _version(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """The version of a package, None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
