@@ -59,7 +59,7 @@ def test_a_norm_in_front_is_torchs(threads, team, norm):
         y.backward(torch.linspace(-1, 1, y.numel(), dtype=dtype).view(y.shape))
         results.append([y.detach(), given.grad, *(p.grad for p in unit.parameters()), *unit.buffers()])
     for mine, theirs in zip(*results, strict=True):
-        assert (mine - theirs).norm() <= 1e-5 * theirs.norm()
+        assert (mine - theirs).double().norm() <= 1e-5 * theirs.double().norm()
 
 
 def test_the_expanded_basis_is_the_references(threads, team):
