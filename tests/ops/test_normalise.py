@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from allukan.costs import saved_bytes
 from allukan.ops import normalise, shared_spline
 from allukan.ops.engines.dispatch import ENGINES, available
-from allukan.ops.layer import Mapped, compose, ka_layer, statistics
+from allukan.ops.layer import Mapped, compose, ka_layer, norm_functions
 from allukan.ops.linear_maps import Convolution
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
@@ -57,7 +57,7 @@ def ours(given, kind, phi, groups):
     x, coef, base_weight, weight, bias, gamma, beta = given
     n, how = x.ndim - 2, KINDS[kind]
     linear = Convolution((1,) * n, (1,) * n, (1,) * n, groups, (0,) * n)
-    found = None if kind == "layer" else statistics(x, phi, how)
+    found = None if kind == "layer" else norm_functions(x, phi).statistics(x, how)
     return ka_layer(x, coef, base_weight, phi, Norm(how, gamma, beta, found), (Mapped(linear, weight, bias),))[0]
 
 
@@ -117,7 +117,7 @@ def test_several_maps_share_one_activation(kind):
     *narrow, side = single([*given, side])
     x, coef, base_weight, weight, bias, gamma, beta = narrow
     how = KINDS[kind]
-    norm = Norm(how, gamma, beta, None if kind == "layer" else statistics(x, phi, how))
+    norm = Norm(how, gamma, beta, None if kind == "layer" else norm_functions(x, phi).statistics(x, how))
     one, small = Convolution((1, 1), (1, 1), (1, 1)), Convolution((1, 1), (0, 0), (1, 1))
     y, s = ka_layer(x, coef, base_weight, phi, norm, (Mapped(one, weight, bias), Mapped(small, side, None)))
     mine = torch.autograd.grad([y, s], [*narrow, side], [a.float(), b.float()])
@@ -207,6 +207,6 @@ def test_an_empty_batch_and_a_constant_channel():
 
 
 def test_plain_torch_and_the_loops_are_one_contract():
-    names = ("statistics", "affine", "input_gradient", "apply_gradient")
+    names = ("statistics", "track", "affine", "input_gradient", "apply_gradient")
     assert all(callable(getattr(engine.NORM, name)) for engine in ENGINES.values() for name in names)
     assert ENGINES["eager"].NORM is normalise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from allukan.ops.layer import fuses, statistics
+from allukan.ops.layer import fuses, norm_functions
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
 from allukan.ops.tracing import sizes
@@ -69,7 +70,7 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
         return Norm(RowNorm(norm.eps), gamma, beta)
     if type(norm) is nn.GroupNorm or (isinstance(norm, _InstanceNorm) and not norm.track_running_stats):
         how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
-        return Norm(how, gamma, beta, statistics(x, phi, how))
+        return Norm(how, gamma, beta, norm_functions(x, phi).statistics(x.detach(), how))
     if type(norm) is nn.SyncBatchNorm or type(norm).forward is _BatchNorm.forward:
         how, found = _of_batch(norm, x, phi)  # type: ignore[arg-type]
         return Norm(how, gamma, beta, found)
@@ -93,10 +94,10 @@ def _of_batch(norm: _BatchNorm, x: Tensor, phi: Phi) -> tuple[ChannelNorm, Stati
     team = _team(norm)
     if team is None:
         F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
-    how = ChannelNorm(0, False, norm.eps, team=team)
-    found = statistics(x, phi, how)
+    how, ours = ChannelNorm(0, False, norm.eps, team=team), norm_functions(x, phi)
+    found = ours.statistics(x.detach(), how)
     if norm.training and norm.running_mean is not None:
-        _track(norm, found)
+        _track(norm, found, ours)
     return how, found
 
 
@@ -109,16 +110,14 @@ def _team(norm: nn.Module) -> Any:
 
 
 @torch.no_grad()
-def _track(norm: _BatchNorm, found: Statistics) -> None:
+def _track(norm: _BatchNorm, found: Statistics, ours: ModuleType) -> None:
     """Running statistics, as torch's: of the unbiased variance, with momentum None as mean over all batches."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     assert norm.num_batches_tracked is not None
     norm.num_batches_tracked.add_(1)
     share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    unbiased = found.var * (found.of / max(1, found.of - 1))
-    norm.running_mean.lerp_(found.mean[0].to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_(unbiased[0].to(norm.running_var.dtype), share)
+    ours.track(found, norm.running_mean, norm.running_var, share)
 
 
 def _instance(spatial_dims: int) -> type[nn.Module]:

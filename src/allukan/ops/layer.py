@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -54,24 +55,31 @@ def ka_layer(
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
     engine = choose(phi, x.device.type, x.dtype)
-    if norm is None and not fuses(x, phi):
+    if norm is None and not _fuses(engine):
         return _composed(x, coef, base_weight, phi, engine, maps)
     kind, gamma, beta, found = norm or (None, None, None, None)
     mean, var, of = found or (None, None, 0)
     tensors = [t for _, *pair in maps for t in pair]
     how = _How(phi, engine, tuple(m.linear for m in maps), kind, of)
-    return (_Expanded if phi.expanded else _Shared).apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)
+    if phi.expanded:
+        return _Expanded.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
+    if not torch.is_grad_enabled():  # the function costs more than a small layer
+        return _outputs(_enter(x, gamma, beta, mean, var, how), coef, base_weight, how, maps)[0]
+    return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
 
 
 def fuses(x: Tensor, phi: Phi) -> bool:
     """Whether the layer is one operation here, which a norm may be part of; else it is made of separate ones."""
-    engine = choose(phi, x.device.type, x.dtype)
+    return _fuses(choose(phi, x.device.type, x.dtype))
+
+
+def norm_functions(x: Tensor, phi: Phi) -> ModuleType:
+    """What makes the statistics of ``Norm.found``: the functions of ``ops.normalise``, the fastest for x."""
+    return norm_of(choose(phi, x.device.type, x.dtype), x)
+
+
+def _fuses(engine: str) -> bool:
     return not (sees_operators() or transforms() or engine in COMPOSED)
-
-
-def statistics(x: Tensor, phi: Phi, norm: ChannelNorm) -> Statistics:
-    """Of a batch, for ``Norm.found``."""
-    return norm_of(choose(phi, x.device.type, x.dtype), x).statistics(x.detach(), norm)
 
 
 def _composed(
@@ -183,13 +191,21 @@ def _maps(tensors: Sequence[Any], how: _How) -> list[Mapped]:
     return [Mapped(linear, *tensors[2 * i : 2 * i + 2]) for i, linear in enumerate(how.linears)]
 
 
+def _outputs(
+    entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, maps: Sequence[Mapped]
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+    """y of every map, h = φ(u), divided by the room that half precision needs, and that."""
+    room = _headroom(entry.x, base_weight)
+    h = _activate(entry, coef, base_weight, how, room)
+    return tuple(_combine(m.linear, entry.x, h, _times(m.weight, room), m.bias) for m in maps), h, room
+
+
 class _Shared(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         gamma, beta, mean, var, how, *tensors = rest
-        entry, room = _enter(x, gamma, beta, mean, var, how), _headroom(x, base_weight)
-        h = _activate(entry, coef, base_weight, how, room)
-        outputs = tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in _maps(tensors, how))
+        entry = _enter(x, gamma, beta, mean, var, how)
+        outputs, h, room = _outputs(entry, coef, base_weight, how, _maps(tensors, how))
         kept = None if how.phi.recompute else _to_autocast(x, h)[0]
         ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, *tensors)
         ctx.how, ctx.room = how, room

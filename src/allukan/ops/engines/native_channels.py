@@ -129,6 +129,16 @@ def finish_statistics(
 
 
 @entry
+def track(mean: int, var: int, running_mean: int, running_var: int, size: int, share: float, unbiased: float) -> None:
+    """Moves running statistics by this share to those of a batch, whose variance is multiplied by ``unbiased``."""
+    means, variances = _floats(mean, size), _floats(var, size)
+    tracked, spread = _floats(running_mean, size), _floats(running_var, size)
+    for i in range(size):
+        tracked[i] += share * (means[i] - tracked[i])
+        spread[i] += share * (variances[i] * unbiased - spread[i])
+
+
+@entry
 def fold(mean: int, var: int, gamma: int, beta: int, out: int, rows: int, channels: int, groups: int, eps: float) -> None:
     """γ/σ, β - mean γ/σ and the mean of every channel, ``(3, rows, C)``."""
     means, variances, each = _floats(mean, rows * groups), _floats(var, rows * groups), channels // groups
