@@ -19,7 +19,7 @@ from allukan.nn import (
     StackedKANLinear,
 )
 from allukan.nn.norm import make_norm
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.tracing import jit_traced
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -12,7 +12,7 @@ from allukan.nn.layer import KALayer
 from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
-from allukan.ops.autograd import remembered
+from allukan.ops.autograd import cached
 from allukan.ops.linear_maps import Convolution
 from allukan.ops.tracing import sizes
 
@@ -133,7 +133,7 @@ class KAConv3d(KAConv):
     spatial_dims = 3
 
 
-@remembered
+@cached
 def _convolution(
     kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...] | str, dilation: tuple[int, ...], groups: int
 ) -> Convolution:

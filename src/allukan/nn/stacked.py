@@ -14,7 +14,7 @@ from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
 from allukan.ops import bspline
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.tracing import sizes
 
 
