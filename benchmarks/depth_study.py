@@ -108,7 +108,8 @@ def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: i
     torch.manual_seed(0)
     network, sample = stack(task, name, norm, depth), TASKS[task][3]
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    weights = [m.weight for m in network[:-1].modules() if isinstance(m, KALayer | nn.Linear | nn.Conv2d)]
+    parts = [m for m in network[:-1].modules() if isinstance(m, KALayer | nn.Linear | nn.Conv2d)]
+    weights = [part.weight for part in parts]
 
     def forward() -> Tensor:
         x, y = sample(iterations)
