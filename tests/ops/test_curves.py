@@ -73,17 +73,17 @@ def test_columns_are_scipys_basis_functions(grid):
 @pytest.mark.parametrize("grid", GRIDS[:3], ids=str)
 @pytest.mark.parametrize("base", BASES)
 def test_the_first_column_is_the_base(grid, base):
-    curve, x = tables(grid, base), points(*grid[2])
-    given = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    curve, x = tables(grid, base), points(*grid[2]).astype(np.float64)
+    given = torch.from_numpy(x).requires_grad_()
     wanted = BASES[base](given)
     (slope,) = torch.autograd.grad(wanted.sum(), given)
-    line, line_slope = lines(curve, x.astype(np.float64))
+    line, line_slope = lines(curve, x)
     np.testing.assert_array_equal(curve.base, curve.columns[0])
-    found = powers(curve.base, curve, x.astype(np.float64)) + line
+    found = powers(curve.base, curve, x) + line
     np.testing.assert_allclose(found, wanted.detach(), rtol=1e-6, atol=3e-7)  # SiLU stays at its value in -18, -2.7e-7, beyond it
     apart = x != 0  # where a broken line has no slope
     np.testing.assert_allclose(
-        (powers(curve.slopes[0], curve, x.astype(np.float64)) + line_slope)[apart], slope[apart], atol=4e-6
+        (powers(curve.slopes[0], curve, x) + line_slope)[apart], slope[apart], atol=4e-6
     )
 
 
