@@ -82,9 +82,7 @@ def test_the_first_column_is_the_base(grid, base):
     found = powers(curve.base, curve, x) + line
     np.testing.assert_allclose(found, wanted.detach(), rtol=1e-6, atol=3e-7)  # SiLU stays at its value in -18, -2.7e-7, beyond it
     apart = x != 0  # where a broken line has no slope
-    np.testing.assert_allclose(
-        (powers(curve.slopes[0], curve, x) + line_slope)[apart], slope[apart], atol=4e-6
-    )
+    np.testing.assert_allclose((powers(curve.slopes[0], curve, x) + line_slope)[apart], slope[apart], atol=4e-6)
 
 
 @pytest.mark.parametrize("basis", ["bspline", "rbf", "rswaf", "wavelet", "chebyshev", "fourier", "rational"])
