@@ -163,6 +163,12 @@ def test_values_and_every_gradient_are_the_compositions(kind, sharing, dtype, op
     compare(*made(kind, dtype, sharing=sharing, **options))
 
 
+@pytest.mark.parametrize(("dtype", "options"), MODES, ids=str)
+@pytest.mark.parametrize("sharing", [3, 6], ids=["across-groups", "within-groups"])
+def test_so_are_those_of_more_activations_than_groups(sharing, dtype, options):
+    compare(*made("1d-stride-groups", dtype, sharing=sharing, **options))
+
+
 @pytest.mark.parametrize("sharing", SHARINGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_so_are_those_of_channels_last(sharing, dtype):
@@ -235,15 +241,19 @@ def test_gradients_are_finite_differences(kind, sharing):
 def test_large_inputs_in_parts_are_the_same(sharing, monkeypatch):
     """The expanded basis exists for some samples at a time; one at a time here."""
     monkeypatch.setattr(CHUNK, 1)
-    compare(*made("2d-dilation", torch.float32, sharing=sharing))
+    for input_grad in ("exact", "free"):
+        compare(*made("2d-same-even", torch.float32, sharing=sharing, input_grad=input_grad))
 
 
 @pytest.mark.parametrize(
-    ("recompute", "sharing", "maps"),
-    [(False, "layer", 2), (True, "layer", 1), (False, "input", 2), (True, "input", 1), (False, "output", 1), (False, "edge", 1)],
+    ("sharing", "recompute", "maps"),
+    [
+        *[("layer", False, 2), ("layer", True, 1), ("input", False, 2), ("input", True, 1), (2, False, 3), (2, True, 1)],
+        *[("output", False, 1), ("output", True, 1), ("edge", False, 1), ("edge", True, 1)],
+    ],
 )
-def test_saved_are_the_input_and_without_recompute_phi_of_it(recompute, sharing, maps):
-    """In sizes of the input, parameters aside; the expanded basis, nine of them, never is."""
+def test_saved_are_the_input_and_without_recompute_phi_of_it(sharing, recompute, maps):
+    """In sizes of the input, parameters aside; φ is one a number of activations, the expanded basis, nine of them, never kept."""
     layer, x = KAConv2d(4, 4, 3, spline=Spline(sharing=sharing, recompute=recompute)), torch.randn(2, 4, 24, 24)
     parameters, saved = {p.data_ptr() for p in layer.parameters()}, []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
