@@ -36,6 +36,7 @@ def drawn(random, kind):
     labels = np.zeros_like(image)
     top, left = random.integers(0, 6, 2)
     labels[4 + top : 20, 6:30], labels[22:36, 30 + left : 52] = 1, 3
+    labels[12, 30:44] = 1  # a spike: the largest distance is not that of 95 %
     if kind == 1:  # missed: the truth holds what the image does not show
         image[image > 128] = 128
     elif kind == 2:  # a false alarm
