@@ -23,6 +23,7 @@ CLOSE = {torch.float64: dict.fromkeys(NAMES, 1e-12), torch.float32: {**dict.from
 # class, inputs, outputs, options, shape of x
 LAYERS = {
     "linear": (KALinear, 3, 4, {}, (5, 3)),
+    "linear-of-a-vector": (KALinear, 3, 4, {}, (3,)),
     "linear-of-tokens": (KALinear, 5, 2, {"bias": False}, (2, 3, 5)),
     "1d-stride-groups": (KAConv1d, 4, 6, {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 2}, (3, 4, 17)),
     "2d-dilation": (

@@ -61,7 +61,7 @@ def test_a_convolution_and_its_gradients_are_torchs(kind, last):
     check(Convolution(*options), lambda *tensors: convolved(kind, *tensors), h, weight, bias)
 
 
-@pytest.mark.parametrize(("groups", "shape"), [(1, (5, 6)), (1, (2, 3, 4, 6)), (2, (7, 6)), (3, (1, 6))])
+@pytest.mark.parametrize(("groups", "shape"), [(1, (5, 6)), (1, (2, 3, 4, 6)), (1, (6,)), (2, (7, 6)), (3, (1, 6))])
 def test_a_product_and_its_gradients_are_those_of_a_matrix_of_blocks(groups, shape):
     h, weight, bias = (torch.randn(s, dtype=torch.float64) for s in (shape, (4 * groups, 6 // groups), (4 * groups,)))
     check(MatrixProduct(groups), lambda *tensors: multiplied(groups, *tensors), h, weight, bias)
