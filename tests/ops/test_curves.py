@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from numpy.polynomial import chebyshev
 from scipy.interpolate import BSpline
 
-from allukan.ops.shared_spline import curves as module
+from allukan.ops.engines import curves as module
 
 BASES = {
     "silu": F.silu,
@@ -22,7 +22,7 @@ GRIDS = [(5, 3, (-3.0, 3.0)), (10, 3, (-3.0, 3.0)), (1, 1, (-1.0, 1.0)), (7, 2, 
 
 def tables(grid, base="silu", basis="bspline"):
     """The one place that knows how they are asked for."""
-    return module.curves(*grid, basis, base)
+    return module.curves(grid, basis, base)
 
 
 def points(lo, hi, count=4000):

@@ -15,7 +15,7 @@ from scipy.interpolate import BSpline
 
 from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline
 
-CHUNK = "allukan.ops.ka_layer._CHUNK"
+CHUNK = "allukan.ops.layer._CHUNK"
 SHARINGS = ("layer", "input", 2, "output", "edge")
 NAMES = ("y", "x", "weight", "base_weight", "coef", "bias")
 # relative RMS: float64 has 1e-16 a rounding; float32 6e-8, and gradients are sums in which much cancels

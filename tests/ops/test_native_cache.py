@@ -13,7 +13,7 @@ from numba.core import caching
 
 import allukan
 from allukan.cli.console import show_log
-from allukan.ops.shared_spline import native_cache
+from allukan.ops.engines import native_cache
 
 TEXT = "def double(x):\n    return 2 * x\n"
 
@@ -83,7 +83,7 @@ def test_the_first_use_is_announced_and_no_other(kernels, capsys):
 
 
 def test_only_what_is_asked_for_is_compiled():
-    native = pytest.importorskip("allukan.ops.shared_spline.native")
+    native = pytest.importorskip("allukan.ops.engines.native")
     openmp = native._loaded_openmp()
     if openmp is None:
         pytest.skip("torch runs on no OpenMP of GNU's here")
@@ -136,11 +136,11 @@ def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
     copy, file = tmp_path / "install" / "allukan", tmp_path / "file"
     shutil.copytree(Path(allukan.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     file.touch()
-    (copy / "ops" / "shared_spline" / "__pycache__").touch()
+    (copy / "ops" / "engines" / "__pycache__").touch()
     nowhere = {"HOME": f"{file}/home", "XDG_CACHE_HOME": f"{file}/cache", "NUMBA_CACHE_DIR": f"{file}/numba"}
     code = (
-        "from allukan.ops.shared_spline import engines, native_kernels as n\n"
-        "assert 'native' in engines.ENGINES, engines.UNAVAILABLE\n"
+        "from allukan.ops.engines import dispatch, native_kernels as n\n"
+        "assert 'native' in dispatch.ENGINES, dispatch.UNAVAILABLE\n"
         "import numpy as np\n"
         "out = np.zeros(2, np.float32)\n"
         "n.finish(np.ones((6, 1, 2)), out.ctypes.data, out[1:].ctypes.data)\n"

@@ -16,8 +16,8 @@ from allukan.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from allukan.analysis import Inspection
-    from allukan.analysis.inspection import Layer
+    from allukan.costs import Inspection
+    from allukan.costs.inspection import Layer
     from allukan.models import ModelCard
 
 Option = typer.Option
@@ -69,7 +69,7 @@ def _card(model: str, channels: int | None, classes: int | None, dims: int | Non
 def _inspect(card: ModelCard, size: tuple[int, ...]) -> Inspection:
     import torch
 
-    from allukan.analysis import inspect_model
+    from allukan.costs import inspect_model
 
     with torch.device("meta"):
         model = card.build()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from allukan._version import __version__
-from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
-from allukan.cli.console import complain, make_streams_safe
-from allukan.errors import UserError
+from allukan.cli import compare, data, demo, doctor, evaluate, inspect, predict, report, study, train
+from allukan.cli.console import run
 
 app = typer.Typer(
     name="allukan",
@@ -27,7 +24,7 @@ app.command("compare")(compare.compare)
 app.command("report")(report.report)
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
-app.add_typer(bench.app, name="bench", help="Measure layers, networks and trainings, beside other KANs.")
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Look at datasets, or make one of synthetic ultrasound.")
 
 
@@ -40,19 +37,5 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
-    make_streams_safe()
-    try:
-        app()
-    except UserError as error:
-        _end(str(error), 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}.", 2)
-    except KeyboardInterrupt:
-        _end("interrupted.", 130)
-
-
-def _end(sentence: str, code: int) -> None:
-    complain(f"allukan: {sentence}")
-    sys.exit(code)
+    """Entry point."""
+    run(app, "allukan")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
-from allukan.ops.shared_spline import IMPLEMENTATIONS
+from allukan.ops.phi import IMPLEMENTATIONS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -15,7 +15,7 @@ import yaml
 from allukan.data import DRAWN, LabelRules
 from allukan.errors import UserError
 from allukan.files import read_text, write_text
-from allukan.training.augment import AUGMENTATIONS
+from allukan.training.augmentation import AUGMENTATIONS
 
 PROTOCOLS = ("clean", "ukan")
 INIT_HEADS = ("keep", "new")
