@@ -33,7 +33,8 @@ class Spline:
         base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
         basis: the functions B_m: "bspline", "rbf" (FastKAN), "rswaf" (FasterKAN), "wavelet" (Wav-KAN), "chebyshev" (ChebyKAN),
             "fourier" (FourierKAN) or "rational" (after KAT); formulas and what they do outside the grid in ``docs/model.md``.
-        recompute: compute φ(x) again in the backward pass instead of saving it: a third less memory, a little more time.
+        recompute: compute φ(x) again in the backward pass instead of saving it, for a little more time: [norm, KA layer] then
+            keeps a third less, more with A activations a number, whose φ is A times x; "output" and "edge" never save it.
         impl: implementation of the shared spline: "auto", "native", "triton", "eager", "aten" or "reference".
 
     >>> Spline(sharing=4).coefficients
