@@ -29,6 +29,7 @@ BELOW = {
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml"}
 IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
 OPENERS = {"open", "read_text", "write_text", "TemporaryFile", "NamedTemporaryFile", "TextIOWrapper", "FileHandler"}
+ONLY_IN = {"csv": ("files.py", "tables.py"), "yaml": ("yaml_files.py",)}
 RUNNERS = {"run", "Popen", "check_output"}
 OTHER_OPEN = {"Image", "os", "webbrowser", "tarfile", "zipfile"}  # whose open() is of no text
 BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
@@ -94,10 +95,8 @@ def _import_problems(tree, path, package):
             yield "triton outside ops"
         if root in IMAGE_IO and package != "data":
             yield f"{root} outside data"
-        if root == "yaml" and path.name != "yaml_files.py":
-            yield "yaml outside yaml_files"
-        if root == "csv" and path.parts[-1] not in ("files.py", "tables.py"):
-            yield "csv outside files and study/tables"
+        if path.name not in ONLY_IN.get(root, (path.name,)):
+            yield f"{root} outside {' and '.join(ONLY_IN[root])}"
         if name.startswith("rich.markup"):
             yield "rich.markup: text on the console is no markup"
     if package == "cli":

@@ -129,14 +129,14 @@ def test_a_list_of_one_is_a_square():
         (
             "allukan-tiny",
             {"spline": {"grid_size": True}},
-            "whole number of at least 1 and at most 1024, got True",
+            "whole number of at least 1 and at most 256, got True",
         ),
         (
             "allukan-tiny",
             {"spline": {"grid_size": "8"}},
-            "whole number of at least 1 and at most 1024, got '8'",
+            "whole number of at least 1 and at most 256, got '8'",
         ),
-        ("allukan-tiny", {"spline": {"grid_range": "12"}}, "grid_range must be two numbers, got '12'"),
+        ("allukan-tiny", {"spline": {"grid_range": "12"}}, "grid_range must be two numbers between -1e6 and 1e6, got '12'"),
         ("allukan-tiny", {"topology": {"residual": "no"}}, "residual must be true or false"),
         ("unet", {"channels": {4: 1, 5: 1, 6: 1, 7: 1, 8: 1}}, "channels must be whole numbers"),
         ("unet", {"channels": "44488"}, "channels must be whole numbers, got '44488'"),

@@ -70,13 +70,10 @@ def _card(model: str, channels: int | None, classes: int | None, dims: int | Non
 
 
 def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None) -> Inspection:
-    import torch
-
     from allukan.analysis import inspect_model
-    from allukan.models import build_saved
+    from allukan.models import outline_saved
 
-    with torch.device("meta"):
-        model = card.build() if folder is None else build_saved(folder, card)
+    model = card.outline() if folder is None else outline_saved(folder, card)
     try:
         return inspect_model(model, (1, card.in_channels, *size))
     except (ValueError, RuntimeError) as error:
@@ -87,7 +84,7 @@ def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None) -> Insp
 def _pixels(text: str, dims: int) -> tuple[int, ...]:
     """``256``, or as many numbers with an x between as there are dimensions."""
     parts = text.lower().split("x")
-    if len(parts) not in (1, dims) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) not in (1, dims) or not all(part.isdecimal() and len(part) < 6 and int(part) > 0 for part in parts):
         example = "x".join(["64", "256", "192"][-dims:])
         raise UserError(f"--size {text!r} is not usable: give pixels such as 256, or {example} for {dims} dimensions.")
     return tuple(int(part) for part in (parts * dims if len(parts) == 1 else parts))

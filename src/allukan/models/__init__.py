@@ -5,7 +5,7 @@ from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.norms import check_norms
 from allukan.models.outputs import decide, probabilities
-from allukan.models.storage import ImageFile, ModelCard, build_saved, load_card, load_model, not_finite, save_model
+from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, outline_saved, save_model
 from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
 
@@ -18,7 +18,6 @@ __all__ = [
     "ModelCard",
     "Topology",
     "build_model",
-    "build_saved",
     "check_norms",
     "decide",
     "ka_layers",
@@ -26,6 +25,7 @@ __all__ = [
     "load_model",
     "model_options",
     "not_finite",
+    "outline_saved",
     "pick_device",
     "probabilities",
     "save_model",

@@ -44,7 +44,8 @@ def _known(model: str) -> str:
 
 
 def _image_files(files: Any) -> Any:
-    return tuple(ImageFile(**file) if isinstance(file, dict) else file for file in files) if _listed(files) else ()
+    listed = _listed(files)
+    return tuple(ImageFile(**file) if isinstance(file, dict) else file for file in listed) if isinstance(listed, tuple) else files
 
 
 Listed = BeforeValidator(_listed)  # what JSON has as a list
@@ -108,25 +109,34 @@ class ModelCard:
         """Logits: one a class, and for "multiclass" one more for the background, which comes first."""
         return len(self.classes) + (self.target == "multiclass")
 
-    def build(self) -> nn.Module:
-        """The untrained model.
+    def outline(self) -> nn.Module:
+        """The untrained model on the meta device: all its shapes, and no memory.
 
-        Raises ``UserError`` when the options do not fit it, and for more than ``LARGEST_NETWORK`` parameters, before any is made.
+        Raises ``UserError`` when the options do not fit it, and for more than ``LARGEST_NETWORK`` parameters.
         """
-        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
         try:
             with torch.device("meta"):
-                count = sum(parameter.numel() for parameter in build_model(self.model, **shape, **self.options).parameters())
-            if count <= LARGEST_NETWORK:
-                return build_model(self.model, **shape, **self.options)
+                model = self._made()
         except (ValueError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"options {shown(self.options)} do not fit {self.model!r}: {full_stop(error)}") from None
-        raise UserError(
-            f"{self.model!r} with options {shown(self.options)}, {self.in_channels} channels and {self.out_channels} logits has "
-            f"{count:,} parameters: at most {LARGEST_NETWORK:,} are built, so give smaller ones."
-        )
+        count = sum(parameter.numel() for parameter in model.parameters())
+        if count > LARGEST_NETWORK:
+            raise UserError(
+                f"{self.model!r} with options {shown(self.options)}, {self.in_channels} channels and {self.out_channels} logits "
+                f"has {count:,} parameters: at most {LARGEST_NETWORK:,} are built, so give smaller ones."
+            )
+        return model
+
+    def build(self) -> nn.Module:
+        """The untrained model; raises as ``outline`` does, before any memory is taken."""
+        self.outline()
+        return self._made()
+
+    def _made(self) -> nn.Module:
+        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
+        return build_model(self.model, **shape, **self.options)
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -168,10 +178,10 @@ def load_card(folder: str | Path) -> ModelCard:
     return card
 
 
-def build_saved(folder: str | Path, card: ModelCard) -> nn.Module:
-    """The untrained model of a folder; ``UserError`` names the file when what it asks for cannot be built."""
+def outline_saved(folder: str | Path, card: ModelCard) -> nn.Module:
+    """``card.outline()``; ``UserError`` names the file of the folder when what it asks for cannot be built."""
     try:
-        return card.build()
+        return card.outline()
     except UserError as error:
         raise UserError(f"{Path(folder) / 'config.json'}: {error}") from None
 
@@ -197,13 +207,20 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         raise UserError(f"{path} cannot be read as weights ({error}): copy the model folder again.") from None
     if bad := not_finite(state):
         raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
-    model = build_saved(folder, card)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {first}") from None
+    if misfit := _misfit(state, outline_saved(folder, card).state_dict()):
+        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {misfit}.")
+    model = card.build()
+    model.load_state_dict(state)
     return model.to(device).eval(), card
+
+
+def _misfit(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that is not there, or has another shape."""
+    for name in sorted(have.keys() | want.keys()):
+        shapes = [str(tuple(tensors[name].shape)) if name in tensors else "no shape" for tensors in (have, want)]
+        if shapes[0] != shapes[1]:
+            return f"{name} has {shapes[0]} there and {shapes[1]} by the architecture"
+    return None
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:

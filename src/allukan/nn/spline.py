@@ -14,10 +14,11 @@ from allukan.ops.bases import split_base
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
 from allukan.ops.shared_spline import IMPLEMENTATIONS
-from allukan.options import Help, Must, Number, OneOf, Whole, changed, option_set
+from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, changed, option_set
 
 SHARINGS = ("layer", "input", "output", "edge")
-LARGEST_GRID, LARGEST_ORDER = 1024, 10
+LARGEST_GRID, LARGEST_ORDER = 256, 10
+End = Annotated[Number, Ge(-1e6), Le(1e6)]
 
 
 def _base(name: str) -> str:
@@ -49,15 +50,15 @@ class Spline:
         Help("degree k of the B-spline; M = G + k coefficients an activation. Of another basis only M matters"),
     ] = 3
     grid_range: Annotated[
-        tuple[Number, Number],
+        tuple[End, End],
         BeforeValidator(lambda ends: tuple(ends) if isinstance(ends, list) else ends),
-        Must("two numbers"),
+        Must("two numbers between -1e6 and 1e6"),
         Help("(lo, hi) in units of the layer's input; (-3, 3) covers a normalised input"),
     ] = (-3.0, 3.0)
     sharing: Annotated[
-        str | Annotated[Whole, Ge(1)],
+        str | Count,
         AfterValidator(_sharing),
-        Must(f"{', '.join(SHARINGS)}, or a whole number above 0"),
+        Must(f"{', '.join(SHARINGS)}, or a whole number of at least 1 and at most {LARGEST_COUNT}"),
         Help(
             "layer (one activation), input (one an input channel, at the same price), a whole number A (A groups of outputs), "
             "output (one an output, the paper's formula read literally) or edge (the ordinary KAN)"
@@ -116,7 +117,7 @@ class Spline:
         """
         if not isinstance(self.sharing, int):
             return self
-        return replace(self, sharing=max(d for d in range(1, self.sharing + 1) if outputs % d == 0))
+        return replace(self, sharing=max(d for d in range(1, min(self.sharing, outputs) + 1) if outputs % d == 0))
 
 
 @dataclass(frozen=True)

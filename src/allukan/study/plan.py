@@ -3,57 +3,42 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from allukan.data import DRAWN, alike
-from allukan.errors import UserError, shown
+from allukan.data import DRAWN
+from allukan.errors import UserError
 from allukan.models import model_options
-from allukan.options import Help, Must, Protocol, Seed, TrainConfig, check_names, option_set
-from allukan.study.cells import DROP_PATH
+from allukan.options import Help, Must, Protocol, Seed, check_names, option_set
+from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
+from allukan.study.keys import (
+    OPTIONS,
+    Entries,
+    chooser,
+    common_of,
+    data_set,
+    entries_of,
+    grid_of,
+    model_of,
+    pairs_of,
+    several,
+    single,
+)
+from allukan.training import merge
 from allukan.yaml_files import read_yaml
-
-_SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
-_OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
-_OF_IMAGES = ("groups", "splits", "fold", "ignore", "foreground")
-_MODEL_OPTIONS = tuple(name for name in _OPTIONS if name not in _OF_IMAGES)
-_TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-Entries = dict[str, dict[str, Any]]
-
-
-def _grid(grid: Any) -> dict[str, tuple[Any, ...]]:
-    check_names(grid, _TUNABLE, "option of tune.grid")
-    if not grid:
-        raise UserError("tune has no grid: add 'grid: {lr: [1.0e-3, 3.0e-3]}', for instance.")
-    for name, values in grid.items():
-        if not isinstance(values, list | tuple) or not values or any(values.count(value) > 1 for value in values):
-            raise UserError(f"tune.grid.{name} must be a list of different values, got {shown(values)}.")
-    return {name: tuple(values) for name, values in grid.items()}
-
-
-def _one(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _chooses(on: Any) -> Any:
-    if on != "validation":
-        raise UserError(f"tune.on is {shown(on)}: only validation may choose, the test images must not.")
-    return on
 
 
 @option_set("key of tune", "tune.")
 class Tune:
     """The grid that every model is tried on, for every data set; the best on validation is taken."""
 
-    grid: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_grid), Help("values of options of a training by their name")]
-    seed: Annotated[Seed, BeforeValidator(_one), Help("of these trainings")] = 0
-    on: Annotated[str, BeforeValidator(_chooses), Help("what chooses")] = "validation"
+    grid: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(grid_of), Help("values of options of a training by their name")]
+    seed: Annotated[Seed, BeforeValidator(single), Help("of these trainings")] = 0
+    on: Annotated[str, BeforeValidator(chooser), Help("what chooses")] = "validation"
 
     def points(self, model: str) -> list[dict[str, Any]]:
         """Every combination of what a model has; those without an own topology have no stochastic depth.
@@ -63,72 +48,6 @@ class Tune:
         """
         grid = {name: values for name, values in self.grid.items() if name != DROP_PATH or "topology" in model_options(model)}
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def _several(key: str) -> BeforeValidator:
-    """One value or a list of different ones."""
-
-    def listed(given: Any) -> tuple[Any, ...]:
-        values = tuple(given) if isinstance(given, list | tuple) else (given,)
-        if not values:
-            raise UserError(f"{key} is empty: give at least one.")
-        if twice := [value for number, value in enumerate(values) if value in values[:number]]:
-            raise UserError(f"{key} holds {shown(twice[0])} twice: leave one of them out.")
-        return values
-
-    return BeforeValidator(listed)
-
-
-def _entries(section: str, check: Callable[[str, Any], dict[str, Any]]) -> BeforeValidator:
-    """Entries whose names can be those of folders; every one is looked at by ``check``."""
-
-    def checked(entries: Any) -> Entries:
-        if not isinstance(entries, Mapping):
-            raise UserError(f"{section} must be 'name: …' lines, got {shown(entries)}.")
-        for name in entries:
-            if not _NAME.fullmatch(str(name)):
-                raise UserError(
-                    f"{section} has an entry {shown(name)}: names become folders, use letters, digits, '.', '-', '_' and '+'."
-                )
-        for one, other in alike(map(str, entries)):
-            raise UserError(f"{section} has {one!r} and {other!r}, which are one folder on Windows and macOS: rename one.")
-        return {str(name): check(str(name), given) for name, given in entries.items()}
-
-    return BeforeValidator(checked)
-
-
-def _data(*options: str) -> Callable[[str, Any], dict[str, Any]]:
-    def check(name: str, given: Any) -> dict[str, Any]:
-        found = {"path": given} if isinstance(given, str) else given
-        check_names(found, ["path", *options], f"option of data {name!r}")
-        if not isinstance(found.get("path"), str):
-            raise UserError(f"data {name!r} has no folder: write '{name}: PATH' or '{name}: {{path: PATH, size: 512}}'.")
-        return dict(found)
-
-    return check
-
-
-def _model(name: str, given: Any) -> dict[str, Any]:
-    check_names(given, _MODEL_OPTIONS, f"option of models.{name}")
-    if "model" not in given:
-        raise UserError(f"models.{name} does not say which: add 'model: allukan-tiny', for instance.")
-    return dict(given)
-
-
-def _common(given: Any) -> dict[str, Any]:
-    check_names(given, [name for name in _OPTIONS if name != "model"], "option of common")
-    return dict(given)
-
-
-def _pairs(given: Any) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for entry in given if isinstance(given, list | tuple) else [given]:
-        if isinstance(entry, tuple):
-            pairs.append(entry)
-            continue
-        check_names(entry, ("train", "test"), "key of cross")
-        pairs.append((str(entry.get("train", "")), str(entry.get("test", ""))))
-    return tuple(pairs)
 
 
 def _tune(given: Any) -> Any:
@@ -144,27 +63,27 @@ class Study:
 
     data: Annotated[
         Entries,
-        _entries("data", _data(*(name for name in _OPTIONS if name != "model"))),
+        entries_of("data", data_set(*(name for name in OPTIONS if name != "model"))),
         Help("options of every data set by its name, path among them"),
     ]
-    models: Annotated[Entries, _entries("models", _model), Help("options of every model by its name, model among them")]
-    protocols: Annotated[
-        tuple[Protocol, ...], _several("protocols"), Must("clean, ukan or both"), Help("clean, ukan or both")
-    ] = ("clean",)
-    seeds: Annotated[tuple[Seed, ...], _several("seeds"), Must("whole numbers from 0 on"), Help("one run each")] = (0,)
+    models: Annotated[Entries, entries_of("models", model_of), Help("options of every model by its name, model among them")]
+    protocols: Annotated[tuple[Protocol, ...], several("protocols"), Must("clean, ukan or both"), Help("clean, ukan or both")] = (
+        "clean",
+    )
+    seeds: Annotated[tuple[Seed, ...], several("seeds"), Must("whole numbers from 0 on"), Help("one run each")] = (0,)
     common: Annotated[
         dict[str, Any],
-        BeforeValidator(_common),
+        BeforeValidator(common_of),
         Help("options of all runs; those of a data set win over them, those of a model over both"),
     ] = field(default_factory=dict)
     test_data: Annotated[
         Entries,
-        _entries("test_data", _data("groups")),
+        entries_of("test_data", data_set("groups")),
         Help("folders for cross that nothing is trained on: path and groups"),
     ] = field(default_factory=dict)
     cross: Annotated[
         tuple[tuple[str, str], ...],
-        BeforeValidator(_pairs),
+        BeforeValidator(pairs_of),
         Help("(name of the data trained on, name of the data tested on)"),
     ] = ()
     tune: Annotated[Tune | None, BeforeValidator(_tune), Help("the grid, or none")] = None
@@ -200,6 +119,32 @@ class Study:
         models = {name: _rooted(options, base) for name, options in self.models.items()}
         common, tests = _rooted(self.common, base), folders(self.test_data)
         return replace(self, data=folders(self.data), models=models, common=common, test_data=tests)
+
+    def cells(self, out: Path) -> list[Cell]:
+        """Every run of the study in its folder below ``out``, those of the tuning first."""
+        return [*self._tuning(out), *self._runs(out)]
+
+    def _runs(self, out: Path) -> Iterator[Cell]:
+        for data, protocol, seed, model in itertools.product(self.data, self.protocols, self.seeds, self.models):
+            folder = out / data / protocol / model / str(seed)
+            tests = {test: {**self.test_data, **self.data}[test] for train, test in self.cross if train == data}
+            options = self._options(data, model, folder, protocol, seed)
+            yield Cell(folder, data, protocol, model, options, tests=tests, tuned=self.tune is not None)
+
+    def _tuning(self, out: Path) -> Iterator[Cell]:
+        """Always by the clean protocol: in the other one the validation images are those reported."""
+        for data, model in itertools.product(self.data, self.models) if self.tune else ():
+            assert self.tune is not None
+            for point in self.tune.points(self.models[model]["model"]):
+                name = ",".join(f"{option}={value}" for option, value in point.items()) or "default"
+                folder = out / data / TUNE / model / name
+                options = merge(self._options(data, model, folder, "clean", self.tune.seed), placed(point))
+                yield Cell(folder, data, TUNE, model, options, point=point)
+
+    def _options(self, data: str, model: str, folder: Path, protocol: str, seed: int) -> dict[str, Any]:
+        of_data = dict(self.data[data])
+        options = merge(merge(self.common, {"data": of_data.pop("path"), **of_data}), self.models[model])
+        return {**options, "out": str(folder), "protocol": protocol, "seed": seed, "devices": "1"}
 
 
 def load_study(path: str | Path) -> Study:
