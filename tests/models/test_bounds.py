@@ -90,7 +90,9 @@ def test_a_file_that_holds_no_model_at_all(saved, tmp_path, content):
 
 def test_a_model_of_version_0_1_is_read(saved, tmp_path):
     raw = json.loads((saved / "config.json").read_text())
-    old = {key: raw[key] for key in ("model", "in_channels", "classes", "target", "size", "mean", "std", "spatial_dims", "options")}
+    old = {
+        key: raw[key] for key in ("model", "in_channels", "classes", "target", "size", "mean", "std", "spatial_dims", "options")
+    }
     (tmp_path / "config.json").write_text(json.dumps(old | {"threshold": 0.5, "version": "0.1.0"}))
     assert load_card(tmp_path).image_files[0].pattern == "*"
     (tmp_path / "config.json").write_text(json.dumps(old | {"target": "multiclass", "classes": ["1", "4"]}))
