@@ -20,7 +20,7 @@ from allukan.bench import check_out, environment, fill_block, markdown, provenan
 from allukan.bench.pages import check_page
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.training import read_yaml
+from allukan.yaml_files import read_yaml
 
 LAST = 3  # epochs
 Run = tuple[str, int]  # data set, seed
