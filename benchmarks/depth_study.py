@@ -1,6 +1,6 @@
 """KA layers stacked 5 to 100 deep without residual connections: what they learn, and what reaches the first layer.
 
-python benchmarks/depth_study.py --out RESULT.json --figure FIGURE.png --page PAGE.md
+python -m benchmarks.depth_study --out RESULT.json --figure FIGURE.png --page PAGE.md
 
 Two tasks that ask for depth: points in the plane under an iterated map (stacks of linear layers), and images under an iterated
 local filter (stacks of 3×3 convolutions). The loss is the mean squared error over the variance of the target: 1 is the mean.
@@ -8,23 +8,27 @@ local filter (stacks of 3×3 convolutions). The loss is the mean squared error o
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from typer import Option
 
-from allukan.analysis import parameter_count, saved_bytes
-from allukan.bench import Settings, check_out, environment, fill_block, markdown, provenance, write_json
-from allukan.bench.pages import check_figure, check_page, save
+from allukan.costs import parameter_count, saved_bytes
 from allukan.models.layers import Layers
 from allukan.nn import Spline
+from allukan.report import plain
+from benchmarks.pages import save
+from benchmarks.program import EVERY_SETTING, Program
+from benchmarks.report import Result, Row
+from benchmarks.settings import Settings, at_least
+from benchmarks.timing import now
 
 LAYERS = {
     "KA exact": ("ka", Spline()),
@@ -33,6 +37,8 @@ LAYERS = {
     "SiLU": ("conv", Spline()),
 }
 NORMS = {"KA exact": ("batch", "none"), "KA free": ("batch",), "KAN edge": ("batch",), "SiLU": ("batch", "none")}
+DEPTHS = [5, 20, 100]
+CPU = torch.device("cpu")
 TURN = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
 
 
@@ -72,12 +78,13 @@ def stack(task: str, name: str, norm: str, depth: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(width, channels, 1) if dims else nn.Linear(width, channels))
 
 
-def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: int, lr: float) -> dict:
+def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: int, lr: float) -> Row:
     """One training in bf16 autocast: losses, norms of the gradients of the layers' weights, bytes and time of a step."""
     torch.manual_seed(0)
     network, sample = stack(task, name, norm, depth), TASKS[task][3]
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-    weights = [m.weight for m in network[:-1] if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and hasattr(m, "weight")]
+    layers: list[Any] = [m for m in network.children() if not isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    weights: list[nn.Parameter] = [m.weight for m in layers[:-1] if hasattr(m, "weight")]
 
     def forward() -> Tensor:
         x, y = sample(iterations)
@@ -85,17 +92,19 @@ def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: i
             out = network(x)
         return F.mse_loss(out.float(), y) / y.var()
 
-    losses, times, norms = [], [], []
+    losses: list[float] = []
+    times: list[float] = []
+    norms: list[list[float]] = []
     kept = saved_bytes(forward, network)
     for step in range(steps):
-        start = time.perf_counter()
+        start = now(CPU)
         loss = forward()
         optimizer.zero_grad()
         loss.backward()
         if step in (0, steps - 1):
-            norms.append([w.grad.float().norm().item() for w in weights])
+            norms.append([w.grad.float().norm().item() for w in weights if w.grad is not None])
         optimizer.step()
-        times.append(time.perf_counter() - start)
+        times.append(now(CPU) - start)
         losses.append(loss.item())
     finite = all(map(math.isfinite, [*losses, *norms[0], *norms[1]]))
     return {
@@ -116,7 +125,7 @@ def study(task: str, name: str, norm: str, depth: int, steps: int, iterations: i
     }
 
 
-def draw(path: Path, rows: list[dict]) -> None:
+def draw(path: Path, rows: Sequence[Row], where: Row) -> None:
     """Gradient norm against the layer for the deepest stacks, and the last loss against the depth."""
     deepest = max(row["depth"] for row in rows)
     figure = Figure(figsize=(12, 6.5), layout="constrained", dpi=100)
@@ -138,40 +147,26 @@ def draw(path: Path, rows: list[dict]) -> None:
         line[2].set(xscale="log", xlabel="layers", title="last loss (1: no better than the mean)", ylim=(0, 2))
     axes[1, 2].legend(fontsize=7, loc="lower right")
     for place in axes.flat:
-        place.grid(alpha=0.25)
-        place.spines[["top", "right"]].set_visible(False)
+        plain(place)
     save(figure, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--depths", nargs="+", type=int, default=[5, 20, 100])
-    for name, value in (("steps", 60), ("iterations", 1), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    for name in ("out", "figure", "page"):
-        parser.add_argument(f"--{name}", type=Path)
-    a = parser.parse_args()
-    check_out(a.out)
-    check_figure(a.figure)
-    check_page(a.page, "depth")
-    rows = []
-    with Settings("cpu", threads=a.threads).running():
-        for task in TASKS:
-            for depth in a.depths:
-                for name in LAYERS:
-                    for norm in NORMS[name]:
-                        rows.append(study(task, name, norm, depth, a.steps, a.iterations, a.lr))
-        where = environment("cpu")
-    text = [markdown(rows), provenance(where)]
-    print("\n\n".join(text))
-    if a.out:
-        write_json(a.out, "depth study", rows, where)
-    if a.figure:
-        draw(a.figure, rows)
-    if a.page:
-        fill_block(a.page, "depth", "\n\n".join(text))
+def depth(
+    settings: Settings,
+    depths: Annotated[list[int], Option(help="Layers of a stack; repeat it.")] = DEPTHS,
+    steps: Annotated[int, Option(help="Of each training.")] = 60,
+    iterations: Annotated[int, Option(help="Of the map that is learned.")] = 1,
+    lr: Annotated[float, Option(help="Learning rate.")] = 1e-3,
+) -> Result:
+    """KA layers stacked without residual connections: what they learn, and what reaches the first layer."""
+    at_least("steps", steps, 2)
+    with settings.running():
+        kinds = [(task, depth, name, norm) for task in TASKS for depth in depths for name in LAYERS for norm in NORMS[name]]
+        return Result([study(task, name, norm, depth, steps, iterations, lr) for task, depth, name, norm in kinds])
+
+
+program = Program("depth study", depth, {"device": "cpu", "threads": 1}, EVERY_SETTING - {"threads"}, "depth", draw)
 
 
 if __name__ == "__main__":
-    main()
+    program()

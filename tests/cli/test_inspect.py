@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from allukan.analysis import parameter_count
+from allukan.costs import parameter_count
 from allukan.models import build_model
 
 

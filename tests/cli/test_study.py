@@ -20,7 +20,7 @@ def places(tmp_path):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """The cells are trained without the seconds that starting another process takes."""
+    """The trials are trained without the seconds that starting another process takes."""
     import os
 
     from allukan.study import runner
@@ -28,8 +28,8 @@ def in_this_process(monkeypatch):
     class Process:
         exitcode = 0
 
-        def __init__(self, cell, config, facts, threads):
-            runner.attempt(cell, config, facts)
+        def __init__(self, trial, config, threads):
+            runner.attempt(trial, config)
             self.sentinel, end = os.pipe()
             os.close(end)
 
@@ -72,7 +72,7 @@ def test_failures_are_told_and_the_exit_code_is_1(shell, places, in_this_process
 
     (places / "s.yaml").write_text(SMALL)
     finish = runner.finish
-    monkeypatch.setattr(runner, "finish", lambda cell, *a: cell.fail("spoiled") if cell.model == "ka" else finish(cell, *a))
+    monkeypatch.setattr(runner, "finish", lambda trial, *a: trial.fail("spoiled") if trial.model == "ka" else finish(trial, *a))
     done = shell("study", places / "s.yaml", "--out", places / "out")
     assert done.code == 1
     assert "phantoms/clean/ka/0: spoiled" in done.err

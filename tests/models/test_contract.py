@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from allukan import load_model
-from allukan.analysis import parameter_count
+from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.models import (
     MODELS,
@@ -16,11 +16,11 @@ from allukan.models import (
     AllUKAN,
     ModelCard,
     build_model,
-    decide,
     ka_layers,
     model_options,
     probabilities,
     save_model,
+    to_masks,
 )
 from allukan.nn import KALayer, Spline, SprecherLinear
 
@@ -357,6 +357,6 @@ def test_wrong_options(make, error, word):
 
 def test_decisions():
     logits = torch.tensor([[[2.0, -1.0]], [[0.5, 3.0]]]).unsqueeze(0)  # (1, 2, 1, 2)
-    assert decide(probabilities(logits, "multilabel"), "multilabel")[0, :, 0].tolist() == [[True, False], [True, True]]
-    assert decide(probabilities(logits, "multiclass"), "multiclass")[0, :, 0].tolist() == [[False, True]]
+    assert to_masks(probabilities(logits, "multilabel"), "multilabel")[0, :, 0].tolist() == [[True, False], [True, True]]
+    assert to_masks(probabilities(logits, "multiclass"), "multiclass")[0, :, 0].tolist() == [[False, True]]
     assert probabilities(logits.bfloat16(), "binary").dtype == torch.float32

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.models.pooling import max_pool
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import inspect_model, parameter_count, saved_bytes
-from allukan.analysis.flops import BASES
+from allukan.costs import inspect_model, parameter_count, saved_bytes
+from allukan.costs.flops import BASES
 from allukan.models import build_model
 from allukan.nn import (
     SPRECHER,
@@ -21,7 +21,7 @@ from allukan.nn import (
     StackedKANLinear,
     convert,
 )
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.basis import FAMILIES
 
 OTHERS = [name for name in FAMILIES if name != "bspline"]

@@ -14,7 +14,7 @@ import allukan
 from allukan.nn import KAConv1d, KAConv2d, KALayer, KALinear, Spline, convert
 from allukan.nn.conversion.roles import role
 from allukan.nn.conversion.watch import tensors_in, watch
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 
 TOLERANCE = 1e-5  # of the largest output, float32
 

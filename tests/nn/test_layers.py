@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, SplineActivation
 from allukan.ops import bspline
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 
 SHARINGS = ("layer", "input", 2, "output", "edge")
 CONVS = {1: (KAConv1d, nn.Conv1d), 2: (KAConv2d, nn.Conv2d), 3: (KAConv3d, nn.Conv3d)}

@@ -7,7 +7,7 @@ import scipy.interpolate
 import torch
 from torch.nn.functional import softplus
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.nn import SPRECHER, Spline, SprecherLinear, sprecher
 from allukan.ops import bspline
 

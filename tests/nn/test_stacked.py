@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from allukan.analysis import parameter_count, saved_bytes
+from allukan.costs import parameter_count, saved_bytes
 from allukan.nn import KAConv1d, KAConv2d, KAConv3d, KALinear, Spline, StackedKANConv1d, StackedKANConv2d, StackedKANConv3d
 from allukan.nn.stacked import StackedKANLinear, unfold
 

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
-import allukan.analysis  # noqa: F401  # formulas for the counter
+import allukan.costs  # noqa: F401  # formulas for the counter
 from allukan.errors import UserError
 from allukan.nn import (
     KAConv1d,
@@ -214,16 +214,16 @@ def test_the_classic_exporter_is_refused_with_every_engine(impl, sharing, tmp_pa
 
 
 def test_a_broken_numba_costs_speed_and_one_line(monkeypatch, caplog):
-    from allukan.ops.shared_spline import dispatch, engines
+    from allukan.ops.engines import dispatch
 
     reason = "the package numba does not work here (ImportError: Numba needs NumPy 2.3 or less)"
-    monkeypatch.delitem(engines.ENGINES, "native")
-    monkeypatch.setitem(engines.UNAVAILABLE, "native", reason)
+    monkeypatch.delitem(dispatch.ENGINES, "native")
+    monkeypatch.setitem(dispatch.UNAVAILABLE, "native", reason)
     monkeypatch.setattr(dispatch, "_chosen", dispatch._chosen.__wrapped__)
     dispatch._log_once.cache_clear()
     layer, x = KALinear(3, 4), torch.randn(2, 3)
     with caplog.at_level(logging.WARNING, "allukan"):
-        assert layer.activation.engine(x) == "eager"
+        assert dispatch.choose(layer.phi, "cpu", x.dtype) == "eager"
         torch.testing.assert_close(layer(x), KALinear.forward(layer, x))
     assert [r.getMessage() for r in caplog.records] == [
         f"shared_spline runs as impl='eager', impl='native' is faster but cannot run: {reason}"

@@ -4,8 +4,9 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from allukan.ops.shared_spline import triton_engine
-from allukan.ops.shared_spline import triton_kernels as kernels
+from allukan.ops.engines import triton_engine
+from allukan.ops.engines import triton_kernels as kernels
+from allukan.ops.phi import Phi
 
 # type, batch, runs, activations a run, length, basis functions, order, base, exact, 64-bit offsets
 VARIANTS = (
@@ -53,8 +54,9 @@ def main():
     for dtype, batch, runs, each, length, count, order, base, exact, wide in VARIANTS:
         triton_engine.WIDE_FROM = 0 if wide else 1 << 31
         x, coef, weight = torch.zeros(batch, runs, length, dtype=dtype), torch.zeros(runs, each, count), torch.zeros(runs, each)
-        y = triton_engine.forward(x, coef, weight, (-3.0, 3.0), order, "bspline", base)
-        triton_engine.backward(y, x, coef, weight, (-3.0, 3.0), order, "bspline", base, exact)
+        phi = Phi(count - order, order, (-3.0, 3.0), "bspline", base, exact)
+        y = triton_engine._forward(x, coef, weight, phi)
+        triton_engine._backward(y, x, coef, weight, phi)
     assert [c.count for c in compilers.values()] == [6, 7, 6]
     print("compiled")
 

@@ -9,12 +9,14 @@ from numpy.polynomial.chebyshev import chebvander
 from scipy.interpolate import BSpline
 from scipy.stats import norm
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.ops import basis_expansion, bspline, shared_spline
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.basis import FAMILIES
-from allukan.ops.shared_spline import blocks, dispatch, library
-from allukan.ops.shared_spline.curves import MAX_ROWS, rows_needed
+from allukan.ops.engines import chunks, dispatch
+from allukan.ops.engines.curves import MAX_ROWS, rows_needed
+from allukan.ops.phi import Phi
+from allukan.ops.spline_autograd import shared_spline_op
 
 OTHERS = [name for name in FAMILIES if name != "bspline"]
 GRID = (5, 3, (-3.0, 3.0))
@@ -172,7 +174,7 @@ def test_tables_are_good_on_any_grid(basis, grid):
         out = shared_spline(x, coef, weight, ends, order, basis=basis, impl="native")
         wide = shared_spline(x.double(), coef.double(), weight.double(), ends, order, basis=basis, impl="reference")
         assert rms(out, wide) < 2e-6
-    assert rows_needed(*grid, basis, "silu") < MAX_ROWS
+    assert rows_needed(grid, basis, "silu") < MAX_ROWS
 
 
 @pytest.mark.parametrize("impl", ["reference", "eager"])
@@ -250,11 +252,11 @@ def test_half_precision_computes_in_float32(impl, dtype, basis):
     assert rms(out, wide) < 2 * torch.finfo(dtype).eps
 
 
-def test_blocks_do_not_change_the_result(monkeypatch):
+def test_chunks_do_not_change_the_result(monkeypatch):
     tensors, g = inputs((3, 4, 50), 4), torch.randn(3, 8, 50)
     options = {"basis": "rbf", "blocks": 2, "impl": "eager"}
     whole = value_and_gradients(tensors, g, **options)
-    monkeypatch.setattr(blocks, "BLOCK", 100)
+    monkeypatch.setattr(chunks, "CHUNK", 100)
     for mine, theirs in zip(value_and_gradients(tensors, g, **options), whole, strict=True):
         torch.testing.assert_close(mine, theirs)
 
@@ -263,7 +265,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
 def test_compilers_and_transforms_take_it(impl, basis):
     tensors = inputs((2, 4, 3), 4, torch.float32)
     options = (*GRID[2], 3, basis, "silu", True, 2, impl)
-    torch.library.opcheck(library.shared_spline_op, (*tensors, *options))
+    torch.library.opcheck(shared_spline_op, (*tensors, *options))
 
     def function(x, coef, weight):
         spline = shared_spline(x, coef, weight, GRID[2], basis=basis, blocks=2, impl=impl)
@@ -285,7 +287,7 @@ def test_compilers_and_transforms_take_it(impl, basis):
 
 def test_triton_refuses_by_name_and_auto_says_why_it_is_eager(monkeypatch, caplog):
     pytest.importorskip("triton", reason="triton is not installed")
-    from allukan.ops.shared_spline import triton_engine
+    from allukan.ops.engines import triton_engine
 
     x, coef, weight = (t.detach() for t in inputs((5,), 1, torch.float32))
     monkeypatch.setattr(dispatch, "_chosen", dispatch._chosen.__wrapped__)
@@ -296,15 +298,15 @@ def test_triton_refuses_by_name_and_auto_says_why_it_is_eager(monkeypatch, caplo
     monkeypatch.setattr(triton_engine, "INTERPRETED", False)
     dispatch._log_once.cache_clear()
     with caplog.at_level("WARNING", logger="allukan"):
-        assert dispatch.choose("auto", "cuda", torch.float32, *GRID, "rbf", "silu") == "eager"
+        assert dispatch.choose(Phi(*GRID, "rbf"), "cuda", torch.float32) == "eager"
     assert "no basis 'rbf'" in caplog.text
 
 
 def test_native_has_no_limit_of_order_but_one_of_rows():
-    assert dispatch.choose("auto", "cpu", torch.float32, 2, 7, (-3.0, 3.0), "fourier", "silu") == "native"
-    assert dispatch.choose("auto", "cpu", torch.float32, 500, 3, (-3.0, 3.0), "chebyshev", "silu") == "eager"
+    assert dispatch.choose(Phi(2, 7, (-3.0, 3.0), "fourier"), "cpu", torch.float32) == "native"
+    assert dispatch.choose(Phi(500, 3, (-3.0, 3.0), "chebyshev"), "cpu", torch.float32) == "eager"
     with pytest.raises(ValueError, match="rows"):
-        dispatch.choose("native", "cpu", torch.float32, 500, 3, (-3.0, 3.0), "chebyshev", "silu")
+        dispatch.choose(Phi(500, 3, (-3.0, 3.0), "chebyshev", impl="native"), "cpu", torch.float32)
 
 
 def test_an_unknown_basis_is_refused():

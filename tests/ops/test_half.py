@@ -91,12 +91,12 @@ def test_gradients_as_large_as_those_of_a_scaled_loss(impl):
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_float32_is_what_it_was(sharing):
     """No factor, so not a bit of difference, and no operator more."""
-    from allukan.ops import ka_layer
+    from allukan.ops.layer import _headroom
 
     layer, x = KAConv2d(4, 6, 3, spline=Spline(sharing=sharing)), torch.randn(2, 4, 5, 5)
-    assert ka_layer._headroom(x, layer.base_weight) is None
-    assert ka_layer._headroom(x.bfloat16(), layer.base_weight) is None
-    assert ka_layer._headroom(x.half(), layer.base_weight) in (4.0, 1.0)
+    assert _headroom(x, layer.base_weight) is None
+    assert _headroom(x.bfloat16(), layer.base_weight) is None
+    assert _headroom(x.half(), layer.base_weight) in (4.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_compiled_it_is_finite_too():
 
 def test_so_it_is_by_the_kernels_for_cuda():
     """Through Triton's interpreter, or on a GPU."""
-    engine = pytest.importorskip("allukan.ops.shared_spline.triton_engine", reason="triton is not installed")
+    engine = pytest.importorskip("allukan.ops.engines.triton_engine", reason="triton is not installed")
     device = "cpu" if engine.INTERPRETED else "cuda"
     layer = KALinear(4, 3, spline=Spline(impl="triton"), device=device, dtype=torch.float16)
     x = torch.full((2, 4), 3e4, dtype=torch.float16, device=device)

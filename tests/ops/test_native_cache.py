@@ -12,7 +12,7 @@ import pytest
 from numba.core import caching
 
 import allukan
-from allukan.ops.shared_spline import native_cache
+from allukan.ops.engines import native_cache
 
 TEXT = "def double(x):\n    return 2 * x\n"
 
@@ -110,11 +110,11 @@ def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
     copy, file = tmp_path / "install" / "allukan", tmp_path / "file"
     shutil.copytree(Path(allukan.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     file.touch()
-    (copy / "ops" / "shared_spline" / "__pycache__").touch()
+    (copy / "ops" / "engines" / "__pycache__").touch()
     nowhere = {"HOME": f"{file}/home", "XDG_CACHE_HOME": f"{file}/cache", "NUMBA_CACHE_DIR": f"{file}/numba"}
     code = (
-        "from allukan.ops.shared_spline import engines, native_cache, native_elements as n\n"
-        "assert 'native' in engines.ENGINES, engines.UNAVAILABLE\n"
+        "from allukan.ops.engines import dispatch, native_cache, native_elements as n\n"
+        "assert 'native' in dispatch.ENGINES, dispatch.UNAVAILABLE\n"
         "import numpy as np\n"
         "print(n._slope(np.ones(4, np.float32), np.float32(1)), type(n._slope._cache).__name__)\n"
     )

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from allukan.ops import shared_spline
-from allukan.ops.basis_expansion import basis_expansion
+from allukan.ops.expansion import basis_expansion
 
-native = pytest.importorskip("allukan.ops.shared_spline.native", reason="numba does not work here")
+native = pytest.importorskip("allukan.ops.engines.native", reason="numba does not work here")
 GRID = (-3.0, 3.0)
 
 
@@ -85,7 +85,7 @@ def test_no_second_openmp_is_loaded():
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     code = """
-from allukan.ops.shared_spline.native import _team
+from allukan.ops.engines.native import _team
 _team()
 with open("/proc/self/maps", encoding="utf-8") as maps:
     print(len({line.split()[-1] for line in maps if "libgomp" in line}))

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from allukan.analysis import saved_bytes
+from allukan.costs import saved_bytes
 from allukan.ops import bspline, shared_spline
-from allukan.ops.bases import BASES, base_function
-from allukan.ops.shared_spline import library
+from allukan.ops.activations import BASES, base_function
+from allukan.ops.spline_autograd import shared_spline_backward_op, shared_spline_op
 
 GRID = (-3.0, 3.0)
 FAST = ("eager", "native")
@@ -231,10 +231,10 @@ def test_only_the_input_is_saved(impl, input_grad):
 def test_opcheck(impl, shape, a, blocks):
     tensors = inputs(shape, a, dtype=torch.float32)
     options = (*GRID, 3, "bspline", "silu", True, blocks, impl)
-    torch.library.opcheck(library.shared_spline_op, (*tensors, *options))
+    torch.library.opcheck(shared_spline_op, (*tensors, *options))
     g = torch.randn(2, a * shape[1] // blocks, shape[2])
     plain = tuple(t.detach() for t in tensors)
-    torch.library.opcheck(library.shared_spline_backward_op, (g, *plain, *options), test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(shared_spline_backward_op, (g, *plain, *options), test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("impl", ["aten", *FAST])

@@ -12,8 +12,10 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed")
 
 from allukan.ops import shared_spline
-from allukan.ops.bases import BASES, base_function
-from allukan.ops.shared_spline import dispatch, engines, library, triton_engine
+from allukan.ops.activations import BASES, base_function
+from allukan.ops.engines import dispatch, triton_engine
+from allukan.ops.phi import Phi
+from allukan.ops.spline_autograd import shared_spline_backward_op, shared_spline_op
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter is numpy, which remarks on inf and NaN
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -131,8 +133,8 @@ def test_channels_last_stays_and_is_not_copied(shape, a, blocks, monkeypatch):
     x, coef, weight = inputs(shape, a)
     memory_format = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
     seen = []
-    real = triton_engine.forward
-    monkeypatch.setattr(triton_engine, "forward", lambda x, *rest: seen.append(x) or real(x, *rest))
+    real = triton_engine._forward
+    monkeypatch.setattr(triton_engine, "_forward", lambda x, *rest: seen.append(x) or real(x, *rest))
     out, grad_x, *_ = assert_is_the_reference([x.detach().to(memory_format=memory_format), coef, weight], blocks=blocks)
     assert out.is_contiguous(memory_format=memory_format)
     assert grad_x.is_contiguous(memory_format=memory_format)
@@ -236,10 +238,10 @@ def test_opcheck(a, blocks, last):
     x = x.detach().to(memory_format=torch.channels_last if last else torch.contiguous_format)
     options = (*GRID, 3, "bspline", "silu", True, blocks, "triton")
     utils = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(library.shared_spline_op, (x, coef, weight, *options), test_utils=utils)
-    g = torch.randn_like(library.shared_spline_op(x, coef, weight, *options))
+    torch.library.opcheck(shared_spline_op, (x, coef, weight, *options), test_utils=utils)
+    g = torch.randn_like(shared_spline_op(x, coef, weight, *options))
     plain = g, x, coef.detach(), weight.detach()
-    torch.library.opcheck(library.shared_spline_backward_op, (*plain, *options), test_utils=utils[:2])
+    torch.library.opcheck(shared_spline_backward_op, (*plain, *options), test_utils=utils[:2])
 
 
 def test_compile_sees_no_graph_break():
@@ -264,10 +266,10 @@ WRONG = {
 
 
 def without_triton(monkeypatch):
-    monkeypatch.delitem(engines.ENGINES, "triton")
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    monkeypatch.setitem(engines.UNAVAILABLE, "triton", "")  # put back afterwards
-    engines._load("triton", "allukan.ops.shared_spline.triton_engine", "triton")
+    monkeypatch.delitem(dispatch.ENGINES, "triton")
+    monkeypatch.setattr(dispatch, "find_spec", lambda name: None)
+    monkeypatch.setitem(dispatch.UNAVAILABLE, "triton", "")  # put back afterwards
+    dispatch._load("triton", "allukan.ops.engines.triton_engine", "triton")
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -286,7 +288,7 @@ def test_named_it_runs_or_says_in_one_sentence_why_not(case, monkeypatch):
 
 def test_auto_is_native_on_a_cpu_and_triton_or_a_logged_eager_on_cuda(monkeypatch, caplog):
     def auto(device, order):
-        return dispatch._chosen.__wrapped__("auto", device, torch.float32, (5, order, GRID), "bspline", "silu")
+        return dispatch._chosen.__wrapped__(Phi(5, order, GRID), device, torch.float32)
 
     assert [auto("cpu", order) for order in (3, 4)] == ["native", "eager"]
     monkeypatch.setattr(triton_engine, "INTERPRETED", False)

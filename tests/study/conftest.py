@@ -11,10 +11,10 @@ COMMON = {"size": 32, "epochs": 1, "accelerator": "cpu"}
 
 
 class InThisProcess:
-    """Stands for the process of a cell; it is over as soon as it has begun."""
+    """Stands for the process of a trial; it is over as soon as it has begun."""
 
-    def __init__(self, cell, config, facts, threads):
-        runner.attempt(cell, config, facts)
+    def __init__(self, trial, config, threads):
+        runner.attempt(trial, config)
         self.sentinel, end = os.pipe()
         os.close(end)
         self.exitcode = 0
@@ -31,7 +31,7 @@ class InThisProcess:
 
 @pytest.fixture(scope="session")
 def here():
-    """The cells of a study run in this process, without the seconds that starting another takes."""
+    """The trials of a study run in this process, without the seconds that starting another takes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "_spawn", InThisProcess)
         yield

@@ -26,7 +26,7 @@ def test_labels_are_read_as_the_options_of_the_data_say(write, tmp_path, maps):
         check_study(load_study(write(data={"a": path})), tmp_path / "out")
     study = load_study(write(data={"a": {"path": path, "ignore": 255}}))
     check_study(study, tmp_path / "out")
-    assert study.cells(tmp_path)[0].config({}).ignore == 255
+    assert study.trials(tmp_path)[0].config({}).ignore == 255
 
 
 def test_labels_are_no_matter_of_a_model(write):

@@ -9,7 +9,7 @@ from allukan.study import check_study, load_study
 
 
 def options(study, out, name):
-    return next(cell for cell in study.cells(out) if cell.name == name).config({})
+    return next(trial for trial in study.trials(out) if trial.name == name).config({})
 
 
 def test_cells_are_the_product_and_the_nearer_option_wins(write, tmp_path):
@@ -21,8 +21,8 @@ def test_cells_are_the_product_and_the_nearer_option_wins(write, tmp_path):
             seeds=[0, 5, 7],
         )
     )
-    cells = study.cells(tmp_path)
-    assert len({cell.folder for cell in cells}) == len(cells) == 24
+    trials = study.trials(tmp_path)
+    assert len({trial.folder for trial in trials}) == len(trials) == 24
     near = options(study, tmp_path, "fine/ukan/ka/5")
     assert (near.size, near.batch_size, near.epochs, near.protocol, near.seed) == ((64, 64), 3, 1, "ukan", 5)
     assert options(study, tmp_path, "fine/clean/conv/0").batch_size == 2
@@ -42,15 +42,20 @@ def test_every_model_gets_the_same_grid_by_the_clean_protocol(write, tmp_path):
     grid = {"lr": [0.001, 0.01], "weight_decay": [0.0]}
     models = {"ka": {"model": "allukan-tiny"}, "conv": {"model": "convtwin-tiny"}}
     study = load_study(write(models=models, protocols=["ukan"], tune={"grid": grid, "seed": 4}))
-    points = [cell for cell in study.cells(tmp_path) if cell.point]
-    assert [(cell.model, cell.options["lr"]) for cell in points] == [("ka", 0.001), ("ka", 0.01), ("conv", 0.001), ("conv", 0.01)]
-    assert {(cell.options["protocol"], cell.options["seed"]) for cell in points} == {("clean", 4)}
+    points = [trial for trial in study.trials(tmp_path) if trial.point]
+    assert [(trial.model, trial.options["lr"]) for trial in points] == [
+        ("ka", 0.001),
+        ("ka", 0.01),
+        ("conv", 0.001),
+        ("conv", 0.01),
+    ]
+    assert {(trial.options["protocol"], trial.options["seed"]) for trial in points} == {("clean", 4)}
 
 
 def test_stochastic_depth_is_tuned_where_a_model_has_it(write, tmp_path):
     models = {"ka": {"model": "allukan-tiny", "options": {"topology": {"depth": 3}}}, "unet": {"model": "unet"}}
     study = load_study(write(models=models, tune={"grid": {"drop_path": [0, 0.1]}}))
-    points = {cell.name: cell.config({}).options for cell in study.cells(tmp_path) if cell.point is not None}
+    points = {trial.name: trial.config({}).options for trial in study.trials(tmp_path) if trial.point is not None}
     assert points == {
         "a/tune/ka/drop_path=0": {"topology": {"depth": 3, "drop_path": 0}},
         "a/tune/ka/drop_path=0.1": {"topology": {"depth": 3, "drop_path": 0.1}},

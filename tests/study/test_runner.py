@@ -1,4 +1,4 @@
-"""Cells are done once, whoever works on them, and whatever happens to some of them."""
+"""Trials are done once, whoever works on them, and whatever happens to some of them."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from filelock import SoftFileLease
 
 from allukan.errors import UserError
 from allukan.study import load_study, run_study, runner
-from allukan.study.cells import Cell
+from allukan.study.trials import Trial
 
 ALLUKAN = [sys.executable, "-c", "from allukan.cli.main import main; main()"]
 
@@ -24,8 +24,8 @@ def shell(*arguments, **options):
     )
 
 
-def epochs(cell):
-    with (cell / "history.csv").open() as file:
+def epochs(trial):
+    with (trial / "history.csv").open() as file:
         return [int(row["epoch"]) for row in csv.DictReader(file)]
 
 
@@ -37,12 +37,14 @@ def until(condition, seconds=300):
 
 
 def test_a_finished_study(done):
-    cells = [done / "a" / p / m / "0" for p in ("clean", "ukan") for m in ("ka", "conv")]
-    for cell in cells:
-        assert json.loads((cell / "evaluation/summary.json").read_text())["subset"] == "test"
-        cross = json.loads((cell / "evaluation-b/summary.json").read_text())
+    trials = [done / "a" / p / m / "0" for p in ("clean", "ukan") for m in ("ka", "conv")]
+    for trial in trials:
+        assert json.loads((trial / "evaluation/summary.json").read_text())["subset"] == "test"
+        cross = json.loads((trial / "evaluation-b/summary.json").read_text())
         assert (cross["subset"], cross["overall"]["cases"]) == ("all", 10)
-        assert json.loads((cell / "finished.json").read_text())["train_seconds"] > 0
+        record = json.loads((trial / "finished.json").read_text())
+        assert record["train_seconds"] > 0
+        assert {"command", "commit", "date", "device", "threads", "versions"} <= record.keys()
     assert not list(done.rglob("*.lock"))
 
 
@@ -58,19 +60,19 @@ def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, m
     )
     finish, broken = runner.finish, {"a/clean/bad/0": UserError("no memory"), "a/clean/bad/1": RuntimeError("bug")}
 
-    def spoiled(cell, config, facts):
-        if cell.name in broken:
-            raise broken[cell.name]
-        finish(cell, config, facts)
+    def spoiled(trial, config):
+        if trial.name in broken:
+            raise broken[trial.name]
+        finish(trial, config)
 
     monkeypatch.setattr(runner, "finish", spoiled)
-    assert [cell.name for cell in run_study(study, out)] == ["a/clean/bad/0", "a/clean/bad/1"]
+    assert [trial.name for trial in run_study(study, out)] == ["a/clean/bad/0", "a/clean/bad/1"]
     assert (out / "a/clean/bad/0/failed.txt").read_text() == "no memory\n"
     assert "Traceback" in (out / "a/clean/bad/1/failed.txt").read_text()
     assert (out / "a/clean/ka/1/finished.json").is_file()
     broken.pop("a/clean/bad/0")
     assert len(run_study(study, out)) == 2  # left as they are
-    assert [cell.name for cell in run_study(study, out, retry_failed=True)] == ["a/clean/bad/1"]
+    assert [trial.name for trial in run_study(study, out, retry_failed=True)] == ["a/clean/bad/1"]
     assert (out / "a/clean/bad/0/finished.json").is_file()
     assert not (out / "a/clean/bad/0/failed.txt").exists()
 
@@ -78,7 +80,7 @@ def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, m
 def test_a_cell_that_diverges_is_failed_with_its_sentence(write, here, tmp_path):
     plan = write(models={"wild": {"model": "convtwin-tiny", "lr": 1e30, "batch_size": 4}, "ka": {"model": "convtwin-tiny"}})
     out = tmp_path / "o"
-    assert [cell.name for cell in run_study(load_study(plan), out)] == ["a/clean/wild/0"]
+    assert [trial.name for trial in run_study(load_study(plan), out)] == ["a/clean/wild/0"]
     assert (out / "a/clean/wild/0/failed.txt").read_text().startswith("the loss is nan in epoch 1, step 2 of 3 (images phantom_")
     assert not (out / "a/clean/wild/0/finished.json").exists()
     assert not (out / "a/clean/wild/0/model").exists()
@@ -104,8 +106,8 @@ def test_a_process_that_dies_is_a_failed_cell(write, tmp_path, monkeypatch):
             return False
 
     monkeypatch.setattr(runner, "_spawn", Dead)
-    [cell] = run_study(load_study(write()), tmp_path)
-    assert "exit code -9" in cell.failure
+    [trial] = run_study(load_study(write()), tmp_path)
+    assert "exit code -9" in trial.failure
 
 
 def test_tuning_takes_what_is_best_on_validation(write, here, tmp_path):
@@ -131,24 +133,26 @@ def test_tuning_takes_what_is_best_on_validation(write, here, tmp_path):
 
 def test_runs_whose_tuning_failed_are_not_done(write, here, tmp_path, monkeypatch):
     finish = runner.finish
-    monkeypatch.setattr(runner, "finish", lambda cell, *a: cell.fail("spoiled") if "lr=0.1" in cell.name else finish(cell, *a))
+    monkeypatch.setattr(
+        runner, "finish", lambda trial, *a: trial.fail("spoiled") if "lr=0.1" in trial.name else finish(trial, *a)
+    )
     undone = run_study(load_study(write(tune={"grid": {"lr": [0.01, 0.1]}})), tmp_path)
-    assert [(cell.name, cell.state) for cell in undone] == [("a/tune/ka/lr=0.1", "failed"), ("a/clean/ka/0", "to do")]
+    assert [(trial.name, trial.state) for trial in undone] == [("a/tune/ka/lr=0.1", "failed"), ("a/clean/ka/0", "to do")]
 
 
 def test_a_cell_in_other_hands_is_left_and_a_dead_lock_is_taken_over(write, here, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "LEASE_SECONDS", 1.0)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.1)
     study, out = load_study(write(seeds=[0, 1])), tmp_path
-    cell = out / "a/clean/ka/0"
-    cell.parent.mkdir(parents=True)
-    other = SoftFileLease(cell.with_name("0.lock"), lease_duration=1.0)
+    trial = out / "a/clean/ka/0"
+    trial.parent.mkdir(parents=True)
+    other = SoftFileLease(trial.with_name("0.lock"), lease_duration=1.0)
     other.acquire()
     order = []
 
-    def watched(cell, *rest):
-        order.append((cell.name, other.is_locked, time.monotonic()))
-        return spawn(cell, *rest)
+    def watched(trial, *rest):
+        order.append((trial.name, other.is_locked, time.monotonic()))
+        return spawn(trial, *rest)
 
     spawn = runner._spawn
     monkeypatch.setattr(runner, "_spawn", watched)
@@ -168,9 +172,9 @@ def test_a_cell_that_another_took_over_is_dropped_and_waited_for(write, here, tm
     class Slow:
         exitcode = None
 
-        def __init__(self, cell):
+        def __init__(self, trial):
             self.sentinel, self.end = os.pipe()
-            cell.lock.unlink()
+            trial.lock.unlink()
 
         def is_alive(self):
             return not killed
@@ -182,7 +186,7 @@ def test_a_cell_that_another_took_over_is_dropped_and_waited_for(write, here, tm
         def join(self):
             os.close(self.sentinel)
 
-    monkeypatch.setattr(runner, "_spawn", lambda cell, *rest: spawn(cell, *rest) if killed else Slow(cell))
+    monkeypatch.setattr(runner, "_spawn", lambda trial, *rest: spawn(trial, *rest) if killed else Slow(trial))
     assert run_study(load_study(write()), tmp_path) == []
     assert len(killed) == 1
 
@@ -190,42 +194,42 @@ def test_a_cell_that_another_took_over_is_dropped_and_waited_for(write, here, tm
 def test_a_broken_checkpoint_starts_the_training_again(write, here, tmp_path):
     study = load_study(write())
     assert run_study(study, tmp_path) == []
-    cell = tmp_path / "a/clean/ka/0"
-    (cell / "finished.json").unlink()
-    (cell / "last.ckpt").write_bytes((cell / "last.ckpt").read_bytes()[:1000])
+    trial = tmp_path / "a/clean/ka/0"
+    (trial / "finished.json").unlink()
+    (trial / "last.ckpt").write_bytes((trial / "last.ckpt").read_bytes()[:1000])
     assert run_study(study, tmp_path) == []
-    assert epochs(cell) == [1]
+    assert epochs(trial) == [1]
 
 
 def test_states(tmp_path):
-    cell = Cell(tmp_path / "run", "a", "clean", "ka", {}, tests={"b": {}})
-    seen = [cell.state]
+    trial = Trial(tmp_path / "run", "a", "clean", "ka", {}, tests={"b": {}})
+    seen = [trial.state]
     for name in ("splits.json", "failed.txt", "finished.json", "evaluation-b/summary.json"):
-        (cell.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (cell.folder / name).touch()
-        seen.append(cell.state)
+        (trial.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (trial.folder / name).touch()
+        seen.append(trial.state)
     assert seen == ["to do", "started", "failed", "failed", "done"]
 
 
 @pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_from_the_last_epoch(write, tmp_path):
     plan, out = write(common={"size": 32, "epochs": 25, "accelerator": "cpu"}), tmp_path / "out"
-    cell = out / "a/clean/ka/0"
+    trial = out / "a/clean/ka/0"
     process = shell("study", plan, "--out", out)
-    until(lambda: (cell / "history.csv").is_file() and len(epochs(cell)) >= 3 and (cell / "last.ckpt").is_file())
+    until(lambda: (trial / "history.csv").is_file() and len(epochs(trial)) >= 3 and (trial / "last.ckpt").is_file())
     process.send_signal(signal.SIGKILL)
     process.communicate()
     time.sleep(1)
-    before = (cell / "history.csv").read_text().splitlines()
+    before = (trial / "history.csv").read_text().splitlines()
     time.sleep(1)
-    assert (cell / "history.csv").read_text().splitlines() == before  # its cell ended with it
-    assert not (cell / "finished.json").exists()
+    assert (trial / "history.csv").read_text().splitlines() == before  # its trial ended with it
+    assert not (trial / "finished.json").exists()
     again = shell("study", plan, "--out", out)
     said, _ = again.communicate(timeout=900)
     assert again.returncode == 0, said
-    after = (cell / "history.csv").read_text().splitlines()
+    after = (trial / "history.csv").read_text().splitlines()
     assert after[: len(before) - 1] == before[:-1]  # seconds included: those epochs were not trained again
-    assert epochs(cell) == list(range(1, 26))
+    assert epochs(trial) == list(range(1, 26))
     assert "Next: allukan compare" in said
 
 

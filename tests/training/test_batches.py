@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from allukan.data import Prepared
-from allukan.training.augment import draw_turns, turn
+from allukan.training.augmentation import draw_turns, turn
 from allukan.training.batches import BatchOrder, Bytes, batches
 
 

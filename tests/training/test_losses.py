@@ -3,7 +3,7 @@ import torch
 from sklearn.metrics import f1_score, jaccard_score
 
 from allukan.data import IGNORED
-from allukan.models import decide, probabilities
+from allukan.models import probabilities, to_masks
 from allukan.training.losses import SegmentationLoss, class_index, overlap
 
 
@@ -25,7 +25,7 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_much(target, channel
     loss = SegmentationLoss(target)
     assert loss(logits, masks) < 1e-3
     assert loss(-logits, masks) > 1
-    assert torch.equal(decide(probabilities(logits, target), target), masks)
+    assert torch.equal(to_masks(probabilities(logits, target), target), masks)
 
 
 def test_half_precision_logits_are_computed_in_float32():

@@ -15,7 +15,7 @@ from allukan.data import Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.training import TrainConfig, resume_config, train
-from allukan.training.augment import AUGMENTATIONS
+from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.callbacks import History
 
 

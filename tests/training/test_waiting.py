@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.data import write_phantoms
 from allukan.training import TrainConfig, train
-from allukan.training.augment import AUGMENTATIONS
+from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.module import SegmentationModule
 
 READS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::unique", "aten::bincount")

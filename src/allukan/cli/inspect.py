@@ -16,8 +16,8 @@ from allukan.files import write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from allukan.analysis import Inspection
-    from allukan.analysis.inspection import Layer
+    from allukan.costs import Inspection
+    from allukan.costs.inspection import Layer
     from allukan.models import ModelCard
 
 Option = typer.Option
@@ -70,7 +70,7 @@ def _card(model: str, channels: int | None, classes: int | None, dims: int | Non
 
 
 def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None) -> Inspection:
-    from allukan.analysis import inspect_model
+    from allukan.costs import inspect_model
     from allukan.models import outline_saved
 
     model = card.outline() if folder is None else outline_saved(folder, card)

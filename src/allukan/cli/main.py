@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import Any
 
@@ -10,8 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from allukan._version import __version__
-from allukan.cli.console import complain, make_streams_safe
-from allukan.errors import UserError
+from allukan.cli.console import run
 
 COMMANDS = {  # each a module here, with a function or an app; loaded when it is asked for
     "train": "Train a model on a folder of images and masks.",
@@ -22,7 +20,7 @@ COMMANDS = {  # each a module here, with a function or an app; loaded when it is
     "report": "Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations.",
     "inspect": "Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.",
     "demo": "Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes).",
-    "bench": "Measure layers, networks and trainings, beside other KANs.",
+    "doctor": "Say what is installed, what computes here and how fast it can, and test that it computes right.",
     "data": "Look at datasets, or make one of synthetic ultrasound.",
 }
 _STYLE: dict[str, Any] = {
@@ -73,19 +71,5 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
-    make_streams_safe()
-    try:
-        app()
-    except UserError as error:
-        _end(str(error), 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}.", 2)
-    except KeyboardInterrupt:
-        _end("interrupted.", 130)
-
-
-def _end(sentence: str, code: int) -> None:
-    complain(f"allukan: {sentence}")
-    sys.exit(code)
+    """Entry point."""
+    run(app, "allukan")

@@ -23,22 +23,21 @@ def study(
 
     Exit code 1 when a run failed; the others are done all the same.
     """
-    from allukan import bench
     from allukan import study as studies
 
     loaded = studies.load_study(plan)
     if dry_run:
         studies.check_study(loaded, out)
-        cells = loaded.cells(out)
-        for cell in cells:
-            print(f"{cell.state:8} {cell.name}")
-        say(f"{sum(cell.state == 'done' for cell in cells)} of {len(cells)} runs are done.")
+        trials = loaded.trials(out)
+        for trial in trials:
+            print(f"{trial.state:8} {trial.name}")
+        say(f"{sum(trial.state == 'done' for trial in trials)} of {len(trials)} runs are done.")
         return
     show_log()
-    undone = studies.run_study(loaded, out, jobs, retry_failed, bench.environment())
-    for cell in undone:
-        what = cell.failure if cell.state == "failed" else "not started, because a run of its tuning failed"
-        complain(f"allukan: {cell.name}: {what}")
+    undone = studies.run_study(loaded, out, jobs, retry_failed)
+    for trial in undone:
+        what = trial.failure if trial.state == "failed" else "not started, because a run of its tuning failed"
+        complain(f"allukan: {trial.name}: {what}")
     if undone:
         complain(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.")
         raise typer.Exit(1)

@@ -4,16 +4,16 @@ from allukan.data.channels import channel_names, file_channels, file_patterns, m
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
 from allukan.data.drawing import make_splits
+from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
 from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.names import alike, is_image, not_read, on_disk, search, unread
-from allukan.data.near_duplicates import near_duplicates
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
-from allukan.data.prepare import Prepared, prepare, read_case
+from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
 from allukan.options import DRAWN, LabelRules, parse_ignore
 

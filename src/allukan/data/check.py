@@ -10,12 +10,12 @@ from pathlib import Path
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
+from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
 from allukan.data.images import read_image
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
 from allukan.data.names import notes
-from allukan.data.near_duplicates import near_duplicates
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
 from allukan.errors import UserError

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from allukan.data.dataset import Dataset
+from allukan.data.duplicates import near_duplicates
 from allukan.data.masks import read_masks
-from allukan.data.near_duplicates import near_duplicates
 from allukan.data.splits import Splits
 from allukan.errors import UserError
 

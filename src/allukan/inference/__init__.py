@@ -1,8 +1,8 @@
 """Applying, evaluating and reporting on trained models."""
 
-from allukan.inference.evaluate import Run, evaluate, open_run
+from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
-from allukan.inference.fuse import fuse
+from allukan.inference.fusion import fuse
 from allukan.inference.inputs import file_order
 from allukan.inference.matching import match_classes
 from allukan.inference.predict import InputImage, Outcome, predict_files

@@ -14,9 +14,9 @@ from allukan.data import IMAGE_SUFFIXES, is_image, not_read, search, unread, wri
 from allukan.errors import UserError
 from allukan.files import as_path, nfc, whole
 from allukan.inference.inputs import stack_files
-from allukan.inference.overlays import draw_contours
 from allukan.inference.predictor import Prediction, Predictor
 from allukan.models import ModelCard
+from allukan.report import draw_contours
 
 _log = logging.getLogger("allukan")
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from allukan.data import resize_image
 from allukan.errors import UserError, suggestion
-from allukan.inference.fuse import fuse
+from allukan.inference.fusion import fuse
 from allukan.inference.inputs import read_input
-from allukan.models import decide, load_model, pick_device, probabilities
+from allukan.models import load_model, pick_device, probabilities, to_masks
 from allukan.models.layers import resize
 
 MODES = ("resize", "sliding")
@@ -68,7 +68,7 @@ class Predictor:
         if not probability.isfinite().all():  # a mask of them would be empty, and look like one
             raise UserError(f"the model {self.card.model!r} answers with numbers that are not finite: train it again.")
         probability = resize(probability, array.shape[:2])
-        masks = decide(probability, self.card.target, self.card.threshold)
+        masks = to_masks(probability, self.card.target, self.card.threshold)
         return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())
 
     @torch.inference_mode()

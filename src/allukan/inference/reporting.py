@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from allukan.analysis import Activation, Overlay, RunReport, parameter_count, write_report
+from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
-from allukan.inference.evaluate import Run, read_truth
+from allukan.inference.evaluation import Run, read_truth
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import match_classes
 from allukan.inference.predictor import Predictor
 from allukan.models import ka_layers
+from allukan.report import Activation, Overlay, RunReport, write_report
 
 
 def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto") -> Path:
@@ -73,8 +74,8 @@ def _overlays(run: Run, predictor: Predictor, summary: Mapping[str, Any]) -> lis
     overlays = []
     for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
         found = read_truth(case, dataset, match, predictor.card)
-        masks, shown = predictor(found.image).masks, found.image[..., 0] if found.image.shape[2] < 3 else found.image[..., :3]
-        overlays.append(Overlay(case.id, title, shown, found.masks, masks, float(np.mean(scores[case.id]))))
+        masks = predictor(found.image).masks
+        overlays.append(Overlay(case.id, title, found.image, found.masks, masks, float(np.mean(scores[case.id]))))
     return overlays
 
 

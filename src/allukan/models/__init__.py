@@ -4,7 +4,7 @@ from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.norms import check_norms
-from allukan.models.outputs import decide, probabilities
+from allukan.models.outputs import probabilities, to_masks
 from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, outline_saved, save_model
 from allukan.models.topology import SIZES, Topology
 from allukan.models.ukan import UKAN
@@ -19,7 +19,6 @@ __all__ = [
     "Topology",
     "build_model",
     "check_norms",
-    "decide",
     "ka_layers",
     "load_card",
     "load_model",
@@ -29,4 +28,5 @@ __all__ = [
     "pick_device",
     "probabilities",
     "save_model",
+    "to_masks",
 ]

@@ -18,7 +18,7 @@ from allukan.nn import (
     StackedKANConv3d,
     StackedKANLinear,
 )
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.tracing import jit_traced
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

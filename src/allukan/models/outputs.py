@@ -15,12 +15,12 @@ def probabilities(logits: Tensor, target: str) -> Tensor:
     return logits.softmax(1) if target == "multiclass" else logits.sigmoid()
 
 
-def decide(probability: Tensor, target: str, threshold: float = 0.5) -> Tensor:
+def to_masks(probability: Tensor, target: str, threshold: float = 0.5) -> Tensor:
     """Probabilities ``(B, K', *S)`` → boolean masks of the K foreground classes ``(B, K, *S)``.
 
     "binary" and "multilabel": above ``threshold``. "multiclass": the most probable of background and classes.
 
-    >>> decide(torch.tensor([0.2, 0.5, 0.3]).view(1, 3, 1), "multiclass").flatten().tolist()
+    >>> to_masks(torch.tensor([0.2, 0.5, 0.3]).view(1, 3, 1), "multiclass").flatten().tolist()
     [True, False]
     """
     if target != "multiclass":

@@ -11,7 +11,7 @@ from torch import Tensor
 from allukan.nn.layer import KALayer
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
-from allukan.ops.autograd import remembered
+from allukan.ops.autograd import cached
 from allukan.ops.linear_maps import Convolution
 from allukan.ops.tracing import sizes
 
@@ -123,7 +123,7 @@ class KAConv3d(KAConv):
     spatial_dims = 3
 
 
-@remembered
+@cached
 def _convolution(
     kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...] | str, dilation: tuple[int, ...], groups: int
 ) -> Convolution:

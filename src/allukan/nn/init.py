@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from allukan.nn.spline import Spline
-from allukan.ops.bases import base_derivative, base_function
+from allukan.ops.activations import base_derivative, base_function
 from allukan.ops.basis import family
 from allukan.ops.tracing import unwatched
 

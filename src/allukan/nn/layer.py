@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from allukan.nn.init import flat, unit_gain
 from allukan.nn.opaque import Opaque
 from allukan.nn.spline import Plan, Spline, plan
-from allukan.ops import basis_expansion
-from allukan.ops.ka_layer import Activation, ka_layer
+from allukan.ops import basis_expansion, bspline
+from allukan.ops.layer import ka_layer
 from allukan.ops.linear_maps import LinearMap
+from allukan.ops.phi import Phi
 
 
 class KALayer(Opaque):
@@ -64,19 +66,46 @@ class KALayer(Opaque):
                 f"a layer of sharing {before.sharing!r} with {before.coefficients} coefficients cannot become one of "
                 f"{spline.sharing!r} with {spline.coefficients}: build a new layer"
             )
+        self._take(spline)
+
+    def _take(self, spline: Spline) -> None:
         self._spline = spline
-        self.activation = Activation(
+        self.phi = Phi(
             spline.grid_size,
             spline.spline_order,
             spline.grid_range,
             spline.basis,
             spline.base,
-            spline.input_grad,
+            spline.input_grad == "exact",
             self.plan.blocks,
             self.plan.expanded,
             spline.recompute,
             spline.impl,
         )
+
+    def refine(self, grid_size: int) -> None:
+        """Give the splines a finer grid, a multiple of theirs, on which they are the same functions; ``coef`` is a new parameter.
+
+        So a training may start on few intervals and go on with more (pykan's grid extension); an optimizer made before does not
+        know the new coefficients. Exact on the grid; outside it a spline runs out within ``spline_order`` of the finer intervals.
+        Raises ``ValueError`` for another basis than B-splines and for a size that is no multiple.
+
+        >>> from allukan.nn import KALinear, Spline
+        >>> layer, x = KALinear(4, 3, spline=Spline(grid_size=2)), torch.rand(5, 4)
+        >>> y = layer(x)
+        >>> layer.refine(6)
+        >>> layer.coef.shape, torch.allclose(layer(x), y, atol=1e-5)
+        (torch.Size([1, 9]), True)
+        """
+        factor, rest = divmod(grid_size, self.spline.grid_size)
+        if self.spline.basis != "bspline" or rest or factor < 1:
+            raise ValueError(
+                f"grid_size {self.spline.grid_size} of basis {self.spline.basis!r} cannot be refined to {grid_size}: "
+                "B-splines can, to a multiple"
+            )
+        coef = bspline.refine(self.coef.detach(), self.spline.spline_order, self.spline.grid_range, factor)
+        self.coef = nn.Parameter(coef, requires_grad=self.coef.requires_grad)
+        self._take(replace(self.spline, grid_size=grid_size))
 
     def reset_parameters(self) -> None:
         """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing.
@@ -100,8 +129,8 @@ class KALayer(Opaque):
         return list(self.parameters()) if self.spline.sharing == "edge" else [self.base_weight, self.coef]
 
     def combine(self, x: Tensor) -> Tensor:
-        """φ and the linear map of the layer in one operation, see ``ops.ka_layer``."""
-        return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.activation, self.linear)
+        """φ and the linear map of the layer in one operation, see ``ops.layer``."""
+        return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.phi, self.linear)
 
     def activation_curves(self, points: int = 101) -> tuple[Tensor, Tensor]:
         """The learned activations on the grid: t ``(points,)`` and φ_a(t) ``(A, points)``; for "edge" one curve an edge."""

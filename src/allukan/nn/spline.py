@@ -10,10 +10,10 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator
 
 from allukan.errors import suggestion
-from allukan.ops.bases import split_base
+from allukan.ops.activations import split_base
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
-from allukan.ops.shared_spline import IMPLEMENTATIONS
+from allukan.ops.phi import IMPLEMENTATIONS
 from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, changed, option_set
 
 SHARINGS = ("layer", "input", "output", "edge")

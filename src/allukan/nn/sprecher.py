@@ -15,7 +15,7 @@ from allukan.nn.activation import SplineActivation
 from allukan.nn.opaque import Opaque, one_node
 from allukan.nn.spline import Spline
 from allukan.ops import shared_spline
-from allukan.ops.shared_spline.layout import without_autocast
+from allukan.ops.engines.layout import without_autocast
 from allukan.ops.tracing import recorded, sizes
 
 SPRECHER = Spline(grid_size=100, grid_range=(-3.0, 4.0), base="identity")

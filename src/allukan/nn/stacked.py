@@ -15,7 +15,7 @@ from allukan.nn.linear import KALinear
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops import bspline
-from allukan.ops.bases import base_function
+from allukan.ops.activations import base_function
 from allukan.ops.tracing import sizes
 
 

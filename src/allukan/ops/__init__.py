@@ -1,6 +1,6 @@
-"""Tensors in, tensors out: B-splines and the shared spline."""
+"""Tensors in, tensors out: the shared spline, the expanded basis, and the KA layers as one operation each."""
 
-from allukan.ops.basis_expansion import basis_expansion
-from allukan.ops.shared_spline import shared_spline
+from allukan.ops.expansion import basis_expansion
+from allukan.ops.spline import shared_spline
 
 __all__ = ["basis_expansion", "shared_spline"]

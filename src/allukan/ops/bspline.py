@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from allukan.ops.autograd import remembered
+from allukan.ops.autograd import cached
 from allukan.ops.tracing import jit_traced, untraced
 
 GridRange = tuple[float, float]
@@ -67,7 +67,7 @@ def basis_derivative(x: Tensor, grid_size: int, spline_order: int, grid_range: G
     return (lower[..., :-1] - lower[..., 1:]) / h
 
 
-@remembered
+@cached
 def _pieces(spline_order: int) -> tuple[tuple[float, ...], ...]:
     """Exact rational recursion for the polynomial pieces, evaluated once an order."""
     pieces = [[1.0]]  # order 0: one piece, the constant 1

@@ -1,21 +1,21 @@
 """Studies: models × data sets × protocols × seeds as one resumable matrix, and fair comparisons of what came out."""
 
-from allukan.study.cells import Cell
 from allukan.study.check import check_study
-from allukan.study.compare import Comparison, Difference, compare
+from allukan.study.comparison import Comparison, Difference, compare
 from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
 from allukan.study.runner import run_study
 from allukan.study.tables import Interval, Spread, Table, render
+from allukan.study.trials import Trial
 
 __all__ = [
-    "Cell",
     "Comparison",
     "Difference",
     "Interval",
     "Spread",
     "Study",
     "Table",
+    "Trial",
     "Tune",
     "check_figure",
     "check_study",

@@ -13,8 +13,8 @@ from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, o
 from allukan.errors import UserError
 from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
-from allukan.study.cells import Cell
 from allukan.study.plan import Study
+from allukan.study.trials import Trial
 from allukan.study.tuning import chosen
 from allukan.training import TrainConfig, image_files, merge
 
@@ -29,30 +29,30 @@ def check_study(study: Study, out: Path) -> None:
             file_order(b.root, b.patterns, b.channel_names, image_files(a))
         except UserError as error:
             raise UserError(f"cross {train} → {test}: {error}") from None
-    cells, built = study.cells(out), set()
-    for cell in cells:
-        first = study.tune.points(cell.options["model"])[0] if study.tune and cell.tuned else {}
-        config = cell.config(first)
-        dataset = opened[cell.data]
-        _check_split(cell, config, dataset)
+    trials, built = study.trials(out), set()
+    for trial in trials:
+        first = study.tune.points(trial.options["model"])[0] if study.tune and trial.tuned else {}
+        config = trial.config(first)
+        dataset = opened[trial.data]
+        _check_split(trial, config, dataset)
         network = (config.model, repr(config.options), dataset.classes, dataset.target)
         if network not in built:
             built.add(network)
             with torch.device("meta"):
                 replace(_card(dataset), model=config.model, size=config.size, options=config.options).build()
-        options = chosen(cells, cell.data, cell.model) if cell.tuned else {}
+        options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
-            cell.check_started(cell.config(options))
+            trial.check_started(trial.config(options))
 
 
-def _check_split(cell: Cell, config: TrainConfig, dataset: Dataset) -> None:
-    """``UserError`` for a split that cannot be used, or has no images for the test of a cell."""
+def _check_split(trial: Trial, config: TrainConfig, dataset: Dataset) -> None:
+    """``UserError`` for a split that cannot be used, or has no images for the test of a trial."""
     if config.protocol != "clean":
         return
     parts, origin, _ = given_parts(dataset, config.splits, config.fold)
-    if parts and "test" not in parts and cell.point is None:
+    if parts and "test" not in parts and trial.point is None:
         raise UserError(
-            f"data {cell.data!r} has no test images in its split ({origin}), and a study compares on those: give them, or say "
+            f"data {trial.data!r} has no test images in its split ({origin}), and a study compares on those: give them, or say "
             f"splits: {DRAWN} for a split that is drawn."
         )
 

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from allukan.errors import UserError
-from allukan.study.compare import HEADINGS, Comparison, Difference
+from allukan.report import HEADINGS, LINE_WIDTH, palette, plain
+from allukan.study.comparison import Comparison, Difference
 
-_SURE, _OPEN, _ZERO = "#0072B2", "#888888", "#444444"  # readable in print and by the colour-blind: the marker differs too
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
@@ -31,17 +31,16 @@ def draw_forest(comparison: Comparison, path: Path) -> Path:
     for axes, (title, rows) in zip(grid[:, 0], panels.items(), strict=True):
         for height, row in enumerate(rows):
             sure = row.p_holm < 0.05
-            colour, face = (_SURE, _SURE) if sure else (_OPEN, "white")
-            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=1.8, solid_capstyle="butt")
+            colour, face = (palette.BLUE, palette.BLUE) if sure else (palette.GREY, "white")  # print shows no colour: two markers
+            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=LINE_WIDTH, solid_capstyle="butt")
             axes.plot([row.mean], [height], "o", color=colour, markerfacecolor=face, markersize=6)
-        axes.axvline(0, color=_ZERO, linewidth=0.9, linestyle="--", zorder=0)
+        axes.axvline(0, color=palette.INK, linewidth=0.9, linestyle="--", zorder=0)
         axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # a $ in a name is no formula
         axes.set_yticks(range(len(rows)), [row.model for row in rows], parse_math=False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        plain(axes, grid="x")
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        axes.grid(axis="x", alpha=0.25)
     better = "lower" if comparison.metric == "hd95" else "higher"
     what = f"paired difference in {HEADINGS[comparison.metric]} to {comparison.reference} ({better} is better)"
     grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9, parse_math=False)

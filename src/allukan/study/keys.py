@@ -12,7 +12,7 @@ from pydantic import BeforeValidator
 from allukan.data import alike
 from allukan.errors import UserError, shown
 from allukan.options import TrainConfig, check_names
-from allukan.study.cells import DROP_PATH
+from allukan.study.trials import DROP_PATH
 
 _SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
 OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)

@@ -1,4 +1,4 @@
-"""What a study compares: read from YAML, checked before anything starts, and laid out as cells."""
+"""What a study compares: read from YAML, checked before anything starts, and laid out as trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from allukan.data import DRAWN
 from allukan.errors import UserError
 from allukan.models import model_options
 from allukan.options import Help, Must, Protocol, Seed, check_names, option_set
-from allukan.study.cells import DROP_PATH, TUNE, Cell, placed
 from allukan.study.keys import (
     OPTIONS,
     Entries,
@@ -28,6 +27,7 @@ from allukan.study.keys import (
     several,
     single,
 )
+from allukan.study.trials import DROP_PATH, TUNE, Trial, placed
 from allukan.training import merge
 from allukan.yaml_files import read_yaml
 
@@ -120,18 +120,18 @@ class Study:
         common, tests = _rooted(self.common, base), folders(self.test_data)
         return replace(self, data=folders(self.data), models=models, common=common, test_data=tests)
 
-    def cells(self, out: Path) -> list[Cell]:
+    def trials(self, out: Path) -> list[Trial]:
         """Every run of the study in its folder below ``out``, those of the tuning first."""
         return [*self._tuning(out), *self._runs(out)]
 
-    def _runs(self, out: Path) -> Iterator[Cell]:
+    def _runs(self, out: Path) -> Iterator[Trial]:
         for data, protocol, seed, model in itertools.product(self.data, self.protocols, self.seeds, self.models):
             folder = out / data / protocol / model / str(seed)
             tests = {test: {**self.test_data, **self.data}[test] for train, test in self.cross if train == data}
             options = self._options(data, model, folder, protocol, seed)
-            yield Cell(folder, data, protocol, model, options, tests=tests, tuned=self.tune is not None)
+            yield Trial(folder, data, protocol, model, options, tests=tests, tuned=self.tune is not None)
 
-    def _tuning(self, out: Path) -> Iterator[Cell]:
+    def _tuning(self, out: Path) -> Iterator[Trial]:
         """Always by the clean protocol: in the other one the validation images are those reported."""
         for data, model in itertools.product(self.data, self.models) if self.tune else ():
             assert self.tune is not None
@@ -139,7 +139,7 @@ class Study:
                 name = ",".join(f"{option}={value}" for option, value in point.items()) or "default"
                 folder = out / data / TUNE / model / name
                 options = merge(self._options(data, model, folder, "clean", self.tune.seed), placed(point))
-                yield Cell(folder, data, TUNE, model, options, point=point)
+                yield Trial(folder, data, TUNE, model, options, point=point)
 
     def _options(self, data: str, model: str, folder: Path, protocol: str, seed: int) -> dict[str, Any]:
         of_data = dict(self.data[data])

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from allukan.analysis import METRICS, parameter_count
+from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
 from allukan.models import load_card
-from allukan.study.cells import TUNE
+from allukan.scores import METRICS
+from allukan.study.trials import TUNE
 
 Scores = dict[str, dict[str, float]]  # metric: image: mean over its classes
 
@@ -49,7 +50,7 @@ class Result:
 
 
 def read_results(folders: Sequence[Path]) -> list[Result]:
-    """Of one study folder, every evaluated cell; of run folders, each as a model of its own, named as its folder.
+    """Of one study folder, every evaluated trial; of run folders, each as a model of its own, named as its folder.
 
     Raises ``UserError`` when there is nothing to compare.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from allukan.data import Prepared
-from allukan.training.augment import draw_turns
+from allukan.training.augmentation import draw_turns
 
 _CPU = torch.device("cpu")
 

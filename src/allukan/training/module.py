@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from allukan.models import ModelCard, decide, probabilities
+from allukan.models import ModelCard, probabilities, to_masks
 from allukan.models.layers import resize
-from allukan.training.augment import strengthen, turn
+from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
@@ -80,7 +80,7 @@ class SegmentationModule(pl.LightningModule):
 
     def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images, masks = (batch.images, batch.masks) if batch.turns is None else turn(batch.images, batch.masks, batch.turns)
-        return strengthen(images, masks, self.config.augment, batch.seed) if self.config.augment else (images, masks)
+        return augment(images, masks, self.config.augment, batch.seed) if self.config.augment else (images, masks)
 
     def on_validation_epoch_start(self) -> None:
         """Sums over images of every score, and their number, gathered on the device without a synchronisation a step."""
@@ -91,7 +91,7 @@ class SegmentationModule(pl.LightningModule):
         assert self._sums is not None
         logits = self(batch.images)
         truth, counts = split_ignored(batch.masks)
-        masks = decide(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
+        masks = to_masks(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
         both, either = overlap(masks & counts, truth)
         iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
         pooled = (both.sum(0) + 1e-5) / (either.sum(0) + 1e-5)

@@ -1,0 +1,195 @@
+"""Scores of a trained model, case by case: the function behind ``allukan evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
+from allukan.errors import UserError, suggestion
+from allukan.files import read_json, read_table, write_json, write_table
+from allukan.inference.inputs import channels_of, match_files
+from allukan.inference.matching import ClassMatch, match_classes
+from allukan.inference.predictor import Predictor
+from allukan.inference.seen import seen_in_training
+from allukan.models import ModelCard, to_masks
+from allukan.scores import case_metrics, pooled_iou, summarise
+from allukan.yaml_files import read_yaml
+
+SUBSETS = ("test", "val", "train", "all")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training as evaluation sees it: its folder, options and splits."""
+
+    folder: Path
+    config: dict[str, Any]
+    splits: Splits
+
+    @property
+    def label_rules(self) -> LabelRules:
+        """How its training read labels."""
+        return LabelRules(self.config.get("ignore"), self.config.get("foreground", False))
+
+    def open_data(self, data: str | Path | None = None) -> Dataset:
+        """The dataset of the training or another one, its labels read by the rules of the training."""
+        return open_dataset(data or self.config["data"], self.label_rules, learn=False)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Image ``(H, W, C)`` of one case, masks bool ``(K, H, W)`` of a model's classes, and where they count ``(1, H, W)``."""
+
+    image: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    counts: NDArray[np.bool_]
+
+
+def open_run(folder: str | Path) -> Run:
+    """Raises ``UserError`` when ``folder`` is not a run of ``allukan train`` with a model in it."""
+    folder = Path(folder)
+    for name in ("config.yaml", "splits.json", "model/config.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")
+    return Run(folder, read_yaml(folder / "config.yaml"), Splits.load(folder / "splits.json"))
+
+
+def evaluate(
+    run: Run,
+    data: str | Path | None = None,
+    subset: str | None = None,
+    *,
+    predictor: Predictor,
+    out: Path | None = None,
+    mapping: Mapping[str, str] | None = None,
+    groups: str | None = None,
+    spacing_mm: tuple[float, float] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Score the model of a run on one subset of a dataset; write ``cases.csv`` and ``summary.json``; return the summary.
+
+    Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
+    and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
+    ``match_classes``, which ``mapping`` helps; ``groups`` are those of ``data``, as in ``load_groups``. Distances are in pixels,
+    or in mm where ``spacing_mm`` (row, column) is given. A run of the "ukan" protocol gets its pooled figures in addition.
+    The results go to ``out``, or to ``RUN/evaluation``, with the names of ``data`` and ``subset`` appended where these are given.
+    "notes" of the summary say what is not as it seems: images that were in the training, classes that the dataset lacks.
+
+    Raises ``UserError`` when a class of the dataset or a file of an image is none of the model, or no case is left.
+    """
+    dataset = match_files(run.open_data(data), predictor.card)
+    out = out or _default_folder(run, data, subset)
+    _check_folder(out, dataset.root)
+    subset = subset or ("test" if data is None else "all")
+    cases = _cases(run, dataset, subset)
+    card = predictor.card
+    match = match_classes(dataset, card, mapping)
+    seen = seen_in_training(cases, dataset, Path(run.config["data"]), run.label_rules, run.splits)
+    group_of = load_groups(dataset, run.config.get("groups") if data is None else groups) or {}
+    scores = _score(predictor, dataset, match, cases, spacing_mm, progress)
+    rows = [{"id": row["id"], "group": group_of.get(row["id"], row["id"]), **row} for row in scores]
+    summary: dict[str, Any] = {
+        "folder": str(out),
+        "model": card.model,
+        "data": str(dataset.root),
+        "subset": subset,
+        "protocol": run.splits.protocol,
+        "seed": run.splits.seed,
+        "splits_from": run.splits.origin,
+        "distance_unit": "mm" if spacing_mm else "pixel",
+        "seen_in_training": None if seen is None else len(seen),
+        "mapping": dict(mapping or {}),
+        "notes": [*match.notes, *_seen_note(seen, len(cases))],
+        **summarise(rows),
+    }
+    if run.splits.protocol == "ukan":
+        summary["ukan"] = _ukan_figures(predictor, dataset, match, cases, run)
+    out.mkdir(parents=True, exist_ok=True)
+    write_table(out / "cases.csv", rows)
+    write_json(out / "summary.json", summary, indent=2)
+    return summary
+
+
+def _default_folder(run: Run, data: str | Path | None, subset: str | None) -> Path:
+    """``RUN/evaluation`` is of the test images; other data and other subsets have their own names."""
+    parts = ["evaluation", *([Path(data).resolve().name] if data else []), *([subset] if subset not in (None, "test") else [])]
+    return run.folder / "-".join(parts)
+
+
+def _check_folder(out: Path, data: Path) -> None:
+    """``UserError`` where scores of other data, or somebody's files of the same names, would be overwritten."""
+    there = [out / name for name in ("summary.json", "cases.csv") if (out / name).exists()]
+    if not there:
+        return
+    try:
+        of = read_json(out / "summary.json")["data"]
+    except (OSError, UserError, KeyError, TypeError):
+        raise UserError(f"{there[0]} is there and not of an evaluation: choose another --out, nothing is overwritten.") from None
+    if Path(of).resolve() != data.resolve():
+        raise UserError(f"{out} holds the scores of {of}: choose another --out, nothing is overwritten.")
+
+
+def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
+    if subset not in SUBSETS:
+        raise UserError(f"unknown subset {subset!r}: {suggestion(subset, SUBSETS)}")
+    if subset == "all":
+        return dataset.cases
+    run.splits.matches(dataset)
+    ids = getattr(run.splits, subset)
+    if not ids:
+        raise UserError(
+            f"{run.folder} has no {subset} images in its split: say --subset val, whose scores are optimistic because the epoch "
+            "was chosen on them, or give other images with --data."
+        )
+    return dataset.select(ids)
+
+
+def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard) -> Truth:
+    """Image and masks of one case of ``match_files``, as the model knows them. Raises ``UserError`` as ``read_case``."""
+    image, masks = read_case(case, dataset, channels_of(card, dataset))
+    return Truth(image, *split_ignored(match.arrange(masks)))
+
+
+def _score(
+    predictor: Predictor,
+    dataset: Dataset,
+    match: ClassMatch,
+    cases: Sequence[Case],
+    spacing_mm: tuple[float, float] | None,
+    progress: Progress,
+) -> Iterator[dict[str, Any]]:
+    scored = np.array(match.scored)
+    for done, case in enumerate(cases, 1):
+        found = read_truth(case, dataset, match, predictor.card)
+        masks = predictor(found.image).masks & found.counts
+        scores = case_metrics(masks[scored], found.masks[scored], spacing_mm or (1.0, 1.0))
+        for label, figures in zip(compress(predictor.card.classes, scored), scores, strict=True):
+            yield {"id": case.id, "class": label, **figures}
+        progress(done, len(cases))
+
+
+def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
+    """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
+    card, scored = predictor.card, np.array(match.scored)
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset))
+    truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
+    parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
+    iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)
+    curve = [float(row["val_iou_pooled"]) for row in read_table(run.folder / "history.csv")]
+    return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}
+
+
+def _seen_note(seen: Sequence[str] | None, total: int) -> list[str]:
+    if seen is None:
+        return ["the data of the training are not where they were: whether these images were in it is not known."]
+    if not seen:
+        return []
+    return [f"{len(seen)} of these {total} images were in the training, as {seen[0]!r}: the scores say little about new images."]

@@ -1,0 +1,253 @@
+"""The loops of ``native``, in the part of Python that numba compiles; called through C pointers, with no Python on the way.
+
+A job is an array of int64: addresses and sizes, in the order of ``JOB``. Segment s of x ``(S, N)`` belongs to group j = s % J,
+whose activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it
+builds the table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from allukan.ops.engines.native_cache import callback
+from allukan.ops.engines.native_elements import (
+    add_line_slopes,
+    add_lines,
+    add_slopes,
+    collect_moments,
+    differentiate_directly,
+    evaluate_directly,
+    fill,
+    fill_slopes,
+    fold,
+    jit,
+    locate,
+    look_up,
+)
+
+JOB = (
+    *("x", "g", "out", "coef", "weight", "table", "local", "begin", "grid", "sums"),
+    *("segments", "length", "groups", "per_group", "rows", "first_alive", "alive", "width", "count", "exact"),
+)
+_X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _LOCAL, _BEGIN, _GRID, _SUMS = range(10)
+_S, _N, _J, _R, _ROWS, _FIRST, _ALIVE, _WIDTH, _M, _EXACT = range(10, 20)
+_RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
+_FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
+_ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    """An address as a pointer that ``carray`` takes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), codegen
+
+
+_team_member = types.ExternalFunction("omp_get_thread_num", types.int32())
+_team_size = types.ExternalFunction("omp_get_num_threads", types.int32())
+
+
+@jit
+def _share(job: Any, thread: int, threads: int) -> tuple[int, int]:
+    """First and last of the elements (all segments in a row) that a thread takes, cut at multiples of ``_RUN``."""
+    total = job[_S] * job[_N]
+    step = ((total + threads - 1) // threads + _RUN - 1) // _RUN * _RUN
+    return min(total, thread * step), min(total, (thread + 1) * step)
+
+
+@jit
+def _place(job: Any, element: int) -> tuple[int, int, int]:
+    """Group, segment and position of an element, in the order of groups: a table serves all samples before the next is made."""
+    samples, number = job[_S] // job[_J], element // job[_N]
+    return number // samples, number % samples * job[_J] + number // samples, element % job[_N]
+
+
+@jit
+def _worth_a_table(job: Any) -> bool:
+    """Whether an activation meets enough elements in a row; several of a group take turns on every segment."""
+    in_a_row = job[_N] * (job[_S] // job[_J]) if job[_R] == 1 else job[_N]
+    return 2 * in_a_row > job[_ROWS] or job[_J] * job[_R] == 1
+
+
+@jit
+def _array(job: Any, name: int, shape: Any) -> Any:
+    return numba.carray(_pointer(job[name]), shape, np.float32)
+
+
+@jit
+def _curves(job: Any) -> Any:
+    """base, local, begin and the first alive row."""
+    base, local = _array(job, _TABLE, (job[_ROWS], 4)), _array(job, _LOCAL, (job[_ALIVE], job[_WIDTH], 4))
+    return base, local, numba.carray(_pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
+
+
+@jit
+def forward(address: int, thread: int, threads: int) -> None:
+    """φ of this thread's share of x into out."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, per_group, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
+    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_group, n))
+    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    curves, grid = _curves(job), _array(job, _GRID, 8)
+    own, made = np.empty((n_rows, 4), np.float32), -1  # the activation that the table is of
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    tabled = _worth_a_table(job)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        j, s, left = _place(job, first)
+        right = min(n, left + last - first)
+        first += right - left
+        for r in range(per_group):
+            if tabled and made != j * per_group + r:
+                fill(curves, weight[j, r], coef[j, r], own)
+                made = j * per_group + r
+            for start in range(left, right, _RUN):
+                xs, ys = x[s, start : min(start + _RUN, right)], out[s, r, start : min(start + _RUN, right)]
+                outside = locate(xs, grid, rows, position)
+                if tabled:
+                    look_up(own, rows, position, ys)
+                else:
+                    evaluate_directly(curves, weight[j, r], coef[j, r], rows, position, ys)
+                if outside:
+                    add_lines(xs, grid, weight[j, r], ys)
+
+
+@jit
+def backward(address: int, thread: int, threads: int) -> None:
+    """Gradient of this thread's share of x into out, those of its parameters into sums."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, per_group, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
+    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_group, n)), _array(job, _OUT, (job[_S], n))
+    coef, weight = _array(job, _COEF, (job[_J], per_group, count)), _array(job, _WEIGHT, (job[_J], per_group))
+    curves, grid = _curves(job), _array(job, _GRID, 8)
+    sums = numba.carray(_pointer(job[_SUMS]), (threads, job[_J], per_group, count + 1), np.float64)[thread]
+    sums[:] = 0
+    own, moments, waiting, made = np.zeros((n_rows, 4), np.float32), np.zeros((n_rows, 4), np.float32), 0, -1
+    rows, position, kept = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32), np.empty(_RUN, np.float32)
+    tabled = _worth_a_table(job)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        j, s, left = _place(job, first)
+        right = min(n, left + last - first)
+        first += right - left
+        for r in range(per_group):
+            w, c, total = weight[j, r], coef[j, r], sums[j, r]
+            if tabled and made != j * per_group + r:
+                fold(moments, curves, sums[max(made, 0) // per_group, max(made, 0) % per_group])
+                fill_slopes(curves, grid[0], w, c, exact, own)
+                made, waiting = j * per_group + r, 0
+            for start in range(left, right, _RUN):
+                end = min(start + _RUN, right)
+                xs, ys, gs = x[s, start:end], out[s, start:end], kept[: end - start]
+                gs[:] = g[s, r, start:end]
+                if r == 0:
+                    ys[:] = 0
+                outside = locate(xs, grid, rows, position)
+                if outside:
+                    total[0] += add_line_slopes(xs, gs, grid, w, ys)
+                if tabled:
+                    add_slopes(own, rows, position, gs, ys)
+                    collect_moments(rows, position, gs, moments)
+                else:
+                    differentiate_directly(curves, grid[0], w, c, exact, rows, position, gs, total, ys)
+                waiting += (end - start) * tabled
+                if waiting >= _FLUSH:
+                    fold(moments, curves, total)
+                    waiting = 0
+    if tabled:
+        fold(moments, curves, sums[made // per_group, made % per_group])
+
+
+@jit
+def finish(sums: Any, coef: int, weight: int) -> None:
+    """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
+    threads, activations, columns = sums.shape
+    grad_coef = numba.carray(_pointer(coef), (activations, columns - 1), np.float32)
+    grad_weight = numba.carray(_pointer(weight), activations, np.float32)
+    for a in range(activations):
+        for column in range(columns):
+            total = 0.0
+            for thread in range(threads):
+                total += sums[thread, a, column]
+            if column:
+                grad_coef[a, column - 1] = total
+            else:
+                grad_weight[a] = total
+
+
+@jit
+def expand(address: int, thread: int, threads: int) -> None:
+    """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
+    x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], count, n))
+    columns, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first, left + _RUN)
+        first += right - left
+        outside = locate(x[s, left:right], grid, rows, position)
+        for m in range(count):
+            look_up(columns[m], rows, position, out[s, m, left:right])
+        if outside:
+            add_lines(x[s, left:right], grid, np.float32(1), out[s, 0, left:right])
+
+
+@jit
+def expand_backward(address: int, thread: int, threads: int) -> None:
+    """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
+    job = numba.carray(_pointer(address), len(JOB), np.int64)
+    n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
+    x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], count, n)), _array(job, _OUT, (job[_S], n))
+    slopes, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
+    rows, position = np.empty(_RUN, np.uint32), np.empty(_RUN, np.float32)
+    first, last = _share(job, thread, threads)
+    while first < last:
+        s, left = first // n, first % n
+        right = min(n, left + last - first, left + _RUN)
+        first += right - left
+        xs, ys, base = x[s, left:right], out[s, left:right], g[s, 0, left:right]
+        ys[:] = 0
+        outside = locate(xs, grid, rows, position)
+        for m in range(count if job[_EXACT] != 0 else 1):
+            add_slopes(slopes[m], rows, position, g[s, m, left:right], ys)
+        if outside:
+            add_line_slopes(xs, base, grid, np.float32(1), ys)
+
+
+def _forward_team(address: Any) -> None:
+    forward(address, _team_member(), _team_size())
+
+
+def _backward_team(address: Any) -> None:
+    backward(address, _team_member(), _team_size())
+
+
+def _expand_team(address: Any) -> None:
+    expand(address, _team_member(), _team_size())
+
+
+def _expand_backward_team(address: Any) -> None:
+    expand_backward(address, _team_member(), _team_size())
+
+
+def team_entries(openmp: ctypes.CDLL) -> dict[str, int]:
+    """Addresses of the functions above, by name, in a form that every thread of an OpenMP team calls with the job."""
+    for name in ("omp_get_thread_num", "omp_get_num_threads"):
+        llvmlite.binding.add_symbol(name, ctypes.cast(getattr(openmp, name), ctypes.c_void_p).value)
+    for task in (_forward_team, _backward_team, _expand_team, _expand_backward_team):
+        _ENTRIES[task.__name__.removeprefix("_").removesuffix("_team")] = callback(task, types.void(types.int64))
+    return {name: entry.address for name, entry in _ENTRIES.items()}

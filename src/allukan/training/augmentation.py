@@ -1,0 +1,136 @@
+"""Random changes of a batch, on its device: turns of the U-KAN protocol, and stronger ones that a training may add."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from allukan.options import AUGMENTATIONS
+
+_GRID = 5  # control points of the elastic field, a side
+
+
+def draw_turns(count: int, seed: int) -> Tensor:
+    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns.
+
+    >>> draw_turns(2, seed=0).shape
+    torch.Size([2, 3])
+    """
+    return torch.rand(count, 3, generator=torch.Generator().manual_seed(seed)) < 0.5
+
+
+def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Every image its own rotation by 0, 90, 180 or 270 degrees and its own flips, the mask with it.
+
+    ``turns`` are those of ``draw_turns``, on the device of the images. Non-square images are rotated by 0 or 180 degrees only.
+    Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
+
+    >>> x = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
+    >>> a, b = turn(x, x, draw_turns(1, seed=1))
+    >>> bool((a == b).all()), sorted(a.flatten().tolist()) == list(range(16))
+    (True, True)
+    """
+    both = torch.cat([images, masks], dim=1)
+    horizontal, vertical, transposed = turns.view(-1, 3, 1, 1, 1).unbind(1)
+    both = torch.where(horizontal, both.flip(-1), both)
+    both = torch.where(vertical, both.flip(-2), both)
+    if both.shape[-1] == both.shape[-2]:
+        both = torch.where(transposed, both.transpose(-1, -2), both)  # with the flips: all eight symmetries of the square
+    return both[:, : images.shape[1]], both[:, images.shape[1] :]
+
+
+def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
+    """Bytes ``(B, C, H, W)`` and masks ``(B, K, H, W)`` → intensities 0 … 255 as float32, and masks of the same type.
+
+    Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``:
+
+    - "affine": rotation by up to 20°, size × 0.8 … 1.25, width × 0.9 … 1.1 more, shift by up to 8 % of each side.
+    - "elastic": a smooth displacement, by up to about 6 % of each side.
+    - "intensity": contrast × 0.7 … 1.4 about the mean, brightness ± 0.15 of the full range, gamma 0.7 … 1.4.
+    - "speckle": the multiplicative noise of ultrasound, with a deviation of up to 0.25 and a grain of one or two pixels.
+
+    Images are moved with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
+    Raises ``ValueError`` for another name.
+
+    >>> x = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
+    >>> augment(x, x, ("intensity",), seed=0)[0].shape
+    torch.Size([2, 1, 8, 8])
+    """
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"unknown augmentation {name!r}; choose from {', '.join(AUGMENTATIONS)}")
+    with torch.autocast(images.device.type, enabled=False):  # places in bfloat16 would be off by half a pixel
+        return _changed(images.float() / 255, masks, names, torch.Generator(images.device).manual_seed(seed))
+
+
+def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
+    if "affine" in names or "elastic" in names:
+        grid = _places(images, names, generator)
+        images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        moved = F.grid_sample(masks.float(), grid, mode="nearest", padding_mode="reflection", align_corners=False)
+        masks = moved.to(masks.dtype)
+    if "intensity" in names:
+        images = _intensity(images, generator)
+    if "speckle" in names:
+        images = _speckle(images, generator)
+    return images * 255, masks
+
+
+def _places(images: Tensor, names: Sequence[str], generator: Generator) -> Tensor:
+    """Where every pixel comes from, ``(B, H, W, 2)`` in the units of ``grid_sample``."""
+    count, _, height, width = images.shape
+    still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
+    matrices = _matrices(count, height / width, generator) if "affine" in names else still
+    places = F.affine_grid(matrices, [count, 1, height, width], align_corners=False)
+    if "elastic" in names:
+        knots = torch.randn(count, 2, _GRID, _GRID, generator=generator, device=images.device)
+        size = _between(0.02, 0.06, count, generator) * _half(count, generator)
+        field = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
+        places = places + (field * size.view(-1, 1, 1, 1)).permute(0, 2, 3, 1)
+    return places
+
+
+def _matrices(count: int, aspect: float, generator: Generator) -> Tensor:
+    """Affine maps ``(count, 2, 3)`` in the units of ``affine_grid``; a rotation turns pixels, not the unit square."""
+    active = _half(count, generator)
+    angle = _between(-1, 1, count, generator) * math.radians(20) * active
+    scale = (_between(-1, 1, count, generator) * math.log(1.25) * active).exp()
+    wider = (_between(-1, 1, count, generator) * math.log(1.1) * active).exp()
+    shift_x, shift_y = (_between(-0.16, 0.16, count, generator) * active for _ in range(2))
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    rows = [cos * wider, -sin * aspect, shift_x, sin / aspect * wider, cos, shift_y]
+    return torch.stack(rows, dim=1).view(count, 2, 3)
+
+
+def _intensity(images: Tensor, generator: Generator) -> Tensor:
+    def draw(low: float, high: float) -> Tensor:
+        count = len(images)
+        return (_between(low, high, count, generator) * _half(count, generator)).view(-1, 1, 1, 1)
+
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    changed = (images - mean) * draw(math.log(0.7), math.log(1.4)).exp() + mean + draw(-0.15, 0.15)
+    return changed.clamp(0, 1) ** draw(math.log(0.7), math.log(1.4)).exp()
+
+
+def _speckle(images: Tensor, generator: Generator) -> Tensor:
+    """x · (1 + σ n); n of unit variance, the same in every channel, white or averaged over 2 × 2 pixels."""
+    count, _, height, width = images.shape
+    noise = torch.randn(count, 1, height + 1, width + 1, generator=generator, device=images.device)
+    coarse = F.avg_pool2d(noise, 2, stride=1) * 2
+    grain = torch.where(_half(count, generator).view(-1, 1, 1, 1) > 0, coarse, noise[..., 1:, 1:])
+    sigma = (_between(0, 0.25, count, generator) * _half(count, generator)).view(-1, 1, 1, 1)
+    return (images * (1 + sigma * grain)).clamp(0, 1)
+
+
+def _between(low: float, high: float, count: int, generator: Generator) -> Tensor:
+    """Uniform numbers ``(count,)``."""
+    return torch.rand(count, generator=generator, device=generator.device) * (high - low) + low
+
+
+def _half(count: int, generator: Generator) -> Tensor:
+    """1 for about half of the images, 0 for the others."""
+    return (torch.rand(count, generator=generator, device=generator.device) < 0.5).float()

@@ -1,0 +1,252 @@
+"""What ``compare`` says, against scipy and by hand."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import unicodedata
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from allukan.errors import UserError
+from allukan.scores import METRICS, bootstrap_interval
+from allukan.study import Interval, Spread, Table, compare, draw_forest, render
+
+IMAGES = [f"i{number}" for number in range(24)]
+CARD = {
+    "model": "allukan-tiny",
+    "in_channels": 3,
+    "classes": ["x"],
+    "target": "binary",
+    "size": [32, 32],
+    "mean": [0, 0, 0],
+    "std": [1, 1, 1],
+}
+
+
+def write_run(folder, scores, *, data="a", protocol="clean", seed=0, ukan=None):
+    """An evaluated run as ``evaluate`` leaves it; two images are one patient. ``scores``: IoU by image, one or more classes."""
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "model").mkdir()
+    with (folder / "evaluation/cases.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["id", "group", "class", *METRICS, "status"])
+        writer.writeheader()
+        for name, values in scores.items():
+            for label, value in enumerate(np.atleast_1d(values)):
+                row = {"iou": value, "dice": value, "hd95": 10 * (1 - value), "surface_dice": value}
+                writer.writerow({"id": name, "group": f"p{int(name[1:]) // 2}", "class": label, "status": "ok", **row})
+    summary = {"data": f"/somewhere/{data}", "protocol": protocol, "seed": seed, **({"ukan": ukan} if ukan else {})}
+    (folder / "evaluation/summary.json").write_text(json.dumps(summary))
+    (folder / "model/config.json").write_text(json.dumps(CARD))
+    (folder / "config.yaml").write_text("data: a\n")
+    (folder / "finished.json").write_text("{}")
+    return folder
+
+
+def draw(seed, images=IMAGES, shift=0.0):
+    return dict(zip(images, np.random.default_rng(seed).uniform(0.1, 0.8, len(images)) + shift, strict=True))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three models; each of two seeds has test images of its own, and eight that both have."""
+    for seed, images in enumerate((IMAGES[:16], IMAGES[8:])):
+        for model, shift in (("conv", 0.0), ("ka", 0.1), ("other", 0.001)):
+            scores = draw(10 * seed + len(model), images, shift)
+            write_run(tmp_path / "a/clean" / model / str(seed), scores, seed=seed)
+    return tmp_path
+
+
+def table(found, title):
+    return next(t for t in found.tables if t.title.startswith(title))
+
+
+def test_differences_are_those_of_scipy(study):
+    found = compare([study])
+    assert found.reference == "conv"
+    for difference, model in zip(found.differences, ("ka", "other"), strict=True):
+        images = {}
+        for seed, tested in enumerate((IMAGES[:16], IMAGES[8:])):
+            shift = {"ka": 0.1, "other": 0.001}[model]
+            ours, theirs = draw(10 * seed + len(model), tested, shift), draw(10 * seed + 4, tested)
+            for name in tested:
+                images.setdefault(name, []).append(ours[name] - theirs[name])
+        once = np.array([np.mean(images[name]) for name in IMAGES])
+        patients = once.reshape(12, 2).mean(1)
+        assert (difference.images, difference.groups, difference.seeds) == (24, 12, 2)
+        assert difference.mean == pytest.approx(once.mean())
+        assert difference.p == pytest.approx(wilcoxon(patients).pvalue)
+        assert (difference.low, difference.high) == pytest.approx(bootstrap_interval(once, [f"p{i // 2}" for i in range(24)]))
+    small, large = sorted(found.differences, key=lambda d: d.p)
+    assert small.p_holm == pytest.approx(min(1, 2 * small.p))
+    assert large.p_holm == pytest.approx(max(large.p, small.p_holm))
+
+
+def test_scores_are_means_over_images_and_their_spread_over_seeds(study):
+    means = [np.mean(list(draw(10 * seed + 4, tested).values())) for seed, tested in enumerate((IMAGES[:16], IMAGES[8:]))]
+    row = next(row for row in table(compare([study]), "Scores").rows if row[2] == "conv")
+    assert row[3:5] == [pytest.approx(row[3]), 2]
+    assert row[3] > 10_000
+    assert row[5] == pytest.approx((np.mean(means), np.std(means, ddof=1)))
+
+
+def test_the_reference_and_the_metric_can_be_chosen(study):
+    base, turned = compare([study]), compare([study], against="ka")
+    assert turned.differences[0].model == "conv"
+    assert turned.differences[0].mean == pytest.approx(-base.differences[0].mean)
+    distance = compare([study], metric="hd95")
+    assert distance.differences[0].mean == pytest.approx(-10 * base.differences[0].mean)
+    assert "below 0 is better" in table(distance, "Against").note
+
+
+def test_classes_of_an_image_count_once(tmp_path):
+    two = {name: (a, b) for (name, a), b in zip(draw(1).items(), draw(2).values(), strict=True)}
+    write_run(tmp_path / "r", two)
+    write_run(tmp_path / "s", dict.fromkeys(IMAGES, (0.0, 0.0)))
+    [difference] = compare([tmp_path / "r", tmp_path / "s"], against="s").differences
+    assert difference.images == 24
+    assert difference.mean == pytest.approx(np.mean(list(two.values())))
+
+
+def test_seeds_that_only_one_model_has_are_left_out(study):
+    shutil.rmtree(study / "a/clean/ka/1")
+    [difference, other] = compare([study]).differences
+    assert (difference.seeds, difference.images, other.seeds) == (1, 16, 2)
+    shutil.rmtree(study / "a/clean/conv/0")
+    assert [d.model for d in compare([study], against="conv").differences] == ["other"]
+
+
+def test_the_bias_of_choosing_the_epoch(tmp_path):
+    for seed, (best, last) in enumerate(((0.7, 0.6), (0.8, 0.66))):
+        figures = {"iou_pooled": best, "dice_pooled": best + 0.1, "iou_pooled_mean_of_last_50_epochs": last}
+        write_run(tmp_path / f"a/ukan/ka/{seed}", draw(seed), protocol="ukan", seed=seed, ukan=figures)
+    [row] = table(compare([tmp_path]), "Choosing").rows
+    assert row[4:] == [
+        pytest.approx((0.75, 0.05 * 2**0.5)),
+        pytest.approx((0.85, 0.05 * 2**0.5)),
+        pytest.approx((0.63, 0.03 * 2**0.5)),
+        pytest.approx((0.12, 0.02 * 2**0.5)),
+    ]
+
+
+def test_unpaired_runs_are_refused_by_the_first_image(tmp_path, study):
+    first = write_run(tmp_path / "one", draw(1))
+    fewer = write_run(tmp_path / "two", draw(2, IMAGES[1:]))
+    with pytest.raises(UserError, match=r"one was tested on image 'i0' and .*two was not"):
+        compare([first, fewer])
+    shutil.rmtree(study / "a/clean/ka/0")
+    write_run(study / "a/clean/ka/0", draw(3, IMAGES[:15]))
+    with pytest.raises(UserError, match="'i15'"):
+        compare([study])
+
+
+def test_what_cannot_be_compared(tmp_path, study):
+    one = write_run(tmp_path / "one", draw(1))
+    other = write_run(tmp_path / "ukan", draw(1), protocol="ukan")
+    elsewhere = write_run(tmp_path / "elsewhere", draw(1), data="b")
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for folders, options, word in [
+        ([one], {}, "is one run"),
+        ([raw], {}, "no evaluated run of a study"),
+        ([one, raw], {}, "has not been evaluated"),
+        ([one, other], {}, "by protocol clean"),
+        ([one, elsewhere], {}, "tested on a by"),
+        ([one, one], {}, "same folder name"),
+        ([study], {"against": "unet"}, "'unet'"),
+        ([study], {"metric": "auc"}, "'auc'"),
+    ]:
+        with pytest.raises(UserError, match=word):
+            compare(folders, **options)
+
+
+def test_a_whole_study(done):
+    found = compare([done], against="conv")
+    assert [(row[0], row[1], row[2]) for row in table(found, "Scores").rows] == [
+        (data, protocol, model) for data in ("a", "a → b") for protocol in ("clean", "ukan") for model in ("ka", "conv")
+    ]
+    assert {(d.data, d.protocol, d.images) for d in found.differences} >= {("a → b", "clean", 10), ("a → b", "ukan", 10)}
+    assert [row[:3] for row in table(found, "Choosing").rows] == [["a", "ukan", "ka"], ["a", "ukan", "conv"]]
+
+
+TABLE = Table(
+    "A_b", "50 % & more", ("data", "protocol", "model", "parameters", "IoU", "Δ IoU", "p"),
+    [["d|e", "ukan", "a_b", 1234567, Spread(0.5, 0.01), Interval(0.25, -0.5, 0.75), 0.00012]],
+)  # fmt: skip
+
+
+def test_markdown():
+    text = render([TABLE], "markdown")
+    assert "| d\\|e | ukan | a_b | 1,234,567 | 0.500 ± 0.010 | +0.250 [-0.500, +0.750] | 0.00012 |" in text
+
+
+def test_latex():
+    text = render([TABLE], "latex")
+    assert r"a\_b & 1,234,567 & 0.500 $\pm$ 0.010 & +0.250 [-0.500, +0.750] & 0.00012 \\" in text
+    assert r"\caption{A\_b. 50 \% \& more}" in text
+    assert text.count(r"\begin") == text.count(r"\end") == 2
+
+
+def test_csv_keeps_every_digit():
+    rows = list(csv.DictReader(io.StringIO(render([TABLE], "csv"))))
+    found = {row["quantity"]: row["value"] for row in rows}
+    assert found == {
+        "parameters": "1234567",
+        "IoU": "0.5",
+        "IoU sd": "0.01",
+        "Δ IoU": "0.25",
+        "Δ IoU low": "-0.5",
+        "Δ IoU high": "0.75",
+        "p": "0.00012",
+    }
+    assert {row["model"] for row in rows} == {"a_b"}
+
+
+def test_formats_and_figures_that_do_not_exist(study):
+    with pytest.raises(UserError, match="'html'"):
+        render([TABLE], "html")
+    with pytest.raises(UserError, match=r"forest\.gif"):
+        draw_forest(compare([study]), study / "forest.gif")
+    shutil.rmtree(study / "a/clean/ka")
+    shutil.rmtree(study / "a/clean/other")
+    with pytest.raises(UserError, match="nothing was paired"):
+        draw_forest(compare([study]), study / "forest.png")
+
+
+def test_the_figure_shows_every_model(study):
+    assert draw_forest(compare([study]), study / "forest.svg").read_text().count("<svg") == 1
+    assert draw_forest(compare([study]), study / "forest.png").read_bytes()[1:4] == b"PNG"
+
+
+HOSTILE = ["[b] a|b `c` *d* _e_ <f> x_y", "$1$ \\frac{", "100% & #1_2 ~^ <|>"]
+
+
+def test_names_mean_nothing_to_markdown_latex_and_matplotlib(tmp_path):
+    runs = [write_run(tmp_path / name, draw(i), data="[red] $x_1$") for i, name in enumerate(["ref", *HOSTILE])]
+    found = compare(runs)
+    rows = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "[red] $x_1$" in line} == {10}  # no column more
+    assert any(r"[b] a\|b \`c\` \*d\* \_e\_ \<f> x_y" in line for line in rows)
+    assert any(r"$1$ \\frac{" in line for line in rows)
+    text = render(found.tables, "latex")
+    assert r"100\% \& \#1\_2 \textasciitilde{}\textasciicircum{} \textless{}\textbar{}\textgreater{}" in text
+    assert r"\$1\$ \textbackslash{}frac\{" in text
+    assert "\n{}[red] \\$x\\_1\\$" in text  # and not an option of the row before
+    assert len(list(csv.DictReader(io.StringIO(render(found.tables, "csv"))))) > 20
+    drawn = draw_forest(found, tmp_path / "f.svg")
+    assert drawn.stat().st_size > 1000
+
+
+def test_the_same_images_in_another_unicode_form_pair_up(tmp_path):
+    names = {form: [f"i{n} {unicodedata.normalize(form, 'é')}" for n in range(8)] for form in ("NFC", "NFD")}
+    for form, images in names.items():
+        folder = write_run(tmp_path / form, draw(1, [f"i{n}" for n in range(8)], 0.1 * (form == "NFD")))
+        text = (folder / "evaluation/cases.csv").read_text(encoding="utf-8")
+        for number, image in enumerate(images):
+            text = text.replace(f"\ni{number},", f"\n{image},")
+        (folder / "evaluation/cases.csv").write_text(text, encoding="utf-8")
+    (difference,) = compare([tmp_path / "NFC", tmp_path / "NFD"]).differences
+    assert (difference.images, difference.mean) == (8, pytest.approx(0.1))

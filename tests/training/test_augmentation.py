@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from allukan.training.augmentation import AUGMENTATIONS, _matrices, augment
+
+
+def discs(count=32, height=48, width=64):
+    """A bright disc on black with grey in it, and its mask; bytes."""
+    y, x = torch.meshgrid(torch.arange(height) - height / 2, torch.arange(width) - width / 2, indexing="ij")
+    masks = ((y**2 + x**2) < 14**2).to(torch.uint8).expand(count, 1, height, width).contiguous()
+    return (masks * 180).expand(-1, 3, -1, -1).contiguous(), masks
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_it_acts_on_some_images_by_its_seed_and_keeps_types(name):
+    images, masks = discs()
+    changed, moved = augment(images, masks, (name,), seed=1)
+    same = (changed - images).abs().amax(dim=(1, 2, 3)) < 0.01
+    assert 2 < same.sum() < 30
+    assert changed.dtype == torch.float32
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert moved.dtype == torch.uint8
+    assert set(moved.unique().tolist()) == {0, 1}
+    assert torch.equal(moved, masks) == (name in ("intensity", "speckle"))
+    again, other = (augment(images, masks, (name,), seed=seed)[0] for seed in (1, 2))
+    assert torch.equal(changed, again)
+    assert not torch.equal(changed, other)
+
+
+@pytest.mark.parametrize("name", ["affine", "elastic"])
+def test_image_and_mask_move_together(name):
+    images, masks = discs()
+    changed, moved = augment(images, masks, (name,), seed=3)
+    assert ((changed[:, :1] > 90) != (moved > 0)).float().mean() < 0.01
+    assert (moved != masks).float().mean() > 0.01
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_mixed_precision_changes_nothing(name):
+    images, masks = discs(8)
+    plain = augment(images, masks, (name,), seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = augment(images, masks, (name,), seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+
+
+def test_an_affine_change_is_a_similarity_of_pixels_with_a_little_more_width():
+    height, width = 40, 100
+    maps = _matrices(512, height / width, torch.Generator().manual_seed(0))
+    pixels = maps[:, :, :2] * torch.tensor([[1, width / height], [height / width, 1]])
+    wide, high = pixels.unbind(2)
+    assert (wide * high).sum(1).abs().max() < 1e-6  # a rectangle stays one
+    assert 0.79 < high.norm(dim=1).min() < 0.85
+    assert 1.18 < high.norm(dim=1).max() < 1.26
+    assert (wide.norm(dim=1) / high.norm(dim=1)).log().abs().max() <= math.log(1.1) + 1e-6
+    turned = torch.atan2(pixels[:, 1, 0], wide[:, 0]).rad2deg().abs()
+    assert 15 < turned.max() <= 20
+    still = (maps == torch.eye(2, 3)).all(dim=(1, 2))
+    assert 200 < still.sum() < 312
+
+
+def test_the_border_is_mirrored():
+    grey = torch.full((16, 1, 32, 32), 100, dtype=torch.uint8)
+    changed, _ = augment(grey, torch.zeros_like(grey), ("affine", "elastic"), seed=0)
+    torch.testing.assert_close(changed, torch.full_like(changed, 100.0), rtol=1e-4, atol=0)
+
+
+def test_speckle_multiplies():
+    levels = torch.tensor([0, 40, 120], dtype=torch.uint8).view(1, 3, 1, 1).expand(64, 3, 32, 32).contiguous()
+    changed, _ = augment(levels, levels[:, :1], ("speckle",), seed=0)
+    black, dark, bright = changed.unbind(1)
+    assert black.abs().max() == 0
+    spread = bright.std(dim=(1, 2))
+    torch.testing.assert_close(dark.std(dim=(1, 2)), spread / 3, rtol=0.02, atol=1e-3)
+    assert 20 < spread.max() < 120 * 0.27
+    assert abs(float(bright.mean()) - 120) < 0.5
+
+
+def test_one_grain_of_speckle_is_two_pixels_wide():
+    grey = torch.full((64, 1, 64, 64), 120, dtype=torch.uint8)
+    noise = augment(grey, grey, ("speckle",), seed=0)[0][:, 0] - 120
+    noise = noise[noise.std(dim=(1, 2)) > 5]
+    near = F.cosine_similarity(noise[:, :, 1:].flatten(1), noise[:, :, :-1].flatten(1))
+    assert ((near.abs() < 0.1) | ((near - 0.5).abs() < 0.1)).all()
+    assert near.min() < 0.1
+    assert near.max() > 0.4
+
+
+def test_intensity_keeps_the_order_of_grey_levels():
+    ramp = torch.linspace(60, 190, 64).round().to(torch.uint8).view(1, 1, 8, 8).expand(64, 1, 8, 8).contiguous()
+    changed, _ = augment(ramp, ramp, ("intensity",), seed=0)
+    assert (changed.flatten(1).diff(dim=1) >= 0).all()
+    assert changed.mean(dim=(1, 2, 3)).std() > 10
+
+
+def test_an_unknown_name_is_named():
+    with pytest.raises(ValueError, match="unknown augmentation 'elastik'"):
+        augment(*discs(), ("elastik",), seed=0)
