@@ -22,7 +22,7 @@ def suggestion(name: object, known: Iterable[str]) -> str:
     ("did you mean 'epochs'?", 'choose one of epochs, ema.')
     """
     names = list(known)
-    near = get_close_matches(str(name), names, n=1)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.7)
     return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}."
 
 

@@ -209,7 +209,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
     if misfit := _misfit(state, outline_saved(folder, card).state_dict()):
         raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {misfit}.")
-    model = card.build()
+    model = card._made()
     model.load_state_dict(state)
     return model.to(device).eval(), card
 
