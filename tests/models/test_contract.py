@@ -221,7 +221,7 @@ def traces(name, **options):
     model = small(name, **options)
     shapes = [tuple(p.shape) for p in model.parameters()]
     torch.manual_seed(1)
-    return shapes, model(torch.randn(2, 1, 64, 64)).detach()
+    return shapes, model(torch.randn(2, 1, 32, 48)).detach()
 
 
 def differ(one, other):

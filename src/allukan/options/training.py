@@ -100,7 +100,8 @@ class TrainConfig:
     seed: Annotated[Seed, Help("of split, weights, order and augmentation")] = 0
     lr: Annotated[NotNegative | None, Help("initial learning rate of Adam, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
     weight_decay: Annotated[
-        NotNegative, Help("L2 penalty on the weights of linear maps (λ of edges too); not on splines, norms and biases", "1e-4")
+        NotNegative,
+        Help("L2 penalty on the weights of linear maps, λ of every KA layer too; not on w, c, norms and biases", "1e-4"),
     ] = 1e-4
     spline_lr: Annotated[
         NotNegative | None,
@@ -109,7 +110,7 @@ class TrainConfig:
             "lr; by protocol ukan 1e-2 for model ukan",
         ),
     ] = None
-    spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c")] = 0.0
+    spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c; of a layer with a spline an edge on β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
     ema: Annotated[
         Number,
