@@ -19,7 +19,7 @@ VARIANTS: dict[str, tuple[str, Spline]] = {
     "conv": ("conv", Spline()),
     "ka": ("ka", Spline()),
     "ka-free": ("ka", Spline(input_grad="free")),
-    "ka-recompute": ("ka", Spline(recompute=True)),
+    "ka-keep": ("ka", Spline(recompute=False)),
     "ka-input": ("ka", Spline(sharing="input")),
     "ka-4": ("ka", Spline(sharing=4)),
     "ka-output": ("ka", Spline(sharing="output")),

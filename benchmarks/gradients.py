@@ -37,7 +37,7 @@ WAYS = {
     "conv": Way("conv"),
     "ka exact": Way("ka"),
     "ka Grad-Free": Way("ka", free=True),
-    "ka recomputed": Way("ka-recompute"),
+    "ka, φ kept": Way("ka-keep"),
     "ka checkpointed": Way("ka", checkpointed=True),
     "stacked exact": Way("stacked"),
     "stacked Grad-Free": Way("stacked", free=True),

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
+from torch import nn
+
 from benchmarks.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
 from benchmarks.measure import Contender, rows
 from benchmarks.networks import Network, Task, factory_networks, fits, network_contender, on_paper, too_large
@@ -15,6 +17,7 @@ from benchmarks.peers import find_peers, find_ukan
 from benchmarks.program import Peers, Program, Variants, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings
+from benchmarks.sparing import TWINS, sparing
 
 Others = Annotated[Iterable[str], listed("Further models of allukan train, separated by commas.")]
 
@@ -45,7 +48,7 @@ def bench_models(
     network that does not fit into memory, only size and saved bytes are given, measured on the meta device in float32.
     """
     task = task or Task()
-    networks = _networks(task, choose(variants, VARIANTS, "variant"), kits) | dict(others or {})
+    networks = _networks(task, choose(variants, [*VARIANTS, *TWINS], "variant"), kits) | dict(others or {})
     with settings.running():
         fitting: dict[str, Contender] = {}
         small: dict[str, Row] = {}
@@ -62,11 +65,17 @@ def bench_models(
 
 def _networks(task: Task, variants: Iterable[str], kits: Sequence[Kit]) -> dict[str, Network]:
     """How to make every network, by name; a kit needs both kinds of layers."""
-    networks: dict[str, Network] = {name: lambda name=name: task.network(name) for name in variants}  # type: ignore[misc]
+    networks: dict[str, Network] = {name: lambda name=name: _network(task, name) for name in variants}  # type: ignore[misc]
     for kit in kits:
         if kit.linear and kit.conv:
             networks[kit.name] = lambda kit=kit: with_layers_of(kit, task.network(REFERENCE))  # type: ignore[misc]
     return networks
+
+
+def _network(task: Task, name: str) -> nn.Module:
+    if name in TWINS:
+        return sparing(task.network(REFERENCE), whole=name == "conv-checkpoint")
+    return task.network(name)
 
 
 program = Program("models", models, defaults={"seconds": 5.0})

@@ -37,7 +37,7 @@ def listed(help: str) -> Any:
 Peers = Annotated[Path | None, Option(help="Folder of clones of efficient-kan, fast-kan, torch-conv-kan, pykan, inkan, U-KAN")]
 Variants = Annotated[
     Iterable[str] | None,
-    listed("Of ours, as ka,ka-free,ka-recompute,ka-input,ka-4,ka-output,edge,stacked  [all]"),
+    listed("Of ours, as ka,ka-free,ka-keep,ka-input,ka-4,ka-output,edge,stacked,conv-checkpoint,conv-recompute  [all]"),
 ]
 Out = Annotated[Path | None, Option(help="JSON file for the figures  [print only]")]
 Figure = Annotated[Path | None, Option(help="PNG or SVG of the figures  [none]")]

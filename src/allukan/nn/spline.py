@@ -85,10 +85,10 @@ class Spline:
     recompute: Annotated[
         bool,
         Help(
-            "compute φ(x) again in the backward pass instead of saving it, for a little more time: [norm, KA layer] then keeps a "
-            "third less, more with A activations a number, whose φ is A times x; output and edge never save it"
+            "compute φ(x) again in the backward pass instead of saving it: a layer, norm included, then keeps its input alone. "
+            "false keeps φ(x), too, A times x for A activations a number, for a few percent less time; output and edge never do"
         ),
-    ] = False
+    ] = True
     impl: Annotated[
         str,
         OneOf(*IMPLEMENTATIONS),
