@@ -19,7 +19,7 @@ from typer import Argument, Option
 
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.training import read_yaml
+from allukan.yaml_files import read_yaml
 from benchmarks.program import Program
 from benchmarks.report import Result, Row
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allukan.errors import UserError
+from allukan.errors import UserError, suggestion
 from allukan.models.layers import Activation
 from allukan.nn import Spline
 from allukan.nn.stacked import unfold
@@ -114,7 +113,5 @@ def choose(names: Iterable[str] | None, known: Iterable[str], what: str) -> list
     wanted = known if names is None else list(names)
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(f"unknown {what} {name!r}: {hint}choose one of {', '.join(known)}.")
+            raise UserError(f"unknown {what} {name!r}: {suggestion(name, known)}")
     return [REFERENCE, *dict.fromkeys(name for name in wanted if name != REFERENCE)]

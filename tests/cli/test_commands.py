@@ -181,4 +181,4 @@ def test_labels_are_ignored_and_merged_from_the_shell(shell, phantoms, tmp_path)
     assert "foreground: true" in options
     assert "ignore: 128" in options
     assert '"foreground"' in (tmp_path / "run/model/config.json").read_text(encoding="utf-8")
-    assert "option ignore is 'some'" in shell(*call, "--out", tmp_path / "no", "--ignore", "some").sentence
+    assert "option ignore must be the value of the label" in shell(*call, "--out", tmp_path / "no", "--ignore", "some").sentence

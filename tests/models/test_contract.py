@@ -222,7 +222,7 @@ def traces(name, **options):
     model = small(name, **options)
     shapes = [tuple(p.shape) for p in model.parameters()]
     torch.manual_seed(1)
-    return shapes, model(torch.randn(2, 1, 64, 64)).detach()
+    return shapes, model(torch.randn(2, 1, 32, 48)).detach()
 
 
 def differ(one, other):
@@ -315,12 +315,12 @@ def test_a_missing_package_is_named(lacking, monkeypatch):
         (
             lambda: build_model("unet", in_channels=1, out_channels=1, spline={}),
             UserError,
-            "'unet' has no option 'spline'; it has ch",
+            "'unet' has no option 'spline': choose one of ch",
         ),
         (
             lambda: build_model("ukan-linear", in_channels=1, out_channels=1, spline={}),
             UserError,
-            "no option 'spline'; it has size",
+            "no option 'spline': choose one of size",
         ),
         (lambda: build_model("allukan-tiny", in_channels=1, out_channels=1, size="base"), UserError, "no option 'size'"),
         (lambda: UKAN(1, 1, layer="mlp"), ValueError, "layer 'mlp'"),

@@ -12,6 +12,7 @@ import pytest
 from numba.core import caching
 
 import allukan
+from allukan.cli.console import show_log
 from allukan.ops.engines import native_cache
 
 TEXT = "def double(x):\n    return 2 * x\n"
@@ -67,6 +68,31 @@ def test_the_version_is_that_of_every_file_of_the_loops(tmp_path, monkeypatch):
         assert version() != before
 
 
+def test_the_first_use_is_announced_and_no_other(kernels, capsys):
+    """In a line on the terminal of whoever uses the commands."""
+    native_cache._announce.cache_clear()
+    show_log()
+    kernels()(2.0)
+    kernels()(3)  # another type: compiled, and not told again
+    assert capsys.readouterr().err == (
+        "compiling the loops for this CPU, this time only: about 3 seconds, as many again for the first backward pass\n"
+    )
+    native_cache._announce.cache_clear()
+    kernels()(2.0)
+    assert capsys.readouterr().err == ""
+
+
+def test_only_what_is_asked_for_is_compiled():
+    native = pytest.importorskip("allukan.ops.engines.native")
+    openmp = native._loaded_openmp()
+    if openmp is None:
+        pytest.skip("torch runs on no OpenMP of GNU's here")
+    entries = native.kernels.team_entries(openmp)
+    assert not entries
+    assert entries["expand"] > 0
+    assert list(entries) == ["expand"]
+
+
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
 @pytest.mark.parametrize("content", [b"", b"\x80\x04nonsense", None])
 def test_what_is_damaged_is_made_again(kernels, tmp_path, suffix, content, caplog):
@@ -113,10 +139,12 @@ def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
     (copy / "ops" / "engines" / "__pycache__").touch()
     nowhere = {"HOME": f"{file}/home", "XDG_CACHE_HOME": f"{file}/cache", "NUMBA_CACHE_DIR": f"{file}/numba"}
     code = (
-        "from allukan.ops.engines import dispatch, native_cache, native_elements as n\n"
+        "from allukan.ops.engines import dispatch, native_kernels as n\n"
         "assert 'native' in dispatch.ENGINES, dispatch.UNAVAILABLE\n"
         "import numpy as np\n"
-        "print(n._slope(np.ones(4, np.float32), np.float32(1)), type(n._slope._cache).__name__)\n"
+        "out = np.zeros(2, np.float32)\n"
+        "n.finish(np.ones((6, 1, 2)), out.ctypes.data, out[1:].ctypes.data)\n"
+        "print(out[0], type(n.finish._cache).__name__)\n"
     )
     environment = {**os.environ, **nowhere, "PYTHONPATH": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)

@@ -39,6 +39,13 @@ def callback(function: Callable[..., Any], signature: Any) -> Any:
     return entry
 
 
+def address_of(function: Any, signature: Any) -> int:
+    """Where C finds a function of ``compiled``, which is compiled for that signature."""
+    function.compile(signature)
+    result = function.overloads[signature.args]
+    return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+
+
 @cache
 def code_version() -> str:
     """Changes with any source of the loops and with the processor."""
@@ -66,7 +73,10 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
+            if found is None:
+                _announce()
+            return found
         except Exception as error:
             _LOG.debug("compiling %s again: %s", self._name, error)
         try:
@@ -92,6 +102,11 @@ def _cache_of(function: Callable[..., Any]) -> Any:
         return _Cache(function)
     except RuntimeError:  # "no locator available": neither __pycache__ nor NUMBA_CACHE_DIR nor a home
         return _Nowhere()
+
+
+@cache
+def _announce() -> None:
+    _LOG.info("compiling the loops for this CPU, this time only: about 3 seconds, as many again for the first backward pass")
 
 
 def _say_once(reason: str) -> None:

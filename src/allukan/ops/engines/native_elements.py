@@ -13,8 +13,17 @@ import numpy as np
 from allukan.ops.engines.native_cache import compiled
 from allukan.ops.engines.native_vectors import LANES, add_moments, add_slope, cubic
 
-jit = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
-jit_sums = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp", "reassoc"})
+# entries are called from Python and from C, the others from compiled code alone: wrappers would be compiled for nothing
+entry = partial(compiled, nogil=True, error_model="numpy", fastmath={"nsz", "contract", "arcp"})
+jit = partial(entry, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+jit_sums = partial(jit, fastmath={"nsz", "contract", "arcp", "reassoc"})
+
+
+@jit
+def copy(values: Any, out: Any) -> None:
+    """``out[:] = values``, for which numba would also compile the words of an error that cannot happen, for two seconds."""
+    for i in range(out.size):
+        out[i] = values[i]
 
 
 @jit

@@ -17,13 +17,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from allukan.ops.engines.native_cache import callback
+from allukan.ops.engines.native_cache import address_of, callback
 from allukan.ops.engines.native_elements import (
     add_line_slopes,
     add_lines,
     add_slopes,
     collect_moments,
+    copy,
     differentiate_directly,
+    entry,
     evaluate_directly,
     fill,
     fill_slopes,
@@ -56,6 +58,10 @@ def _pointer(typingctx: Any, address: Any) -> Any:
 
 _team_member = types.ExternalFunction("omp_get_thread_num", types.int32())
 _team_size = types.ExternalFunction("omp_get_num_threads", types.int32())
+_TASK = types.void(types.int64, types.int32, types.int32)
+_forward, _backward, _expand, _expand_backward = (
+    types.ExternalFunction(f"allukan_{name}", _TASK) for name in ("forward", "backward", "expand", "expand_backward")
+)
 
 
 @jit
@@ -92,7 +98,7 @@ def _curves(job: Any) -> Any:
     return base, local, numba.carray(_pointer(job[_BEGIN]), job[_ALIVE], np.int32), job[_FIRST]
 
 
-@jit
+@entry
 def forward(address: int, thread: int, threads: int) -> None:
     """φ of this thread's share of x into out."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -123,7 +129,7 @@ def forward(address: int, thread: int, threads: int) -> None:
                     add_lines(xs, grid, weight[j, r], ys)
 
 
-@jit
+@entry
 def backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, those of its parameters into sums."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -150,7 +156,7 @@ def backward(address: int, thread: int, threads: int) -> None:
             for start in range(left, right, _RUN):
                 end = min(start + _RUN, right)
                 xs, ys, gs = x[s, start:end], out[s, start:end], kept[: end - start]
-                gs[:] = g[s, r, start:end]
+                copy(g[s, r, start:end], gs)
                 if r == 0:
                     ys[:] = 0
                 outside = locate(xs, grid, rows, position)
@@ -169,7 +175,7 @@ def backward(address: int, thread: int, threads: int) -> None:
         fold(moments, curves, sums[made // per_group, made % per_group])
 
 
-@jit
+@entry
 def finish(sums: Any, coef: int, weight: int) -> None:
     """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
     threads, activations, columns = sums.shape
@@ -186,7 +192,7 @@ def finish(sums: Any, coef: int, weight: int) -> None:
                 grad_weight[a] = total
 
 
-@jit
+@entry
 def expand(address: int, thread: int, threads: int) -> None:
     """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -206,7 +212,7 @@ def expand(address: int, thread: int, threads: int) -> None:
             add_lines(x[s, left:right], grid, np.float32(1), out[s, 0, left:right])
 
 
-@jit
+@entry
 def expand_backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
     job = numba.carray(_pointer(address), len(JOB), np.int64)
@@ -229,25 +235,42 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
 
 
 def _forward_team(address: Any) -> None:
-    forward(address, _team_member(), _team_size())
+    _forward(address, _team_member(), _team_size())
 
 
 def _backward_team(address: Any) -> None:
-    backward(address, _team_member(), _team_size())
+    _backward(address, _team_member(), _team_size())
 
 
 def _expand_team(address: Any) -> None:
-    expand(address, _team_member(), _team_size())
+    _expand(address, _team_member(), _team_size())
 
 
 def _expand_backward_team(address: Any) -> None:
-    expand_backward(address, _team_member(), _team_size())
+    _expand_backward(address, _team_member(), _team_size())
+
+
+_TASKS: dict[str, tuple[Any, Any]] = {
+    "forward": (forward, _forward_team),
+    "backward": (backward, _backward_team),
+    "expand": (expand, _expand_team),
+    "expand_backward": (expand_backward, _expand_backward_team),
+}
+
+
+class _Addresses(dict[str, int]):
+    """By name, each compiled when it is first asked for: whoever only predicts waits for no backward pass."""
+
+    def __missing__(self, name: str) -> int:
+        task, member = _TASKS[name]
+        llvmlite.binding.add_symbol(f"allukan_{name}", address_of(task, _TASK))
+        _ENTRIES[name] = callback(member, types.void(types.int64))
+        self[name] = _ENTRIES[name].address
+        return self[name]
 
 
 def team_entries(openmp: ctypes.CDLL) -> dict[str, int]:
     """Addresses of the functions above, by name, in a form that every thread of an OpenMP team calls with the job."""
     for name in ("omp_get_thread_num", "omp_get_num_threads"):
         llvmlite.binding.add_symbol(name, ctypes.cast(getattr(openmp, name), ctypes.c_void_p).value)
-    for task in (_forward_team, _backward_team, _expand_team, _expand_backward_team):
-        _ENTRIES[task.__name__.removeprefix("_").removesuffix("_team")] = callback(task, types.void(types.int64))
-    return {name: entry.address for name, entry in _ENTRIES.items()}
+    return _Addresses()
