@@ -74,7 +74,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     maps = {"x": values.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
     run("backward", threads, _job(phi, x.shape, len(c), _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
     grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)
-    kernels.finish(sums.numpy(), grad_coef.data_ptr(), grad_weight.data_ptr())
+    kernels.finish(sums.data_ptr(), *sums.shape, grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
         return out, grad_coef, grad_weight, rows
     return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype), rows
