@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from allukan.costs.flops import BASES, NOTHING, Cost, Flops
+from allukan.costs.flops import BASES, NORM, NOTHING, Cost, Flops
 
 _VECTORS = {"mv", "dot"}
 _NORMS = {"native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"}
@@ -85,7 +85,7 @@ Rule = Callable[[Tensor, int], tuple[int, int]]
 def _per_element(name: str, func: Any, args: Sequence[Any]) -> Rule:
     """The rule of an operator: its output and the number of operands that need a gradient → FLOPs forward and backward."""
     if name in _NORMS:
-        return _each(8, 9)
+        return _each(*NORM)
     if name in _ACTIVATIONS:
         value, slope = _ACTIVATIONS[name]
         return _each(value, value + slope + 1)
