@@ -191,6 +191,13 @@ def test_given_statistics_are_constants():
     torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (out, theirs)))
 
 
+def test_statistics_in_half_precision_are_computed_with_in_float32():
+    mean, var = torch.randn(1, 4, device=DEVICE).bfloat16(), torch.rand(1, 4, device=DEVICE).bfloat16() + 0.5
+    gamma, how = torch.randn(4, device=DEVICE).bfloat16(), ChannelNorm(0, False, EPS, fixed=True)
+    mine = triton_norm.affine(Statistics(mean, var, 0), gamma, None, how, 4)
+    torch.testing.assert_close(mine, normalise.affine(Statistics(mean.float(), var.float(), 0), gamma.float(), None, how, 4))
+
+
 @pytest.mark.parametrize("kind", ["batch", "group"])
 def test_a_whole_layer(kind):
     x, coef, weight, gamma, beta = tensors = [t.requires_grad_() for t in inputs((2, 4, 5, 3), 2)]

@@ -2,9 +2,9 @@
 
 A line is one channel of one sample. Arrays: x and dx of batch × J·channels lines of ``places`` elements, y and g of R times as
 many; contiguous, or (LAST) channels-last: a place with all its channels after the other. A tile is LINES lines × PLACES places
-of one block, and of one sample where LAST. scale, shift and mean have a number a channel; ``own`` further on is that of the next
-sample, 0 says that it has none. Sums a line go to ``row_sums`` (runs, batch·J·channels, 2): a pair for every run of ``steps``
-tiles, each written once.
+of one block, the transpose where LAST and then of one sample: neighbours in memory are neighbours in a row. scale, shift and
+mean have a number a channel; ``own`` further on is that of the next sample, 0 says that it has none. A program walks over runs
+of ``steps`` tiles along the same lines. Sums a line go to ``row_sums`` (runs, batch·J·channels, 2), each written once.
 """
 
 import triton
@@ -44,18 +44,40 @@ def _start(sample, channel, j, blocks, channels, places, EACH: tl.constexpr, LAS
 
 
 @triton.jit
-def _places(tile, PLACES: tl.constexpr, WIDE: tl.constexpr):
+def _by_line(values, LAST: tl.constexpr):
+    """One a line, against a tile."""
+    return values[None, :] if LAST else values[:, None]
+
+
+@triton.jit
+def _numbers(values, at, there, like, LAST: tl.constexpr):
+    """Likewise, loaded, in the type of ``like``."""
+    return _by_line(tl.load(values + at, there, 0.0).to(like.dtype), LAST)
+
+
+@triton.jit
+def _places(tile, PLACES: tl.constexpr, LAST: tl.constexpr, WIDE: tl.constexpr):
+    """The places of a tile, one a place against it."""
     lane = tl.arange(0, PLACES)
-    return tile * PLACES + (lane.to(tl.int64) if WIDE else lane)
+    place = tile * PLACES + (lane.to(tl.int64) if WIDE else lane)
+    return place[:, None] if LAST else place[None, :]
 
 
 @triton.jit
-def _numbers(values, at, there, like):
-    """A number a line, against a tile."""
-    return tl.load(values + at, there, 0.0).to(like.dtype)[:, None]
+def _zeros(LINES: tl.constexpr, PLACES: tl.constexpr, LAST: tl.constexpr, dtype: tl.constexpr):
+    """A tile of them."""
+    return tl.zeros([PLACES, LINES] if LAST else [LINES, PLACES], dtype)
 
 
 @triton.jit
+def _store_pair(row_sums, run, line, count, near, along, there, LAST: tl.constexpr):
+    """The sums of a run of tiles, by line."""
+    to = row_sums + (run * count + line) * 2
+    tl.store(to, tl.sum(near, 0 if LAST else 1), there)
+    tl.store(to + 1, tl.sum(along, 0 if LAST else 1), there)
+
+
+@triton.jit(do_not_specialize=["steps"])
 def channel_forward_kernel(
     x,
     coef,
@@ -68,6 +90,7 @@ def channel_forward_kernel(
     channels,
     places,
     own,
+    steps,
     R: tl.constexpr,
     M: tl.constexpr,
     K: tl.constexpr,
@@ -87,21 +110,24 @@ def channel_forward_kernel(
     j, worker, blocks = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     tables += (worker * blocks + j) * (R * (K + 1) * ROWS)
     write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
-    across = tl.cdiv(places, PLACES)
-    tiles = _groups(batch, channels, LINES, LAST) * across
+    zero = _zeros(LINES, PLACES, LAST, tables.dtype.element_ty)
+    runs = tl.cdiv(tl.cdiv(places, PLACES), steps)
     to_place, to_activation = (blocks * channels, channels) if LAST else (1, channels * places)
-    for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
-        sample, channel, there = _lines(tile // across, batch, channels, LINES, LAST, WIDE)
-        place = _places(tile % across, PLACES, WIDE)[None, :]
-        mask = there[:, None] & (place < places)
-        at = _start(sample, channel, j, blocks, channels, places, 1, LAST)[:, None] + place * to_place
-        raw = tl.load(x + at, mask, 0.0).to(tables.dtype.element_ty)
+    chunks = _groups(batch, channels, LINES, LAST) * runs
+    for chunk in range(worker.to(tl.int64) if WIDE else worker, chunks, tl.num_programs(1)):
+        sample, channel, there = _lines(chunk // runs, batch, channels, LINES, LAST, WIDE)
         number = sample * own + j * channels + channel
-        values = raw * _numbers(scale, number, there, raw) + _numbers(shift, number, there, raw)
-        at = _start(sample, channel, j, blocks, channels, places, R, LAST)[:, None] + place * (R * to_place if LAST else 1)
-        write_activations(
-            values, y, at, to_activation, mask, weight + j * R, tables, R, K, ROWS, SCALE, SHIFT, TOP, BASE, LEAK
-        )  # fmt: skip
+        a, b = (_numbers(scale, number, there, zero, LAST), _numbers(shift, number, there, zero, LAST))
+        first = _by_line(_start(sample, channel, j, blocks, channels, places, 1, LAST), LAST)
+        first_y = _by_line(_start(sample, channel, j, blocks, channels, places, R, LAST), LAST)
+        for step in range(steps):
+            place = _places((chunk % runs) * steps + step, PLACES, LAST, WIDE)
+            mask = _by_line(there, LAST) & (place < places)
+            values = tl.load(x + (first + place * to_place), mask, 0.0).to(zero.dtype) * a + b
+            at = first_y + place * (R * to_place if LAST else 1)
+            write_activations(
+                values, y, at, to_activation, mask, weight + j * R, tables, R, K, ROWS, SCALE, SHIFT, TOP, BASE, LEAK
+            )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["steps"])
@@ -149,7 +175,7 @@ def channel_backward_kernel(
     tables += (worker * blocks + j) * (R * K * ROWS)
     if INPUT and EXACT:
         write_tables(coef + j * (R * M), tables, R, M, K, SLOPES, ROWS)
-    zero = tl.zeros([LINES, PLACES], partials.dtype.element_ty)
+    zero = _zeros(LINES, PLACES, LAST, partials.dtype.element_ty)
     sums = (zero,) * (R_SPAN * (SPAN + 1))
     runs = tl.cdiv(tl.cdiv(places, PLACES), steps)
     to_place, to_activation = (blocks * channels, channels) if LAST else (1, channels * places)
@@ -157,14 +183,14 @@ def channel_backward_kernel(
     for chunk in range(worker.to(tl.int64) if WIDE else worker, chunks, tl.num_programs(1)):
         sample, channel, there = _lines(chunk // runs, batch, channels, LINES, LAST, WIDE)
         line = j * channels + channel
-        a, b = (_numbers(scale, sample * own + line, there, zero), _numbers(shift, sample * own + line, there, zero))
-        centre = _numbers(mean, sample * own + line, there, zero)
+        a, b = (_numbers(scale, sample * own + line, there, zero, LAST), _numbers(shift, sample * own + line, there, zero, LAST))
+        centre = _numbers(mean, sample * own + line, there, zero, LAST)
         near, along = zero, zero
-        first = _start(sample, channel, j, blocks, channels, places, 1, LAST)[:, None]
-        first_g = _start(sample, channel, j, blocks, channels, places, R, LAST)[:, None] + r_first * to_activation
+        first = _by_line(_start(sample, channel, j, blocks, channels, places, 1, LAST), LAST)
+        first_g = _by_line(_start(sample, channel, j, blocks, channels, places, R, LAST), LAST) + r_first * to_activation
         for step in range(steps):
-            place = _places((chunk % runs) * steps + step, PLACES, WIDE)[None, :]
-            mask = there[:, None] & (place < places)
+            place = _places((chunk % runs) * steps + step, PLACES, LAST, WIDE)
+            mask = _by_line(there, LAST) & (place < places)
             raw = tl.load(x + (first + place * to_place), mask, 0.0).to(zero.dtype)
             at = first_g + place * (R * to_place if LAST else 1)
             sums, du = differentiate(
@@ -176,18 +202,9 @@ def channel_backward_kernel(
                 near += du
                 along += du * (raw - centre)
         if INPUT:
-            _store_pair(
-                row_sums, chunk % runs, sample * (blocks * channels) + line, batch * blocks * channels, near, along, there
-            )
+            to = sample * (blocks * channels) + line
+            _store_pair(row_sums, chunk % runs, to, batch * blocks * channels, near, along, there, LAST)
     store_all_sums(partials + ((worker * blocks + j) * R + r_first) * (M + 1), sums, part, M, SPAN, R_SPAN)
-
-
-@triton.jit
-def _store_pair(row_sums, run, line, count, near, along, there):
-    """The sums of a run of tiles."""
-    to = row_sums + (run * count + line) * 2
-    tl.store(to, tl.sum(near, 1), there)
-    tl.store(to + 1, tl.sum(along, 1), there)
 
 
 @triton.jit(do_not_specialize=["steps"])
@@ -207,18 +224,18 @@ def sum_channels_kernel(
     chunk = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
     runs = tl.cdiv(tl.cdiv(places, PLACES), steps)
     sample, channel, there = _lines(chunk // runs, batch, channels, LINES, LAST, WIDE)
-    near = tl.zeros([LINES, PLACES], row_sums.dtype.element_ty)
+    near = _zeros(LINES, PLACES, LAST, row_sums.dtype.element_ty)
     along = near
-    pivot = _numbers(x, channel if LAST else channel * places, there, near)
-    first = _start(sample, channel, 0, 1, channels, places, 1, LAST)[:, None]
+    pivot = _numbers(x, channel if LAST else channel * places, there, near, LAST)
+    first = _by_line(_start(sample, channel, 0, 1, channels, places, 1, LAST), LAST)
     for step in range(steps):
-        place = _places((chunk % runs) * steps + step, PLACES, WIDE)[None, :]
-        mask = there[:, None] & (place < places)
+        place = _places((chunk % runs) * steps + step, PLACES, LAST, WIDE)
+        mask = _by_line(there, LAST) & (place < places)
         raw = tl.load(x + (first + place * (channels if LAST else 1)), mask, 0.0).to(near.dtype)
         d = tl.where(mask, raw - pivot, 0.0)
         near += d
         along += d * d
-    _store_pair(row_sums, chunk % runs, sample * channels + channel, batch * channels, near, along, there)
+    _store_pair(row_sums, chunk % runs, sample * channels + channel, batch * channels, near, along, there, LAST)
 
 
 @triton.jit
@@ -242,13 +259,12 @@ def mix_channels_kernel(
     tile = tl.program_id(0).to(tl.int64) if WIDE else tl.program_id(0)
     across = tl.cdiv(places, PLACES)
     sample, channel, there = _lines(tile // across, batch, channels, LINES, LAST, WIDE)
-    place = _places(tile % across, PLACES, WIDE)[None, :]
-    mask = there[:, None] & (place < places)
-    at = _start(sample, channel, 0, 1, channels, places, 1, LAST)[:, None] + place * (channels if LAST else 1)
+    place = _places(tile % across, PLACES, LAST, WIDE)
+    mask = _by_line(there, LAST) & (place < places)
+    at = _by_line(_start(sample, channel, 0, 1, channels, places, 1, LAST), LAST) + place * (channels if LAST else 1)
     like = tl.zeros([1], level.dtype.element_ty)
     number = sample * own + channel
-    mixed = tl.load(x + at, mask, 0.0).to(like.dtype) * _numbers(along, number, there, like) + _numbers(
-        level, number, there, like
-    )
-    mixed += tl.load(g + at, mask, 0.0).to(like.dtype) * _numbers(factor, number, there, like)
+    mixed = tl.load(x + at, mask, 0.0).to(like.dtype) * _numbers(along, number, there, like, LAST)
+    mixed += _numbers(level, number, there, like, LAST)
+    mixed += tl.load(g + at, mask, 0.0).to(like.dtype) * _numbers(factor, number, there, like, LAST)
     tl.store(out + at, mixed, mask)

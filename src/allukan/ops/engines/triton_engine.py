@@ -83,7 +83,7 @@ def _forward_of_channels(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi,
     lines = triton_tiles.lines(x, phi.blocks, each, last, _FORWARD_TILE, _FORWARD_PROGRAMS)
     coef = coef.unflatten(0, (phi.blocks, each)).contiguous()
     tensors = x, coef, base_weight.contiguous(), to.scale.contiguous(), to.shift.contiguous(), out
-    sizes = *lines.sizes, _own(to)
+    sizes = *lines.sizes, _own(to), lines.steps
     _run_forward(channel_kernels.channel_forward_kernel, tensors, sizes, coef, phi, lines.workers, lines.shape)
     return out
 

@@ -46,12 +46,13 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
 def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: ChannelNorm, channels: int) -> Affine:
     """See ``normalise.affine``."""
     rows, groups = found.mean.shape
-    out, count = found.mean.new_empty(3, rows, channels).unbind(), rows * channels
-    tensors = (None if t is None else t.contiguous() for t in (found.mean, found.var, gamma, beta))
+    mean, var = (t.to(triton_tiles.accurate(t)).contiguous() for t in found[:2])  # a network in half precision keeps its in half
+    out, count = mean.new_empty(3, rows, channels).unbind(), rows * channels
+    weights = (None if t is None else t.contiguous() for t in (gamma, beta))
     if count:
         with torch.cuda.device_of(found.mean):
             number_kernels.affine_kernel[triton.cdiv(count, _BLOCK),](
-                *tensors, *out, count, channels, channels // groups, EPS=norm.eps, BLOCK=_BLOCK, **LAUNCH
+                mean, var, *weights, *out, count, channels, channels // groups, EPS=norm.eps, BLOCK=_BLOCK, **LAUNCH
             )
     return Affine(*out)
 
