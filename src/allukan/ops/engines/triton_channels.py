@@ -44,6 +44,12 @@ def _start(sample, channel, j, blocks, channels, places, EACH: tl.constexpr, LAS
 
 
 @triton.jit
+def _to_activation(channels, places, LAST: tl.constexpr, WIDE: tl.constexpr):
+    """How far the next activation of a channel is."""
+    return channels if LAST else (tl.cast(channels, tl.int64) if WIDE else channels) * places
+
+
+@triton.jit
 def _by_line(values, LAST: tl.constexpr):
     """One a line, against a tile."""
     return values[None, :] if LAST else values[:, None]
@@ -112,7 +118,7 @@ def channel_forward_kernel(
     write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
     zero = _zeros(LINES, PLACES, LAST, tables.dtype.element_ty)
     runs = tl.cdiv(tl.cdiv(places, PLACES), steps)
-    to_place, to_activation = (blocks * channels, channels) if LAST else (1, channels * places)
+    to_place, to_activation = blocks * channels if LAST else 1, _to_activation(channels, places, LAST, WIDE)
     chunks = _groups(batch, channels, LINES, LAST) * runs
     for chunk in range(worker.to(tl.int64) if WIDE else worker, chunks, tl.num_programs(1)):
         sample, channel, there = _lines(chunk // runs, batch, channels, LINES, LAST, WIDE)
@@ -178,7 +184,7 @@ def channel_backward_kernel(
     zero = _zeros(LINES, PLACES, LAST, partials.dtype.element_ty)
     sums = (zero,) * (R_SPAN * (SPAN + 1))
     runs = tl.cdiv(tl.cdiv(places, PLACES), steps)
-    to_place, to_activation = (blocks * channels, channels) if LAST else (1, channels * places)
+    to_place, to_activation = blocks * channels if LAST else 1, _to_activation(channels, places, LAST, WIDE)
     chunks = _groups(batch, channels, LINES, LAST) * runs
     for chunk in range(worker.to(tl.int64) if WIDE else worker, chunks, tl.num_programs(1)):
         sample, channel, there = _lines(chunk // runs, batch, channels, LINES, LAST, WIDE)

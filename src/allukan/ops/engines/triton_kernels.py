@@ -139,7 +139,8 @@ def write_activations(
     for r in range(R):
         w = tl.load(weight + r).to(values.dtype)
         out = _look_up(tables + r * ((K + 1) * ROWS), piece, t, K + 1, ROWS) + w * activated
-        tl.store(y + (at + r * step), out, mask)
+        tl.store(y + at, out, mask)
+        at += step  # and not r·step, which 32 bits might not hold
 
 
 @triton.jit
@@ -254,7 +255,8 @@ def differentiate(
     total = tl.zeros(values.shape, values.dtype)
     new = ()
     for r in tl.static_range(R_SPAN):
-        gr = tl.load(g + (at + r * step), mask, 0.0).to(values.dtype)
+        gr = tl.load(g + at, mask, 0.0).to(values.dtype)
+        at += step
         if INPUT:
             w = tl.load(weight + r).to(values.dtype)
             total += gr * _derivative(tables + r * (K * ROWS), w * slope, piece, t, EXACT, K, ROWS)
