@@ -1,6 +1,6 @@
 """What single changes are worth on validation images: runs of `allukan study` paired with their reference by data set and seed.
 
-python benchmarks/ablation_study.py STUDY… --against default --out RESULT.json --page PAGE.md
+python -m benchmarks.ablation_study STUDY… --against default --out RESULT.json --page PAGE.md
 
 A run counts with its mean IoU on validation over the last three epochs, where the learning rate is all but zero: the best epoch
 would reward noise. No test image takes part.
@@ -8,19 +8,20 @@ would reward noise. No test image takes part.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Annotated, Any
 
-from allukan.bench import check_out, environment, fill_block, markdown, provenance, write_json
-from allukan.bench.pages import check_page
+from typer import Argument, Option
+
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.training import read_yaml
+from allukan.yaml_files import read_yaml
+from benchmarks.program import Program
+from benchmarks.report import Result, Row
 
 LAST = 3  # epochs
 Run = tuple[str, int]  # data set, seed
@@ -41,9 +42,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[dict[str, dict[Run, dict[str, fl
     return runs, options
 
 
-def rows_of(
-    runs: dict[str, dict[Run, dict[str, float]]], options: dict[str, dict[str, Any]], against: str
-) -> list[dict[str, Any]]:
+def rows_of(runs: dict[str, dict[Run, dict[str, float]]], options: dict[str, dict[str, Any]], against: str) -> list[Row]:
     """A row a model, the reference first and the others from the best difference down."""
     if against not in runs:
         raise UserError(f"no run of {against!r} is finished: there are {', '.join(runs) or 'none at all'}.")
@@ -53,7 +52,7 @@ def rows_of(
         if not pairs:
             continue
         differences = {run: 100 * (found[run]["val_iou"] - reference[run]["val_iou"]) for run in pairs}
-        row: dict[str, Any] = {"model": model, "runs": len(pairs)}
+        row: Row = {"model": model, "runs": len(pairs)}
         row["validation IoU, %"] = round(100 * fmean(found[run]["val_iou"] for run in pairs), 2)
         row["difference"] = round(fmean(differences.values()), 2)
         row["standard error"] = round(stdev(differences.values()) / math.sqrt(len(pairs)), 2) if len(pairs) > 1 else None
@@ -67,23 +66,16 @@ def rows_of(
     return sorted(rows, key=lambda row: (row["model"] != against, -row["difference"]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("studies", nargs="+", type=Path)
-    parser.add_argument("--against", default="default")
-    for name in ("out", "page"):
-        parser.add_argument(f"--{name}", type=Path)
-    a = parser.parse_args()
-    check_out(a.out)
-    check_page(a.page, "ablation")
-    rows, where = rows_of(*read_runs(a.studies), a.against), environment("cpu")
-    text = [markdown(rows), provenance(where)]
-    print("\n\n".join(text))
-    if a.out:
-        write_json(a.out, "ablation study", rows, where)
-    if a.page:
-        fill_block(a.page, "ablation", "\n\n".join(text))
+def ablation(
+    studies: Annotated[list[Path], Argument(help="Folders of studies.", show_default=False)],
+    against: Annotated[str, Option(help="The model that the others are paired with.")] = "default",
+) -> Result:
+    """What single changes are worth on validation images, paired by data set and seed."""
+    return Result(rows_of(*read_runs(studies), against))
+
+
+program = Program("ablation study", ablation, block="ablation")
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -1,37 +1,42 @@
 """How far Grad-Free gradients are from exact ones, layer by layer, before and during training, and what that does to the loss.
 
-python benchmarks/gradient_study.py DATA --out RESULT.json --figure FIGURE.png --page PAGE.md     (without DATA: phantoms)
+python -m benchmarks.gradient_study DATA --out RESULT.json --figure FIGURE.png --page PAGE.md     (without DATA: phantoms)
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Annotated, Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from typer import Argument, Option
 
-from allukan.bench import Settings, check_out, environment, fill_block, markdown, provenance, write_json
-from allukan.bench.gradients import checkpoint_layers
-from allukan.bench.pages import check_figure, check_page, save
 from allukan.data import open_dataset, prepare, write_phantoms
 from allukan.models import AllUKAN, ka_layers
 from allukan.nn import Spline
 from allukan.ops import bspline
 from allukan.ops.activations import base_derivative
+from allukan.report import palette, plain
 from allukan.training import SegmentationLoss
 from allukan.training.augmentation import turn
 from allukan.training.batches import BatchOrder
 from allukan.training.parameters import parameter_groups
+from benchmarks.gradients import checkpoint_layers
+from benchmarks.pages import save
+from benchmarks.program import EVERY_SETTING, Program
+from benchmarks.report import Result, Row
+from benchmarks.settings import Settings, at_least
 
 BATCH, LR = 8, 3e-3
 WAYS = ("exact", "free", "checkpointed")
 TENSORS = {"weight": "λ", "coef": "c", "base_weight": "w", "input": "input"}
-COLOURS = {"exact": "#0072B2", "free": "#D55E00", "checkpointed": "#009E73"}
+COLOURS = {"exact": palette.BLUE, "free": palette.VERMILION, "checkpointed": palette.GREEN}
 
 
 class Task:
@@ -47,10 +52,12 @@ class Task:
         self.masks, self.train, self.loss = data.masks, train, SegmentationLoss("binary")
 
     def network(self, seed: int) -> AllUKAN:
+        """The initial network of this seed."""
         torch.manual_seed(seed)
         return AllUKAN(self.images.shape[1], 1, size="tiny")
 
     def validation(self, network: nn.Module) -> float:
+        """Loss on the images that are not trained on."""
         network.eval()
         with torch.no_grad():
             loss = float(self.loss(network(self.images[self.train :]), self.masks[self.train :]))
@@ -67,11 +74,12 @@ def set_way(network: AllUKAN, way: str) -> AllUKAN:
     return network
 
 
-def gradients(network: AllUKAN, task: Task) -> dict[str, dict[str, Tensor]]:
+def gradients(network: AllUKAN, task: Task) -> dict[str, dict[str, Any]]:
     """Of one training batch, by layer in the order in which they run: of λ, c, w and of the layer's input."""
-    layers, inputs = ka_layers(network), {}
+    layers: dict[str, Any] = dict(ka_layers(network))
+    inputs: dict[str, Tensor] = {}
 
-    def keep(name: str):
+    def keep(name: str) -> Callable[..., tuple[Tensor]]:
         def hook(layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor]:
             x = arguments[0] if arguments[0].requires_grad else arguments[0].requires_grad_()
             x.retain_grad()
@@ -91,7 +99,7 @@ def gradients(network: AllUKAN, task: Task) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def compare(task: Task, weights: dict[str, Tensor], when: str) -> list[dict]:
+def compare(task: Task, weights: dict[str, Tensor], when: str) -> list[Row]:
     """Rows of cosine and norm ratio (free over exact), a layer; both ways from the same weights, batch norms included."""
     found = []
     for way in ("exact", "free"):
@@ -110,7 +118,7 @@ def compare(task: Task, weights: dict[str, Tensor], when: str) -> list[dict]:
     return rows
 
 
-def slope(layer: nn.Module) -> float:
+def slope(layer: Any) -> float:
     """RMS of the slope of the spline over that of w b, for inputs ~ N(0, 1): what Grad-Free leaves out of φ'."""
     s: Spline = layer.spline
     t = torch.linspace(-4, 4, 801)
@@ -121,18 +129,19 @@ def slope(layer: nn.Module) -> float:
     return float(((density[:, None] * spline**2).sum() / (density[:, None] * base**2).sum()).sqrt())
 
 
-def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] = ()) -> tuple[dict, list[dict]]:
+def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] = ()) -> tuple[Row, list[Row]]:
     """Loss curves of one training, and the comparison after the epochs in ``checks``; all ways of a seed start alike."""
     network = set_way(task.network(seed), way)
     optimizer = torch.optim.Adam(parameter_groups(network, LR, 1e-4, LR, 0.0))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=1e-5)
     order, rows = BatchOrder(task.train, BATCH, seed, train=True), []
-    curves: dict = {"name": way, "seed": seed, "train_loss": [], "val_loss": []}
+    curves: Row = {"name": way, "seed": seed, "train_loss": [], "val_loss": []}
     for epoch in range(1, epochs + 1):
         order.set_epoch(epoch)
         losses = []
-        for indices, turns, _ in order:
-            images, masks = turn(task.images[indices], task.masks[indices].float(), turns)
+        for chosen in order:
+            assert chosen.turns is not None
+            images, masks = turn(task.images[chosen.indices], task.masks[chosen.indices].float(), chosen.turns)
             loss = task.loss(network(images), masks)
             optimizer.zero_grad()
             loss.backward()
@@ -146,7 +155,7 @@ def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] 
     return curves, rows
 
 
-def bent(task: Task, strength: float) -> list[dict]:
+def bent(task: Task, strength: float) -> list[Row]:
     """Comparison at the initial weights with noise of this standard deviation on the coefficients."""
     network, numbers = task.network(0), torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -155,13 +164,13 @@ def bent(task: Task, strength: float) -> list[dict]:
     return compare(task, network.state_dict(), f"c + {strength:g} N(0, 1)" if strength else "start")
 
 
-def summary(rows: list[dict]) -> list[dict]:
+def summary(rows: list[Row]) -> list[Row]:
     """One row a moment: medians over the layers, and over the thirds of the network nearest to and farthest from the output."""
     table = []
     for when in dict.fromkeys(row["when"] for row in rows):
         found = [row for row in rows if row["when"] == when]
         third = len(found) // 3
-        line: dict = {"when": when, "spline slope": round(median(row["spline_slope"] for row in found), 3)}
+        line: Row = {"when": when, "spline slope": round(median(row["spline_slope"] for row in found), 3)}
         for key in ("weight", "coef", "input"):
             line[f"cosine of {TENSORS[key]}"] = round(median(row[f"{key}_cosine"] for row in found), 3)
         line["same sign of w"] = f"{sum(row['base_weight_cosine'] > 0 for row in found)} of {len(found)}"
@@ -172,7 +181,8 @@ def summary(rows: list[dict]) -> list[dict]:
     return table
 
 
-def losses(curves: list[dict]) -> list[dict]:
+def losses(curves: list[Row]) -> list[Row]:
+    """One row a training: its first and last losses."""
     return [
         {"gradients": c["name"], "seed": c["seed"]}
         | {
@@ -184,15 +194,18 @@ def losses(curves: list[dict]) -> list[dict]:
     ]
 
 
-def draw(path: Path, rows: list[dict], curves: list[dict]) -> None:
+def draw(path: Path, found: Sequence[Row], where: Row) -> None:
+    """Cosines of λ and of the input by layer, and the losses."""
+    curves = [row for row in found if "train_loss" in row]
+    rows = [row for row in found if "train_loss" not in row]
     figure = Figure(figsize=(12, 4), layout="constrained", dpi=100)
     axes = figure.subplots(1, 3)
     moments = list(dict.fromkeys(row["when"] for row in rows))
     for place, key in ((axes[0], "weight"), (axes[1], "input")):
         for i, when in enumerate(moments):
-            found = [row for row in rows if row["when"] == when]
+            seen = [row for row in rows if row["when"] == when]
             style = {"linestyle": "--" if when.startswith("c +") else "-", "color": f"C{i}", "label": when}
-            place.plot([row["from_output"] for row in found], [row[f"{key}_cosine"] for row in found], linewidth=1.2, **style)
+            place.plot([row["from_output"] for row in seen], [row[f"{key}_cosine"] for row in seen], linewidth=1.2, **style)
         place.set(xlabel="layers between this one and the output", title=f"cosine free–exact, gradient of {TENSORS[key]}")
     axes[0].legend(fontsize=8)
     for curve in curves:
@@ -203,45 +216,42 @@ def draw(path: Path, rows: list[dict], curves: list[dict]) -> None:
     axes[2].set(xlabel="epoch", title="loss: training (bold) and validation (thin)")
     axes[2].legend(fontsize=8)
     for place in axes:
-        place.grid(alpha=0.25)
-        place.spines[["top", "right"]].set_visible(False)
+        plain(place)
     save(figure, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", help="a dataset folder; without one synthetic ultrasound is made")
-    for name, value in (("px", 64), ("train", 96), ("val", 48), ("epochs", 10), ("seeds", 2), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    for name in ("out", "figure", "page"):
-        parser.add_argument(f"--{name}", type=Path)
-    a = parser.parse_args()
-    check_out(a.out)
-    check_figure(a.figure)
-    check_page(a.page, "gradients")
-    with Settings("cpu", threads=a.threads).running(), tempfile.TemporaryDirectory() as folder:
-        root = a.data or str(write_phantoms(Path(folder) / "phantoms", a.train + a.val, a.px).root)
-        task = Task(root, a.px, a.train, a.val)
-        rows = bent(task, 0.0)
-        curves = []
-        for seed in range(a.seeds):
+def gradients_study(
+    settings: Settings,
+    data: Annotated[str | None, Argument(help="A dataset folder  [synthetic ultrasound is made]", show_default=False)] = None,
+    px: Annotated[int, Option(help="Sides of the images.")] = 64,
+    images: Annotated[int, Option("--train", help="Images to train on.")] = 96,
+    val: Annotated[int, Option(help="Images to validate on.")] = 48,
+    epochs: Annotated[int, Option(help="Of each training.")] = 10,
+    seeds: Annotated[int, Option(help="Trainings of each way.")] = 2,
+) -> Result:
+    """How far Grad-Free gradients are from exact ones, layer by layer, before and during training."""
+    for option, value in (("px", px), ("train", images), ("val", val), ("epochs", epochs), ("seeds", seeds)):
+        at_least(option, value, BATCH if option == "train" else 1)
+    with settings.running(), tempfile.TemporaryDirectory() as folder:
+        root = data or str(write_phantoms(Path(folder) / "phantoms", images + val, px).root)
+        task = Task(root, px, images, val)
+        rows, curves = bent(task, 0.0), list[Row]()
+        for seed in range(seeds):
             for way in WAYS if seed == 0 else WAYS[:2]:
-                checks = (1, a.epochs // 2, a.epochs) if (way, seed) == ("exact", 0) else ()
-                curve, more = train(task, way, seed, a.epochs, checks)
+                checks = (1, epochs // 2, epochs) if (way, seed) == ("exact", 0) else ()
+                curve, more = train(task, way, seed, epochs, checks)
                 curves, rows = [*curves, curve], [*rows, *more]
         for strength in (0.1, 0.3, 1.0):
             rows += bent(task, strength)
-        where = environment("cpu") | {"data": Path(a.data).name if a.data else "phantoms"}
     assert curves[0]["train_loss"] == curves[2]["train_loss"], "checkpointing is not the exact gradient"
-    tables = [markdown(summary(rows)), markdown(losses(curves)), provenance(where)]
-    print("\n\n".join(tables))
-    if a.out:
-        write_json(a.out, "gradient study", [*curves, *rows], where)
-    if a.figure:
-        draw(a.figure, rows, curves)
-    if a.page:
-        fill_block(a.page, "gradients", "\n\n".join(tables))
+    about = {"data": Path(data).name if data else "phantoms"}
+    return Result([*curves, *rows], tables=[summary(rows), losses(curves)], about=about)
+
+
+program = Program(
+    "gradient study", gradients_study, {"device": "cpu", "threads": 1}, EVERY_SETTING - {"threads"}, "gradients", draw
+)
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -61,7 +61,7 @@ def test_spline_options_reach_the_model(shell, phantoms, tmp_path):
 
     model, card = load_model(tmp_path / "run/model")
     assert card.options == {"norm": "group", "spline": {"sharing": 2, "input_grad": "free", "grid_size": 7}}
-    assert model.encoder[0].units[1][0].coef.shape == (2, 10)
+    assert model.encoder[0].units[1].coef.shape == (2, 10)
 
 
 def test_evaluate_writes_cases_and_summary(shell, trained, tmp_path):
@@ -149,7 +149,7 @@ def test_report_on_two_runs_is_one_file(shell, trained, tmp_path):
     HTMLParser().feed(page)
     assert "copy" in page
     assert "other" in page
-    assert "encoder.0.units.0.0" in page
+    assert "encoder.0.units.0" in page
 
 
 @pytest.mark.slow
@@ -181,4 +181,4 @@ def test_labels_are_ignored_and_merged_from_the_shell(shell, phantoms, tmp_path)
     assert "foreground: true" in options
     assert "ignore: 128" in options
     assert '"foreground"' in (tmp_path / "run/model/config.json").read_text(encoding="utf-8")
-    assert "option ignore is 'some'" in shell(*call, "--out", tmp_path / "no", "--ignore", "some").sentence
+    assert "option ignore must be the value of the label" in shell(*call, "--out", tmp_path / "no", "--ignore", "some").sentence

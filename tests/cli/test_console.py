@@ -108,7 +108,7 @@ def test_what_a_stream_cannot_encode_is_spelled_out(monkeypatch, encoding, shown
 
 def test_the_help_names_every_default(shell):
     text = " ".join(shell("train", "--help").out.replace("│", " ").split())
-    for default in ("[256]", "[clean]", "[layer]", "[exact]", "[auto]", "[clean 3e-3, ukan 1e-4]", "[no]", "[:COLUMN]"):
+    for default in ("[256]", "[clean]", "[layer;", "[exact;", "[auto]", "[clean 3e-3, ukan 1e-4]", "[no]", "[:COLUMN]"):
         assert default in text, default
 
 
@@ -193,7 +193,7 @@ def test_yaml_of_every_editor(shell, phantoms, tmp_path):
     }.items():
         (tmp_path / f"{name}.yaml").write_bytes(content)
     from allukan.errors import UserError
-    from allukan.training import read_yaml
+    from allukan.yaml_files import read_yaml
 
     assert read_yaml(tmp_path / "a.yaml") == read_yaml(tmp_path / "b.yaml")
     assert read_yaml(tmp_path / "a.yaml")["groups"] == "re:(.)läsion|.$"

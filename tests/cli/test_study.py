@@ -28,8 +28,8 @@ def in_this_process(monkeypatch):
     class Process:
         exitcode = 0
 
-        def __init__(self, trial, config, facts, threads):
-            runner.attempt(trial, config, facts)
+        def __init__(self, trial, config, threads):
+            runner.attempt(trial, config)
             self.sentinel, end = os.pipe()
             os.close(end)
 

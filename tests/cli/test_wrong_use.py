@@ -3,8 +3,7 @@
 import json
 import resource
 import shutil
-import subprocess
-import sys
+import signal
 
 import numpy as np
 import pytest
@@ -249,19 +248,18 @@ def test_evaluate_wrong_inputs(shell, trained, phantoms, tmp_path):
     assert "spacing_mm" in shell("evaluate", trained, "--spacing-mm", "thick", "--out", tmp_path).sentence
 
 
-def test_out_of_disk_is_told_in_one_sentence(phantoms, tmp_path):
-    """A limit on the size of files stands for a full disk: the write of the checkpoint fails."""
-    arguments = ["allukan", "train", str(phantoms), "--out", str(tmp_path / "run"), *TRAIN]
-    code = f"import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = {arguments!r}\n"
-    code += "from allukan.cli.main import main; main()"
-    limit = (1_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "cannot be written" in done.stderr.strip().splitlines()[-1]
+@pytest.fixture
+def full_disk():
+    """A limit on the size of files stands for it: the write of a checkpoint fails."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_out_of_disk_is_told_in_one_sentence(shell, phantoms, tmp_path, full_disk):
+    done = shell("train", phantoms, "--out", tmp_path / "run", *TRAIN)
+    assert done.code == 2, done
+    assert "Traceback" not in done.err
+    assert "cannot be written" in done.err.strip().splitlines()[-1]

@@ -7,7 +7,7 @@ from torch import nn
 
 from allukan.costs import inspect_model, parameter_count, saved_bytes
 from allukan.models import build_model
-from allukan.nn import KAConv2d, KAConv3d, KALinear, Spline
+from allukan.nn import KAConv2d, KAConv3d, KAFork2d, KALinear, Spline
 from allukan.ops.engines import chunks
 
 
@@ -78,20 +78,29 @@ def test_shared_and_idle_layers():
 def test_rows_say_what_a_layer_is():
     found = inspect_model(build_model("allukan-tiny", in_channels=1, out_channels=1, spline=Spline(sharing=4)), (1, 1, 64, 64))
     rows = {layer.name: layer for layer in found.layers}
-    assert (rows["encoder.0.units.1.0"].kind, rows["encoder.0.units.1.0"].sharing, rows["encoder.0.units.1.0"].activations) == (
-        "KAConv2d 3×3",
-        "4",
-        4,
-    )
-    assert rows["embeddings.0.0.0"].kind == "KAConv2d 3×3 stride 2"
-    assert rows["embeddings.0.1.mixers.0.1"].kind == "KAConv2d 3×3 depthwise"
+    unit = rows["encoder.0.units.1"]
+    assert (unit.kind, unit.sharing, unit.activations) == ("KAConv2d 3×3", "4", 4)
+    assert (rows["encoder.0.units.1.norm"].kind, rows["encoder.0.units.1.norm"].parameters) == ("BatchNorm2d", 16)
+    assert rows["embeddings.0.0"].kind == "KAConv2d 3×3 stride 2"
+    assert rows["embeddings.0.1.mixers.0"].kind == "KAConv2d 3×3 depthwise"
     assert rows["embeddings.0.1.linears.0"].output == (1, 16, 80)
     assert rows["in between"].kind == "AllUKAN"
     stages = {stage.name: stage for stage in found.stages()}
     assert list(stages)[:2] == ["encoder.0", "encoder.1"]
     assert stages["embeddings.0"].output == (1, 80, 4, 4)
-    assert stages["embeddings.0"].kind == "7 of 17 KA"
-    assert stages["head"].kind == "KAConv2d 1×1"
+    assert stages["embeddings.0"].kind == "7 of 15 KA"
+    assert (stages["head"].kind, stages["head"].output) == ("1 of 2 KA", (1, 1, 64, 64))
+
+
+def test_a_fork_costs_a_unit_and_the_second_map():
+    """φ counts once, and each map what the same convolution costs."""
+    fork, unit = KAFork2d(4, 6, 5, 3, padding=1, norm="batch"), KAConv2d(4, 6, 3, padding=1, norm="batch")
+    side = nn.Conv2d(4, 5, 1, bias=False)
+    found, alone, plain = (inspect_model(m, (2, 4, 9, 9)).total() for m in (fork, unit, side))
+    x = torch.randn(2, 4, 9, 9)
+    assert found.parameters == alone.parameters + plain.parameters
+    assert found.cost.forward == alone.cost.forward + plain.cost.forward
+    assert found.saved_bytes == alone.saved_bytes == saved_bytes(lambda: fork(x), fork)
 
 
 def test_large_maps_take_no_memory():

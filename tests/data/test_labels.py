@@ -81,7 +81,7 @@ def test_ignored_pixels_are_no_foreground_in_the_check(voc):
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "x", True])
 def test_ignore_is_a_value_from_1_upwards(value):
-    with pytest.raises(UserError, match="option ignore is"):
+    with pytest.raises(UserError, match="option ignore must be the value of the label, from 1 upwards, or none"):
         LabelRules(ignore=value)
 
 

@@ -13,6 +13,9 @@ from allukan.nn import KAConv1d, KAConv2d, KALinear, Spline
 
 NAMES = ["allukan-tiny", "convtwin-tiny", "edgekan-tiny", "stackedkan-tiny", "ukan-sakan", "ukan-sprecher", "unet"]
 SMALL = {"unet": {"channels": (4, 4, 8, 8, 16)}}
+# norms that have no layer before them: behind skips, pooling and resizing; where the shortcut has a norm of its own, six more
+LEFT = {"allukan-tiny": 10, "convtwin-tiny": 10, "edgekan-tiny": 16, "stackedkan-tiny": 16}
+LEFT |= {"ukan-sprecher": 12}  # a norm behind a Sprecher layer has nowhere to go
 
 
 def trained(name, **options):
@@ -49,17 +52,26 @@ def test_the_function_stays_and_the_norms_go(name):
     assert error(fused(x), model(x)) < 1e-10
     assert error(fused.float()(x.float()), model(x)) < 1e-5
     assert batch_norms(model) > 0
-    assert batch_norms(fused) == (12 if name == "ukan-sprecher" else 0)  # a norm behind a Sprecher layer has nowhere to go
+    assert batch_norms(fused) == LEFT.get(name, 0)
 
 
-@pytest.mark.parametrize("options", [{"spline": {"sharing": "output"}}, {"spline": {"sharing": 4}}, {"spatial_dims": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"spline": {"sharing": "output"}},
+        {"spline": {"sharing": 4}},
+        {"spline": {"sharing": 4}, "order": "layer-first"},
+        {"spatial_dims": 3},
+    ],
+    ids=str,
+)
 @torch.inference_mode()
 def test_every_sharing_and_three_dimensions(options):
     size = (20,) * options.get("spatial_dims", 2)
     shape = {"in_channels": 3, "out_channels": 2, **options}
     model = stirred(build_model("allukan-tiny", **shape)).double()
     fused, x = fuse(model), torch.randn(1, 3, *size, dtype=torch.float64)
-    assert batch_norms(fused) == 0
+    assert batch_norms(fused) == (0 if "order" in options else 16 if "spline" in options else 10)
     assert error(fused(x), model(x)) < 1e-10
 
 
@@ -94,6 +106,12 @@ def hooked():
     return model
 
 
+def hooked_unit():
+    model = nn.Sequential(KAConv2d(3, 3, 1), KAConv2d(3, 3, 1, norm="batch"))
+    model[1].register_forward_pre_hook(lambda module, args: (args[0].tanh(),))
+    return model
+
+
 def weight_normed():
     return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 1)), nn.BatchNorm2d(3))
 
@@ -115,6 +133,9 @@ class Skipping(nn.Sequential):
         lambda: Skipping(KAConv2d(3, 3, 1), nn.BatchNorm2d(3)),
         lambda: nn.Sequential(KAConv2d(3, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)),
         lambda: nn.Sequential(nn.Flatten(2), KALinear(16, 16), nn.BatchNorm1d(3)),  # over the channels, not the features
+        lambda: nn.Sequential(nn.Flatten(2), KAConv1d(3, 3, 1), KALinear(16, 4, norm="batch")),  # over features, not channels
+        lambda: nn.Sequential(KAConv2d(3, 3, 1), nn.MaxPool2d(2), KAConv2d(3, 3, 1, norm="batch")),
+        hooked_unit,
     ],
 )
 @torch.inference_mode()
@@ -123,6 +144,17 @@ def test_what_cannot_be_folded_exactly_is_not(make):
     fused = fuse(model)
     assert batch_norms(fused) == batch_norms(model)
     assert error(fused(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize("sharing", ["layer", 2, "edge"])
+@torch.inference_mode()
+def test_the_norm_of_a_unit_folds_into_the_unit_before_it(sharing):
+    spline = Spline(sharing=sharing)
+    units = (KAConv2d(3, 4, 3, spline=spline, norm="batch"), KAConv2d(4, 4, 3, padding=1, spline=spline, norm="batch"))
+    model, x = stirred(nn.Sequential(*units).double()), torch.randn(2, 3, 7, 6, dtype=torch.float64)
+    fused = fuse(model)
+    assert [unit.norm is None for unit in fused] == [False, True]
+    assert error(fused(x), model(x)) < 1e-12
 
 
 @torch.inference_mode()
@@ -140,8 +172,8 @@ def test_the_predictor_predicts_as_the_model_it_was_given(tmp_path):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         expected = predictor.model((images / 255 - 0.5) / 0.2).sigmoid()
-    torch.testing.assert_close(predictor.probabilities(images), expected, rtol=1e-4, atol=1e-4)
-    assert batch_norms(predictor.model) == 49  # as it was trained, for the report
+    torch.testing.assert_close(predictor.probabilities(images), expected, rtol=1e-3, atol=1e-3)
+    assert batch_norms(predictor.model) == 30  # as it was trained, for the report
 
 
 def operators(program):

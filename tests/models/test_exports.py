@@ -127,9 +127,9 @@ def test_an_onnx_file_computes_the_same_for_any_size(what, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("size", [(10, 12), (9, 40), (33, 16)])
-def test_a_traced_network_of_another_library_pads_every_size(size):
+def test_a_traced_network_of_another_library_pads_every_size():
     net = build_model("attention-unet", in_channels=1, out_channels=1, channels=(4, 8, 16, 16)).eval()
     traced = torch.jit.trace(net, torch.randn(1, 1, 64, 64))
-    x = torch.randn(2, 1, *size)
-    torch.testing.assert_close(traced(x), net(x))
+    for size in [(10, 12), (9, 40), (33, 16)]:
+        x = torch.randn(2, 1, *size)
+        torch.testing.assert_close(traced(x), net(x))

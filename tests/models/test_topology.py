@@ -4,6 +4,9 @@ import torch
 from allukan.errors import UserError
 from allukan.inference import fuse
 from allukan.models import AllUKAN, ModelCard, Topology, build_model
+from allukan.models.blocks import Fork, ForkedResidual, Residual
+from allukan.models.norm_first import NormFirst
+from allukan.nn import KAConv2d, Spline
 
 WIDTHS = (4, 4, 8, 8, 12)
 ALL = {"depth": 3, "token_depth": 1, "residual": True, "drop_path": 0.3, "deep_supervision": True, "widths": WIDTHS}
@@ -43,27 +46,53 @@ def test_stochastic_depth_is_for_training_only_and_grows_with_depth():
 
 @pytest.mark.parametrize("model", ["allukan-tiny", "allukan-paper-tiny", "convtwin-tiny", "ukan"])
 def test_residual_stages_are_a_matter_of_the_preset_and_of_the_option(model):
-    shortcuts = {given: len(list(network(model, residual=given).encoder[0].named_children())) for given in (True, False)}
-    assert shortcuts == {True: 3, False: 2}
+    kinds = (Residual, ForkedResidual)
+    for given in (True, False):
+        built = network(model, residual=given)
+        assert sum(isinstance(stage, kinds) for stage in (*built.encoder, *built.decoder)) == 8 * given
     plain = build_model(model, in_channels=1, out_channels=1).encoder[0]
-    assert hasattr(plain, "shortcut") == model.startswith(("allukan-tiny", "convtwin"))
+    assert isinstance(plain, kinds) == model.startswith(("allukan-tiny", "convtwin"))
 
 
 def test_a_dropped_branch_leaves_the_shortcut():
-    from allukan.models.layers import Residual
-
     units, x = torch.nn.Conv2d(2, 2, 3, padding=1), torch.randn(1, 2, 4, 4)
     assert torch.equal(Residual(units, torch.nn.Identity(), torch.nn.Dropout(1.0))(x), x)
+    fork = Fork(torch.nn.ReLU(), units, torch.nn.Conv2d(2, 2, 1))
+    assert torch.equal(ForkedResidual(fork, units, torch.nn.Dropout(1.0))(x), fork.side(x.relu()))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("sharing", ["layer", "input", 2, "output", "edge"])
+def test_a_stage_is_x_and_its_units_and_the_shortcut_shares_what_belongs_to_the_inputs(sharing, depth):
+    """Against the composition of layers with copied weights, where x keeps its channels and where it changes them."""
+    make = NormFirst(2, "ka", Spline(sharing=sharing), "batch")
+    x = torch.randn(2, 4, 7, 5)
+    same, other = (make.stage((4, *[4] * (depth - 1), b), image=False, drop=torch.nn.Identity()) for b in (4, 6))
+    y = x
+    for unit in same.units:
+        y = unit(y)
+    torch.testing.assert_close(same(x), x + y)
+    if sharing not in ("layer", "input"):
+        torch.testing.assert_close(other(x), other.shortcut(x) + other.units(x))
+        return
+    fork = other.fork
+    shortcut = KAConv2d(4, 6, 1, bias=False, spline=Spline(sharing=sharing), norm=torch.nn.BatchNorm2d(4))
+    first = KAConv2d(4, len(fork.weight), 3, padding=1, bias=False, spline=Spline(sharing=sharing), norm=torch.nn.BatchNorm2d(4))
+    shared = {name: value for name, value in fork.state_dict().items() if name not in ("weight", "side.weight")}
+    shortcut.load_state_dict({**shared, "weight": fork.side.weight})
+    first.load_state_dict({**shared, "weight": fork.weight})
+    torch.testing.assert_close(other(x), shortcut(x) + other.units(first(x)))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("model", ["allukan-tiny", "convtwin-tiny"])
 def test_fused_it_is_the_same_function(model):
-    built = network(model, **ALL)
-    built(torch.randn(4, 1, 64, 64))
+    built = network(model, **ALL).double()
+    built(torch.randn(4, 1, 64, 64, dtype=torch.float64))
     built.eval()
-    x = torch.randn(1, 1, 33, 40)
-    torch.testing.assert_close(fuse(built)(x), built(x), rtol=1e-4, atol=1e-4)
+    x = torch.randn(1, 1, 33, 40, dtype=torch.float64)
+    torch.testing.assert_close(fuse(built)(x), built(x), rtol=1e-9, atol=1e-9)
 
 
 def test_three_dimensions():
@@ -74,11 +103,11 @@ def test_three_dimensions():
 @pytest.mark.parametrize(
     ("topology", "word"),
     [
-        ({"depth": 0}, "depth must be a whole number above 0, got 0"),
+        ({"depth": 0}, "depth must be a whole number of at least 1 and at most 100, got 0"),
         ({"drop_path": 1}, "drop_path must be a probability below 1, got 1"),
         ({"residual": "yes"}, "residual must be true or false"),
         ({"widths": [1, 2, 3]}, "widths must be five"),
-        ({"width": 3}, "topology has no option 'width'; it has widths, depth"),
+        ({"width": 3}, "unknown option of topology 'width': did you mean 'widths'"),
         (3, "topology must be a mapping"),
     ],
 )

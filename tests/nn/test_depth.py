@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from allukan.models.layers import Layers
+from allukan.models.layer_first import LayerFirst
 from allukan.nn import Spline
 
 DEPTH = 100
@@ -14,7 +14,7 @@ DEPTH = 100
 
 def stack(spatial_dims, channels, width):
     """[KA layer, batch norm] × 100, as the models make them, and a linear map back to the channels."""
-    make, layers = Layers(spatial_dims or 1, "ka", Spline(), "batch"), []
+    make, layers = LayerFirst(spatial_dims or 1, "ka", Spline(), "batch"), []
     for inputs in (channels, *[width] * (DEPTH - 1)):
         layer = make.conv(inputs, width, 3) if spatial_dims else make.linear(inputs, width)
         layers += [layer, *make.after(width)]

@@ -292,7 +292,7 @@ def test_a_metatensor_of_monai_keeps_its_metadata_and_its_gradient(sharing):
         (lambda: KAConv2d(4, 4, 3, stride=2, padding="same"), "stride 1"),
         (lambda: KALinear(4, 4, spline=Spline(sharing=3)), "sharing=3"),
         (lambda: Spline(sharing="all"), "sharing 'all'"),
-        (lambda: Spline(sharing=0), "sharing 0"),
+        (lambda: Spline(sharing=0), "sharing must be .* a whole number of at least 1 and at most 65536, got 0"),
         (lambda: Spline(grid_size=0), "grid"),
         (lambda: Spline(base="relu6"), "relu6"),
         (lambda: SplineActivation(Spline(sharing="output")), "sharing"),

@@ -11,8 +11,8 @@ from allukan.ops.phi import IMPLEMENTATIONS, Phi, checked_phi
 
 ARGUMENTS = {
     "obstacle": ["phi", "device", "dtype"],
-    "forward": ["x", "coef", "base_weight", "phi"],
-    "backward": ["grad", "x", "coef", "base_weight", "phi"],
+    "forward": ["x", "coef", "base_weight", "phi", "to"],
+    "backward": ["grad", "x", "coef", "base_weight", "phi", "to"],
     "expand": ["x", "phi"],
     "expand_backward": ["grad", "x", "phi"],
 }
@@ -30,7 +30,8 @@ def test_they_have_what_they_must():
         assert not missing(engine, ARGUMENTS if expands else ("obstacle", "forward", "backward")), name
         assert isinstance(engine.CHANNELS_LAST, bool)
     for engine in COMPOSED.values():
-        assert not missing(engine, ("forward", "expand"))
+        assert list(inspect.signature(engine.forward).parameters) == ["x", "coef", "base_weight", "phi"]
+        assert not missing(engine, ("expand",))
 
 
 @pytest.mark.parametrize("phi", [Phi(5, 3, (-3.0, 3.0)), Phi(3, 2, (-1.0, 2.0), "rbf", "tanh", exact=False)], ids=str)

@@ -83,11 +83,11 @@ def test_the_first_use_is_announced_and_no_other(kernels, capsys):
 
 
 def test_only_what_is_asked_for_is_compiled():
-    native = pytest.importorskip("allukan.ops.engines.native")
-    openmp = native._loaded_openmp()
+    team = pytest.importorskip("allukan.ops.engines.native_team")
+    openmp = team.loaded_openmp()
     if openmp is None:
         pytest.skip("torch runs on no OpenMP of GNU's here")
-    entries = native.kernels.team_entries(openmp)
+    entries = team.kernels.team_entries(openmp)
     assert not entries
     assert entries["expand"] > 0
     assert list(entries) == ["expand"]

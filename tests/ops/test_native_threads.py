@@ -1,5 +1,6 @@
 """The compiled loops on several threads: values and every gradient, OpenMP's team, Python's, and fewer than asked for."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -7,10 +8,11 @@ import sys
 import pytest
 import torch
 
+from allukan.nn import KAConv2d
 from allukan.ops import shared_spline
 from allukan.ops.expansion import basis_expansion
 
-native = pytest.importorskip("allukan.ops.engines.native", reason="numba does not work here")
+native_team = pytest.importorskip("allukan.ops.engines.native_team", reason="numba does not work here")
 GRID = (-3.0, 3.0)
 
 
@@ -18,7 +20,7 @@ GRID = (-3.0, 3.0)
 def threads(request, monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
-    monkeypatch.setattr(native, "_LEAST", 64)  # elements that are worth a thread: small tensors shall have several
+    monkeypatch.setattr(native_team, "_LEAST", 64)  # elements that are worth a thread: small tensors shall have several
     yield request.param
     torch.set_num_threads(before)
 
@@ -26,7 +28,7 @@ def threads(request, monkeypatch):
 @pytest.fixture(params=["OpenMP", "Python"])
 def team(request, monkeypatch):
     if request.param == "Python":
-        monkeypatch.setattr(native, "_team", lambda: native._python_team)
+        monkeypatch.setattr(native_team, "_team", lambda: native_team._python_team)
 
 
 def gradients(impl, dtype, activations, blocks=1):
@@ -46,6 +48,20 @@ def test_values_and_gradients_are_the_references(threads, team, activations, blo
         assert (mine - theirs).norm() < 3e-6 * theirs.norm()
 
 
+@pytest.mark.parametrize("norm", ["batch", "instance", "group"])
+def test_a_norm_in_front_is_torchs(threads, team, norm):
+    x, results = 3 * torch.randn(3, 4, 7, 11) + 1, []
+    layer = KAConv2d(4, 6, 3, padding=1, norm=norm)
+    torch.nn.init.normal_(layer.coef)
+    for dtype in (torch.float32, torch.float64):
+        unit, given = copy.deepcopy(layer).to(dtype), x.to(dtype, copy=True).requires_grad_()
+        y = unit(given)
+        y.backward(torch.linspace(-1, 1, y.numel(), dtype=dtype).view(y.shape))
+        results.append([y.detach(), given.grad, *(p.grad for p in unit.parameters()), *unit.buffers()])
+    for mine, theirs in zip(*results, strict=True):
+        assert (mine - theirs).double().norm() <= 1e-5 * theirs.double().norm()
+
+
 def test_the_expanded_basis_is_the_references(threads, team):
     x = torch.randn(2, 3, 50)
     results = []
@@ -60,6 +76,7 @@ def test_the_expanded_basis_is_the_references(threads, team):
 
 LIMITED = """
 import numpy as np, torch
+from allukan.nn import KAConv2d
 from allukan.ops import shared_spline
 torch.set_num_threads(4)
 x, coef, wanted = torch.randn(400, 400), torch.randn(1, 8), []
@@ -85,7 +102,7 @@ def test_no_second_openmp_is_loaded():
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
     code = """
-from allukan.ops.engines.native import _team
+from allukan.ops.engines.native_team import _team
 _team()
 with open("/proc/self/maps", encoding="utf-8") as maps:
     print(len({line.split()[-1] for line in maps if "libgomp" in line}))

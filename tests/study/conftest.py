@@ -13,8 +13,8 @@ COMMON = {"size": 32, "epochs": 1, "accelerator": "cpu"}
 class InThisProcess:
     """Stands for the process of a trial; it is over as soon as it has begun."""
 
-    def __init__(self, trial, config, facts, threads):
-        runner.attempt(trial, config, facts)
+    def __init__(self, trial, config, threads):
+        runner.attempt(trial, config)
         self.sentinel, end = os.pipe()
         os.close(end)
         self.exitcode = 0

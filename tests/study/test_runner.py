@@ -42,7 +42,9 @@ def test_a_finished_study(done):
         assert json.loads((trial / "evaluation/summary.json").read_text())["subset"] == "test"
         cross = json.loads((trial / "evaluation-b/summary.json").read_text())
         assert (cross["subset"], cross["overall"]["cases"]) == ("all", 10)
-        assert json.loads((trial / "finished.json").read_text())["train_seconds"] > 0
+        record = json.loads((trial / "finished.json").read_text())
+        assert record["train_seconds"] > 0
+        assert {"command", "commit", "date", "device", "threads", "versions"} <= record.keys()
     assert not list(done.rglob("*.lock"))
 
 
@@ -58,10 +60,10 @@ def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, m
     )
     finish, broken = runner.finish, {"a/clean/bad/0": UserError("no memory"), "a/clean/bad/1": RuntimeError("bug")}
 
-    def spoiled(trial, config, facts):
+    def spoiled(trial, config):
         if trial.name in broken:
             raise broken[trial.name]
-        finish(trial, config, facts)
+        finish(trial, config)
 
     monkeypatch.setattr(runner, "finish", spoiled)
     assert [trial.name for trial in run_study(study, out)] == ["a/clean/bad/0", "a/clean/bad/1"]

@@ -35,6 +35,17 @@ def test_splines_of_shared_layers_are_w_and_c():
     assert set(found) == {(0.02, 1e-5), (3e-3, 1e-4), (3e-3, 0.0)}
 
 
+@pytest.mark.parametrize(("sharing", "rate", "of_bias"), [("layer", 1, 0), ("output", 1, 0), ("edge", 2, 5)])
+def test_every_weight_decays_and_of_edges_it_learns_as_a_spline_does(sharing, rate, of_bias):
+    """As docs/train.md says: λ by weight_decay whatever the sharing; w and c, and β of edges, by spline_decay."""
+    network = nn.Sequential(KAConv2d(2, 4, 3, spline=Spline(sharing=sharing)), nn.BatchNorm2d(4))
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in parameter_groups(network, 1, 3, 2, 5) for p in g["params"]}
+    layer, norm = network
+    assert [found[id(p)] for p in (layer.weight, layer.base_weight, layer.coef)] == [(rate, 3), (2, 5), (2, 5)]
+    assert found[id(layer.bias)] == (rate, of_bias)
+    assert found[id(norm.weight)] == found[id(norm.bias)] == (1, 0)
+
+
 @pytest.mark.parametrize(
     ("model", "some"), [("ukan-sprecher", True), ("convtwin-tiny", False), ("ukan-linear", False), ("unet", False)]
 )

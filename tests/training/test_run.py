@@ -143,7 +143,7 @@ def shapes(root, layout):
 )
 def test_several_classes_are_learned(tmp_path, layout, target):
     data = shapes(tmp_path / "data", layout)
-    run = train(config(data, tmp_path / "run", epochs=60, batch_size=8))
+    run = train(config(data, tmp_path / "run", epochs=15, batch_size=4, lr=1e-2))
     predictor = Predictor(run / "model", "cpu")
     assert predictor.card.target == target
     summary = evaluate(open_run(run), predictor=predictor)

@@ -29,14 +29,12 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _parse(assignment: str) -> tuple[str, Any]:
-    import yaml
-
-    from allukan.training import read_value
+    from allukan.yaml_files import read_value
 
     name, equals, text = assignment.partition("=")
     if not (name and equals):
         raise UserError(f"--set {assignment!r} is not usable: write NAME=VALUE.")
     try:
         return name, read_value(text)
-    except yaml.YAMLError:
+    except ValueError:
         raise UserError(f"--set {assignment!r} is not usable: {text!r} is not a YAML value.") from None

@@ -7,7 +7,7 @@ import io
 import logging
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from allukan.errors import UserError
 from allukan.files import readable
 
 _ASCII = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "→": "->", "±": "+-", "²": "2", "·": "*", "•": "*"})
@@ -76,6 +77,25 @@ def say(text: str, mark: str = "", colour: str = "") -> None:
 def complain(text: str) -> None:
     """A line on stderr, as it is."""
     print(one_line(text), file=sys.stderr)
+
+
+def run(program: Callable[[], object], name: str) -> None:
+    """Run a command line; bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
+    make_streams_safe()
+    try:
+        program()
+    except UserError as error:
+        _end(f"{name}: {error}", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{name}: {where}{error.strerror or error}.", 2)
+    except KeyboardInterrupt:
+        _end(f"{name}: interrupted.", 130)
+
+
+def _end(sentence: str, code: int) -> None:
+    complain(sentence)
+    sys.exit(code)
 
 
 @contextmanager

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from allukan.cli.console import console, say
+from allukan.cli.parameters import takes
+from allukan.options import LabelRules, TrainConfig, parse_ignore
 
 app = typer.Typer(no_args_is_help=True)
 _NOTES = 20  # that are shown; problems are all shown
 
 
 @app.command()
+@takes(TrainConfig, "groups", "splits", "fold", "ignore", "foreground")
 def check(
     folder: Annotated[Path, typer.Argument(help="Dataset folder.", show_default=False)],
-    groups: Annotated[str | None, typer.Option(help="Images that belong together: FILE.csv[:COLUMN] or re:REGEX")] = None,
-    splits: Annotated[
-        str | None, typer.Option(help="Your split: splits.json, splits_final.json, or a CSV of id and split")
-    ] = None,
-    fold: Annotated[int | None, typer.Option(help="Fold that validates, where the split has folds  [the first]")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Value of the label that counts nowhere, or none.")] = None,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Every label as one class.")] = False,
+    **given: Any,
 ) -> None:
     """Say what a dataset holds and what is wrong with it. Exit code 1 when a training would fail."""
     from rich.table import Table
 
-    from allukan.data import LabelRules, check_dataset, parse_ignore
+    from allukan.data import check_dataset
 
-    result = check_dataset(folder, LabelRules(parse_ignore(ignore), foreground), groups=groups, splits=splits, fold=fold)
+    rules = LabelRules(parse_ignore(given.pop("ignore")), bool(given.pop("foreground")))
+    result = check_dataset(folder, rules, **given)
     facts = Table(show_header=False, box=None)
     facts.add_column()
     facts.add_column(overflow="fold")

@@ -41,13 +41,15 @@ def inspect(
     from allukan.models import load_card
 
     given = {"channels": channels, "classes": classes, "dims": dims, "set": set_}
-    if Path(model).is_dir():
+    folder = model if Path(model).is_dir() else None
+    if folder is not None:
         if wrong := [f"--{name}" for name, value in given.items() if value is not None]:
             raise UserError(f"{model} is a trained model, which brings its own {', '.join(wrong)}: leave that out.")
-        card = load_card(model)
+        card = load_card(folder)
     else:
         card = _card(model, channels, classes, dims, parse_assignments(set_ or []))
-    found = _inspect(card, _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims])
+    shape = _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims]
+    found = _inspect(card, shape, folder)
     if out:
         write_json(out, found.as_dict(), indent=2)
     title = f"{card.model}, {' × '.join(map(str, found.input))}"
@@ -56,23 +58,22 @@ def inspect(
 
 def _card(model: str, channels: int | None, classes: int | None, dims: int | None, options: dict[str, Any]) -> ModelCard:
     from allukan.models import ModelCard
+    from allukan.options import LARGEST_COUNT
 
     channels, classes, dims = (default if n is None else n for n, default in ((channels, 3), (classes, 1), (dims, 2)))
-    if dims not in (2, 3):
-        raise UserError(f"--dims {dims} is not usable: choose 2 or 3.")
-    if channels < 1 or classes < 1:
-        raise UserError(f"--channels {channels} and --classes {classes} must be at least 1.")
+    limits = {"channels": (channels, 1, LARGEST_COUNT), "classes": (classes, 1, LARGEST_COUNT), "dims": (dims, 2, 3)}
+    for name, (value, least, most) in limits.items():
+        if not least <= value <= most:
+            raise UserError(f"--{name} {value} is not usable: give a whole number from {least} to {most}.")
     names, target = tuple(map(str, range(classes))), "multilabel"
     return ModelCard(model, channels, names, target, (256, 256), mean=(), std=(), spatial_dims=dims, options=options)
 
 
-def _inspect(card: ModelCard, size: tuple[int, ...]) -> Inspection:
-    import torch
-
+def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None) -> Inspection:
     from allukan.costs import inspect_model
+    from allukan.models import outline_saved
 
-    with torch.device("meta"):
-        model = card.build()
+    model = card.outline() if folder is None else outline_saved(folder, card)
     try:
         return inspect_model(model, (1, card.in_channels, *size))
     except (ValueError, RuntimeError) as error:
@@ -83,7 +84,7 @@ def _inspect(card: ModelCard, size: tuple[int, ...]) -> Inspection:
 def _pixels(text: str, dims: int) -> tuple[int, ...]:
     """``256``, or as many numbers with an x between as there are dimensions."""
     parts = text.lower().split("x")
-    if len(parts) not in (1, dims) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+    if len(parts) not in (1, dims) or not all(part.isdecimal() and len(part) < 6 and int(part) > 0 for part in parts):
         example = "x".join(["64", "256", "192"][-dims:])
         raise UserError(f"--size {text!r} is not usable: give pixels such as 256, or {example} for {dims} dimensions.")
     return tuple(int(part) for part in (parts * dims if len(parts) == 1 else parts))

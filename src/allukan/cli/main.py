@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
-import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from allukan._version import __version__
-from allukan.cli import bench, compare, data, demo, evaluate, inspect, predict, report, study, train
-from allukan.cli.console import complain, make_streams_safe
-from allukan.errors import UserError
+from allukan.cli.console import run
+
+COMMANDS = {  # each a module here, with a function or an app; loaded when it is asked for
+    "train": "Train a model on a folder of images and masks.",
+    "evaluate": "Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals.",
+    "predict": "Write the masks of images, in the size of each image.",
+    "study": "Train and evaluate models × data sets × protocols × seeds.",
+    "compare": "Compare models on the same test images: paired differences, intervals, Wilcoxon's test with Holm's correction.",
+    "report": "Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations.",
+    "inspect": "Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.",
+    "demo": "Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes).",
+    "doctor": "Say what is installed, what computes here and how fast it can, and test that it computes right.",
+    "data": "Look at datasets, or make one of synthetic ultrasound.",
+}
+_STYLE: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": "markdown",  # the other one takes the [defaults] in the help for markup and leaves them out
+}
+
+
+class Commands(TyperGroup):
+    """The commands by name; for the list of them no module is imported, so that it is instant."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = {name: TyperCommand(name, help=line) for name, line in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(str(command.name)), rest
+
+
+def load(name: str) -> Any:
+    """A command with its parameters, as typer makes it of what the module of that name holds."""
+    module, holder = import_module(f"allukan.cli.{name}"), typer.Typer(**_STYLE)
+    if hasattr(module, "app"):
+        holder.add_typer(module.app, name=name, help=COMMANDS[name])
+    else:
+        holder.command(name)(getattr(module, name))
+    return typer.main.get_group(holder).commands[name]
+
 
 app = typer.Typer(
     name="allukan",
+    cls=Commands,
     help="Fully Kolmogorov-Arnold deep models for medical image segmentation.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # the other one takes the [defaults] in the help for markup and leaves them out
+    **_STYLE,
 )
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("study")(study.study)
-app.command("compare")(compare.compare)
-app.command("report")(report.report)
-app.command("inspect")(inspect.inspect)
-app.command("demo")(demo.demo)
-app.add_typer(bench.app, name="bench", help="Measure layers, networks and trainings, beside other KANs.")
-app.add_typer(data.app, name="data", help="Look at datasets, or make one of synthetic ultrasound.")
 
 
 @app.callback(invoke_without_command=True)
@@ -40,19 +71,5 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 
 def main() -> None:
-    """Entry point: bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
-    make_streams_safe()
-    try:
-        app()
-    except UserError as error:
-        _end(str(error), 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}{error.strerror or error}.", 2)
-    except KeyboardInterrupt:
-        _end("interrupted.", 130)
-
-
-def _end(sentence: str, code: int) -> None:
-    complain(f"allukan: {sentence}")
-    sys.exit(code)
+    """Entry point."""
+    run(app, "allukan")

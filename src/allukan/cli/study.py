@@ -23,7 +23,6 @@ def study(
 
     Exit code 1 when a run failed; the others are done all the same.
     """
-    from allukan import bench
     from allukan import study as studies
 
     loaded = studies.load_study(plan)
@@ -35,7 +34,7 @@ def study(
         say(f"{sum(trial.state == 'done' for trial in trials)} of {len(trials)} runs are done.")
         return
     show_log()
-    undone = studies.run_study(loaded, out, jobs, retry_failed, bench.environment())
+    undone = studies.run_study(loaded, out, jobs, retry_failed)
     for trial in undone:
         what = trial.failure if trial.state == "failed" else "not started, because a run of its tuning failed"
         complain(f"allukan: {trial.name}: {what}")

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from allukan.costs.accounting import saved_bytes_by
 from allukan.costs.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
 from allukan.costs.operators import operator_cost
-from allukan.nn import KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
+from allukan.nn import KAFork, KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
 from allukan.ops.engines import chunks
 
 IN_BETWEEN = "in between"
@@ -171,6 +171,7 @@ class _Recorder(TorchDispatchMode):
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
         name = self.current()
+        out = out[0] if isinstance(module, KAFork) else out  # the second map is a module of its own
         if _counted_whole(module):
             self.costs[name] += _whole_cost(module, args[0], out)
         self.outputs[name] = tuple(out.shape) if isinstance(out, Tensor) else ()

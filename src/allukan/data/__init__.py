@@ -2,7 +2,7 @@
 
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
-from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit, LabelRules, parse_ignore
+from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
 from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
@@ -12,9 +12,10 @@ from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.names import alike, is_image, not_read, on_disk, search, unread
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
-from allukan.data.planning import DRAWN, SplitPlan, given_parts, plan_splits
+from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
+from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
     "DRAWN",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from allukan.data.dataset import Case, Dataset, LabelRules
+from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
@@ -19,6 +19,7 @@ from allukan.data.names import notes
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
+from allukan.options import LabelRules
 
 _MOSTLY = 0.75  # share of the pixels from which a foreground may be the background
 

@@ -5,49 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from allukan.errors import UserError
 from allukan.files import nfc
 
 FOREGROUND = "foreground"  # name of the class that all labels become
-
-
-@dataclass(frozen=True)
-class LabelRules:
-    """How the user wants labels to be read; the options ``ignore`` and ``foreground`` of a training.
-
-    Attributes:
-        ignore: value that is neither background nor a class: such pixels count in no loss and no score. "none" says that there
-            is no such value, None leaves it to the dataset: what ``dataset.json`` calls "ignore".
-        foreground: every label above 0 as one class.
-
-    Raises ``UserError`` for an ``ignore`` that is no value from 1 upwards.
-    """
-
-    ignore: int | str | None = None
-    foreground: bool = False
-
-    def __post_init__(self) -> None:
-        good = self.ignore in (None, "none") or (type(self.ignore) is int and self.ignore > 0)
-        if not good:
-            raise UserError(f"option ignore is {self.ignore!r}: give the value of the label, from 1 upwards, or none.")
-        if type(self.foreground) is not bool:
-            raise UserError(f"option foreground is {self.foreground!r}: give true or false.")
-
-    @property
-    def value(self) -> int | None:
-        """The value to ignore, if one was given."""
-        return self.ignore if isinstance(self.ignore, int) else None
-
-
-def parse_ignore(value: Any) -> Any:
-    """A number in a text as a number, anything else as it is: for the command line.
-
-    >>> parse_ignore("255"), parse_ignore("none")
-    (255, 'none')
-    """
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 @dataclass(frozen=True)

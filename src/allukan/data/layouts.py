@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
+from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.names import is_data, notes, on_disk, visible
@@ -25,6 +25,7 @@ from allukan.data.pairing import (
 from allukan.data.part_folders import open_parts, overlooked, part_folders
 from allukan.errors import UserError
 from allukan.files import name_text
+from allukan.options import LabelRules
 
 AS_IS = LabelRules()
 _log = logging.getLogger("allukan")

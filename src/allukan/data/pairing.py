@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from allukan.data.dataset import FOREGROUND, Case, Dataset, LabelRules
+from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
 from allukan.data.names import case_id, is_image, mask_owner, not_read, odd_name, search, unread, visible
 from allukan.errors import UserError
 from allukan.files import read_json as read_any
+from allukan.options import LabelRules
 
 _HIGHEST = 65535  # that a PNG of masks can hold
 _NAME = 'If they are classes, name them in dataset.json ("labels": {"tumour": 1})'

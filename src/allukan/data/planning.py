@@ -12,8 +12,7 @@ from allukan.data.split_notes import class_notes, group_notes, leak_notes, uneve
 from allukan.data.splits import PARTS, Splits
 from allukan.errors import UserError
 from allukan.files import nfc
-
-DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
+from allukan.options import DRAWN
 
 
 @dataclass(frozen=True)

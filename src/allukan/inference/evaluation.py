@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
-from allukan.errors import UserError
-from allukan.files import read_json, read_table, read_text, write_json, write_table
+from allukan.errors import UserError, suggestion
+from allukan.files import read_json, read_table, write_json, write_table
 from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
 from allukan.models import ModelCard, to_masks
 from allukan.scores import case_metrics, pooled_iou, summarise
+from allukan.yaml_files import read_yaml
 
 SUBSETS = ("test", "val", "train", "all")
 Progress = Callable[[int, int], None]
@@ -59,7 +59,7 @@ def open_run(folder: str | Path) -> Run:
     for name in ("config.yaml", "splits.json", "model/config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")
-    return Run(folder, yaml.safe_load(read_text(folder / "config.yaml")), Splits.load(folder / "splits.json"))
+    return Run(folder, read_yaml(folder / "config.yaml"), Splits.load(folder / "splits.json"))
 
 
 def evaluate(
@@ -139,7 +139,7 @@ def _check_folder(out: Path, data: Path) -> None:
 
 def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
     if subset not in SUBSETS:
-        raise UserError(f"unknown subset {subset!r}: choose one of {', '.join(SUBSETS)}.")
+        raise UserError(f"unknown subset {subset!r}: {suggestion(subset, SUBSETS)}")
     if subset == "all":
         return dataset.cases
     run.splits.matches(dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
-from allukan.models.layers import TokenBlock
+from allukan.models.blocks import Fork, ForkedResidual, TokenBlock
 from allukan.nn import KAConv, KALayer, KALinear
 
 M = TypeVar("M", bound=nn.Module)
@@ -27,9 +27,10 @@ def fuse(model: M) -> M:
 
     In evaluation a batch norm is s·y + b a channel, so the layer before it, y_q = Σ_p λ_qp φ(x_p) + β_q, takes it over with
     λ_qp s_q and β_q s_q + b_q; the same for a convolution or a linear layer. φ is what it was. Folded are a convolution and
-    the batch norm next to it in a ``Sequential``, however nested, and a linear layer with the first norm of its mixer in a
-    ``TokenBlock``. A ``Sequential`` is taken to be called as a whole. What occurs twice in the model, has hooks or a
-    parametrisation stays as it is, and so do the other norms, whose scale depends on the input.
+    the batch norm next to it in a ``Sequential``, however nested, be it a module or the ``norm`` of the next KA convolution; the
+    first unit of a stage and the norm of the second; and a linear layer with the first norm of its mixer in a ``TokenBlock``.
+    A ``Sequential`` is taken to be called as a whole. What occurs twice in the model, has hooks or a parametrisation stays as it
+    is, and so do norms behind skips, pooling and resizing, and the other kinds, whose scale depends on the input.
 
     >>> from allukan.nn import KAConv2d
     >>> fuse(nn.Sequential(KAConv2d(3, 8, 3), nn.BatchNorm2d(8)))[1]
@@ -43,7 +44,7 @@ def fuse(model: M) -> M:
     for module in list(fused.modules()):
         for name, child in module.named_children():
             if child in folded:
-                setattr(module, name, nn.Identity())
+                setattr(module, name, None if isinstance(module, KALayer) else nn.Identity())
     return fused
 
 
@@ -65,19 +66,25 @@ def _neighbours(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Modules of which the second gets the output of the first, channel by channel, and nobody else does."""
     if _plain(module):
         yield from (pair for pair in pairwise(_steps(module)) if isinstance(pair[0], _CONVOLUTIONS))
+    elif isinstance(module, ForkedResidual) and not _watched(module.fork):
+        main = module.fork.main if isinstance(module.fork, Fork) else module.fork
+        yield from ((main, norm) for norm in islice(_steps(module.units), 1))
     elif isinstance(module, TokenBlock):
         for linear, mixer in zip(module.linears, module.mixers, strict=True):
-            if isinstance(linear, _LINEAR):
-                yield linear, next(_steps(mixer))
+            *_, last = _steps(linear)
+            if isinstance(last, _LINEAR):
+                yield last, next(_steps(mixer))
 
 
 def _steps(module: nn.Module) -> Iterator[nn.Module]:
-    """What runs one after the other, nested ``Sequential`` opened."""
+    """What runs one after the other, nested ``Sequential`` opened, and the norm of a KA convolution before it."""
     if _plain(module):
         for child in module.children():
             yield from _steps(child)
-    else:
-        yield module
+        return
+    if isinstance(module, KAConv) and module.norm is not None and not _watched(module):
+        yield module.norm
+    yield module
 
 
 def _plain(module: nn.Module) -> bool:

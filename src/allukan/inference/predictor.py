@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from allukan.data import resize_image
-from allukan.errors import UserError
+from allukan.errors import UserError, suggestion
 from allukan.inference.fusion import fuse
 from allukan.inference.inputs import read_input
 from allukan.models import load_model, pick_device, probabilities, to_masks
@@ -48,7 +48,7 @@ class Predictor:
 
     def __init__(self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False) -> None:
         if mode not in MODES:
-            raise UserError(f"unknown mode {mode!r}: choose one of {', '.join(MODES)}.")
+            raise UserError(f"unknown mode {mode!r}: {suggestion(mode, MODES)}")
         self.device = pick_device(device)
         self.model, self.card = load_model(model, self.device)
         self._network = fuse(self.model)  # the same function; ``model`` stays as it was trained, for those who look at it

@@ -7,20 +7,23 @@ from typing import Any
 
 from torch import nn
 
-from allukan.models.layers import Layers
+from allukan.models.layer_first import LayerFirst
+from allukan.models.norm_first import NormFirst
 from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import KALayer, Spline
 
-PRESETS: dict[str, tuple[Spline, Topology]] = {
-    "default": (Spline(grid_size=10), Topology(residual=True)),
-    "paper": (Spline(sharing="output", input_grad="free"), Topology()),
+ORDERS: dict[str, type[NormFirst | LayerFirst]] = {"norm-first": NormFirst, "layer-first": LayerFirst}
+PRESETS: dict[str, tuple[Spline, Topology, str]] = {
+    "default": (Spline(grid_size=10), Topology(residual=True), "norm-first"),
+    "paper": (Spline(sharing="output", input_grad="free"), Topology(), "layer-first"),
 }
 
 
 class AllUKAN(UShape):
     """The U-KAN skeleton with a KA layer in the place of every Linear, Conv, depthwise Conv, patch embedding and head.
 
+    Every layer but the first is a unit normalise → φ → mix; stages are x + unit(unit(x)), heads and token blocks are units.
     The paper (arXiv 2602.03156) publishes no layer table, so the exact layout is our reading of it: see ``docs/model.md``.
 
     Args:
@@ -33,9 +36,11 @@ class AllUKAN(UShape):
         spline: options of every KA layer, or a mapping of those that are not the preset's; the first layer, which sees the
             image, has the identity as base. With a spline an edge the usual 5 intervals are the default.
         norm: "batch", "instance" or "group".
-        preset: "default", an activation a layer on 10 intervals and residual stages; or "paper", the formula read literally, an
-            activation an output with Grad-Free Splines on U-KAN's plain skeleton.
+        preset: "default", an activation a layer on 10 intervals, units and residual stages; or "paper", the formula read
+            literally, an activation an output with Grad-Free Splines on U-KAN's plain skeleton.
         topology: options of the U-shape, or a mapping of those that are not the preset's.
+        order: "norm-first", every layer but the first is a unit normalise → φ → mix (``default``); or "layer-first", U-KAN's
+            order, a norm after every layer (``paper``, and all networks up to version 0.1). None is the preset's.
 
     >>> import torch
     >>> AllUKAN(3, 1, size="tiny")(torch.zeros(2, 3, 50, 37)).shape
@@ -53,14 +58,17 @@ class AllUKAN(UShape):
         norm: str = "batch",
         preset: str = "default",
         topology: Topology | Mapping[str, Any] | None = None,
+        order: str | None = None,
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-        splines, shape = PRESETS[preset]
+        splines, shape, usual = PRESETS[preset]
+        order = usual if order is None else order
+        if order not in ORDERS:
+            raise ValueError(f"unknown order {order!r}; choose one of {', '.join(ORDERS)}")
         splines = splines if layer == "ka" else Spline()
-        super().__init__(
-            in_channels, out_channels, size, Layers(spatial_dims, layer, splines.updated(spline), norm), shape.updated(topology)
-        )
+        make = ORDERS[order](spatial_dims, layer, splines.updated(spline), norm)
+        super().__init__(in_channels, out_channels, size, make, shape.updated(topology))
 
 
 def ka_layers(model: nn.Module) -> dict[str, KALayer]:

@@ -12,11 +12,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allukan.errors import UserError
+from allukan.errors import UserError, shown
 from allukan.models.layers import NORMS
 from allukan.models.skeleton import check_input
+from allukan.options import LARGEST_COUNT
 
 _NNUNET_CHANNELS = {2: (32, 64, 128, 256, 512, 512, 512), 3: (32, 64, 128, 256, 320, 320)}  # its plans for 256² and 128³
+_LEVELS = 16  # halvings of an image at most
 _RESIDUAL_BLOCKS = (1, 3, 4, 6)  # a stage of nnU-Net's ResEnc presets; 6 in all that follow
 
 
@@ -177,6 +179,8 @@ def _checked(channels: Sequence[int], spatial_dims: int, levels: int | None = No
         raise ValueError(f"channels must be whole numbers, got {channels!r}")
     if (len(widths) != levels if levels else len(widths) < 2) or min(widths) < 1:
         raise ValueError(f"channels must be {levels or 'two or more'} widths above 0, got {list(widths)}")
+    if max(widths) > LARGEST_COUNT or len(widths) > _LEVELS:
+        raise ValueError(f"channels must be at most {_LEVELS} widths of at most {LARGEST_COUNT}, got {shown(list(widths))}")
     return widths
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from allukan.errors import UserError
+from allukan.errors import UserError, shown, suggestion
 from allukan.models import borrowed
 from allukan.models.allukan import AllUKAN
 from allukan.models.ukan import UKAN
@@ -55,7 +54,7 @@ def build_model(name: str, *, in_channels: int, out_channels: int, spatial_dims:
     known = model_options(name)
     for option in options:
         if option not in known:
-            raise UserError(f"the model {name!r} has no option {option!r}; it has {', '.join(known)}.")
+            raise UserError(f"the model {name!r} has no option {shown(option)}: {suggestion(option, known)}")
     return MODELS[name](in_channels=in_channels, out_channels=out_channels, spatial_dims=spatial_dims, **options)
 
 
@@ -63,12 +62,22 @@ def model_options(name: str) -> tuple[str, ...]:
     """The further options of a model; ``UserError`` for a name that is not in ``MODELS``.
 
     >>> model_options("convtwin-tiny")
-    ('spline', 'norm', 'topology')
+    ('spline', 'norm', 'topology', 'order')
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"unknown model {name!r}: {hint}choose one of {', '.join(MODELS)}.")
+        raise UserError(f"unknown model {shown(name)}: {suggestion(name, MODELS)}")
     make = MODELS[name]
     fixed = (*_COMMON, *make.keywords) if isinstance(make, partial) else _COMMON  # what the name says is no option
     return tuple(option for option in inspect.signature(make).parameters if option not in fixed)
+
+
+def options_of_version(name: str, options: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """What builds a network as that version of allukan did: until 0.1 a norm followed every layer of every network.
+
+    >>> options_of_version("convtwin-tiny", {"norm": "group"}, "0.1.0")
+    {'order': 'layer-first', 'norm': 'group'}
+    >>> options_of_version("unet", {}, "0.1.0"), options_of_version("convtwin-tiny", {}, "0.2.0")
+    ({}, {})
+    """
+    before = version.split(".")[:2] == ["0", "1"] and "order" in model_options(name)
+    return {**({"order": "layer-first"} if before else {}), **options}

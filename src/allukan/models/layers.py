@@ -1,4 +1,4 @@
-"""One recipe builds the network and its twins: every convolution and linear layer comes from here."""
+"""The layers of one network and its twins: every convolution and linear layer comes from here."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from allukan.nn import (
     StackedKANConv3d,
     StackedKANLinear,
 )
+from allukan.nn.norm import make_norm
 from allukan.ops.activations import base_function
 from allukan.ops.tracing import jit_traced
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _KA_CONVOLUTIONS = {1: KAConv1d, 2: KAConv2d, 3: KAConv3d}
 _STACKED_CONVOLUTIONS = {1: StackedKANConv1d, 2: StackedKANConv2d, 3: StackedKANConv3d}
-_BATCH_NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_INSTANCE_NORMS: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 LAYERS = ("ka", "conv", "edge", "stacked")
 NORMS = ("batch", "instance", "group")
 
@@ -48,11 +47,10 @@ class Activation(nn.Module):
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of one network.
+    """Makes the layers of one network; in which order they stand is a matter of the subclasses.
 
-    ``layer="ka"``, ``"edge"`` and ``"stacked"`` give [KA layer, norm]: the activation φ sits inside the next KA layer, right
-    after the norm. ``layer="conv"`` gives [conv, norm, activation]. So all have the same layers in the same places. "edge" and
-    "stacked" are the same function, one spline an edge: computed as KAConv does, and the ordinary way.
+    ``layer="ka"``, ``"edge"`` and ``"stacked"`` give KA layers, which have their activation inside, ``"conv"`` torch's own.
+    "edge" and "stacked" are the same function, one spline an edge: computed as KAConv does, and the ordinary way.
     """
 
     spatial_dims: int
@@ -77,86 +75,36 @@ class Layers:
         groups: int = 1,
         bias: bool = False,
         image: bool = False,
+        norm: str | None = None,
     ) -> nn.Module:
-        """A convolution with "same"-like padding; ``image=True`` where it sees raw intensities: then the base is the identity."""
+        """A convolution with "same"-like padding; ``image=True`` where it sees raw intensities: then the base is the identity.
+
+        ``norm`` is that of a KA layer, which is then a unit.
+        """
         options = {"stride": stride, "padding": kernel_size // 2, "groups": groups, "bias": bias}
         if self.layer == "conv":
             return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
-        spline = self.spline.fitting(out_channels)
-        spline = replace(spline, base="identity") if image else spline
         convolutions = _STACKED_CONVOLUTIONS if self.layer == "stacked" else _KA_CONVOLUTIONS
-        return convolutions[self.spatial_dims](in_channels, out_channels, kernel_size, spline=spline, **options)  # type: ignore[arg-type]
+        options |= {"spline": self.spline_of(out_channels, image=image), "norm": norm}  # type: ignore[dict-item]
+        return convolutions[self.spatial_dims](in_channels, out_channels, kernel_size, **options)  # type: ignore[arg-type]
 
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
-        """A linear layer on the last dimension, without bias: a norm follows."""
+    def spline_of(self, out_channels: int, *, image: bool) -> Spline:
+        """The spline of a layer with so many outputs."""
+        spline = self.spline.fitting(out_channels)
+        return replace(spline, base="identity") if image else spline
+
+    def linear(self, in_features: int, out_features: int, norm: str | None = None) -> nn.Module:
+        """A linear layer on the last dimension, without bias: a norm follows. ``norm`` is that of a KA layer, then a unit."""
         if self.layer == "conv":
             return nn.Linear(in_features, out_features, bias=False)
         linear = StackedKANLinear if self.layer == "stacked" else KALinear
-        return linear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
-
-    def after(self, channels: int) -> list[nn.Module]:
-        """What follows a layer: the norm, and for the convolutional twin the activation."""
-        return [self.make_norm(channels), *([Activation(self.spline.base)] if self.layer == "conv" else [])]
+        return linear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features), norm=norm)
 
     def make_norm(self, channels: int) -> nn.Module:
         """The normalisation of ``(B, channels, *S)``."""
-        if self.norm == "group":
-            return nn.GroupNorm(max(d for d in range(1, 9) if channels % d == 0), channels)
-        if self.norm == "instance":
-            return _INSTANCE_NORMS[self.spatial_dims](channels, affine=True)
-        return _BATCH_NORMS[self.spatial_dims](channels)
-
-    def unit(self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: int | bool) -> nn.Sequential:
-        """Layer, norm and, for the convolutional twin, activation."""
-        return nn.Sequential(self.conv(in_channels, out_channels, kernel_size, **options), *self.after(out_channels))  # type: ignore[arg-type]
-
-    def shortcut(self, in_channels: int, out_channels: int, image: bool = False) -> nn.Module:
-        """The way around a residual stage: nothing, or a 1×1 layer and a norm where the channels change."""
-        if in_channels == out_channels:
-            return nn.Identity()
-        return nn.Sequential(self.conv(in_channels, out_channels, 1, image=image), self.make_norm(out_channels))
-
-    def mixer(self, channels: int) -> nn.Sequential:
-        """What follows a linear layer of a token block: norm, depthwise 3×3, norm."""
-        return nn.Sequential(*self.after(channels), *self.unit(channels, channels, groups=channels))
-
-    def embedding(self, in_channels: int, out_channels: int) -> nn.Sequential:
-        """A patch embedding: 3×3 with stride 2."""
-        return self.unit(in_channels, out_channels, stride=2)
-
-
-class Residual(nn.Module):
-    """shortcut(x) + drop(units(x))."""
-
-    def __init__(self, units: nn.Module, shortcut: nn.Module, drop: nn.Module) -> None:
-        super().__init__()
-        self.units, self.shortcut, self.drop = units, shortcut, drop
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, *S)`` → ``(B, C', *S)``."""
-        return self.shortcut(x) + self.drop(self.units(x))
-
-
-class TokenBlock(nn.Module):
-    """x + 3 × [linear → norm → depthwise 3×3 → norm](LN x), then LN: U-KAN's tokenised block (arXiv 2406.02918, eq. 7).
-
-    ``drop`` is applied to what is added to x: stochastic depth.
-    """
-
-    def __init__(self, layers: Layers, channels: int, repeats: int = 3, drop: nn.Module | None = None) -> None:
-        super().__init__()
-        self.drop = drop or nn.Identity()
-        self.norm_in, self.norm_out = nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.linears = nn.ModuleList(layers.linear(channels, channels) for _ in range(repeats))
-        self.mixers = nn.ModuleList(layers.mixer(channels) for _ in range(repeats))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, *S)`` → ``(B, C, *S)``."""
-        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C)
-        y = self.norm_in(tokens)
-        for linear, mixer in zip(self.linears, self.mixers, strict=True):
-            y = mixer(linear(y).transpose(1, 2).unflatten(2, x.shape[2:])).flatten(2).transpose(1, 2)
-        return self.norm_out(tokens + self.drop(y)).transpose(1, 2).unflatten(2, x.shape[2:])
+        norm = make_norm(self.norm, channels, self.spatial_dims)
+        assert norm is not None
+        return norm
 
 
 def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:

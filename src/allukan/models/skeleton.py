@@ -4,17 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Protocol
 
 from monai.networks.layers import DropPath
 from torch import Tensor, nn
 from torch.fx import Proxy
 
 from allukan.errors import UserError
-from allukan.models.layers import Layers, Residual, TokenBlock, resize
+from allukan.models.layers import resize
 from allukan.models.pooling import max_pool
 from allukan.models.topology import Topology
 from allukan.nn.opaque import Opaque
 from allukan.ops.tracing import refuse_classic_onnx, sizes
+
+
+class Maker(Protocol):
+    """Gives the parts of a U-shape, and so decides what its layers are and in which order they stand."""
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+
+    def stage(self, channels: tuple[int, ...], *, image: bool, drop: nn.Module | None) -> nn.Module:
+        """A layer from each number of channels to the next; ``drop`` of what is added to the input, None for no shortcut."""
+
+    def embedding(self, in_channels: int, out_channels: int) -> nn.Module:
+        """To half the size."""
+
+    def token_block(self, channels: int, repeats: int, drop: nn.Module) -> nn.Module:
+        """Linear layers on every place and what mixes places, added to the input."""
+
+    def head(self, in_channels: int, out_channels: int) -> nn.Module:
+        """Logits."""
 
 
 class UShape(Opaque):
@@ -25,11 +46,11 @@ class UShape(Opaque):
         in_channels: channels of the image.
         out_channels: logits, one a class.
         size: a name of ``SIZES``.
-        make: gives every layer.
+        make: gives every part.
         topology: what differs from U-KAN's.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, size: str, make: Layers, topology: Topology) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: str, make: Maker, topology: Topology) -> None:
         super().__init__()
         widths = topology.widths_of(size)
         if make.spatial_dims not in (2, 3):
@@ -40,11 +61,10 @@ class UShape(Opaque):
 
         def stage(a: int, b: int, inner: int, image: bool = False) -> nn.Module:
             channels = (a, *[inner] * (topology.depth - 1), b)
-            units = nn.Sequential(*(make.unit(*c, image=image and i == 0) for i, c in enumerate(pairwise(channels))))
-            return Residual(units, make.shortcut(a, b, image), next(drops)) if topology.residual else units
+            return make.stage(channels, image=image, drop=next(drops) if topology.residual else None)
 
-        def tokens(channels: int) -> TokenBlock:
-            return TokenBlock(make, channels, topology.token_depth, next(drops))
+        def tokens(channels: int) -> nn.Module:
+            return make.token_block(channels, topology.token_depth, next(drops))
 
         inputs = (in_channels, *widths[:2])
         self.encoder = nn.ModuleList(
@@ -53,9 +73,9 @@ class UShape(Opaque):
         self.embeddings = nn.ModuleList(nn.Sequential(make.embedding(a, b), tokens(b)) for a, b in pairwise(widths[2:]))
         self.decoder = nn.ModuleList(stage(a, b, a) for a, b in zip(downward, (*downward[1:], widths[0]), strict=True))
         self.decoder_tokens = nn.ModuleList(tokens(c) for c in downward[1:3])
-        self.head = make.conv(widths[0], out_channels, 1, bias=True)
+        self.head = make.head(widths[0], out_channels)
         coarser = downward[1:] if topology.deep_supervision else ()
-        self.heads = nn.ModuleList(make.conv(c, out_channels, 1, bias=True) for c in coarser)
+        self.heads = nn.ModuleList(make.head(c, out_channels) for c in coarser)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` → logits ``(B, out_channels, *S)``; ``ValueError`` for another number of channels."""

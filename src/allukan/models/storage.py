@@ -3,71 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AfterValidator, BeforeValidator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from allukan._version import __version__
-from allukan.errors import UserError
+from allukan.errors import UserError, full_stop, shown
 from allukan.files import read_json, whole, write_json
-from allukan.models.factory import MODELS, build_model
+from allukan.models.factory import build_model, model_options, options_of_version
+from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, option_set
 
-TARGETS = ("binary", "multiclass", "multilabel")
+LARGEST_NETWORK = 4_000_000_000  # parameters: 16 GB
 
 
-@dataclass(frozen=True)
+@option_set("entry of a file", "file: ")
 class ImageFile:
-    """One of the files that make up an image.
+    """One of the files that make up an image."""
 
-    Attributes:
-        pattern: what its path looks like without the suffix, ``*`` for the name of the image, as "*_0001"; empty without a rule.
-        channels: how many it brings.
-        name: of what it shows, as "T1", where the dataset gave one.
-    """
-
-    pattern: str
-    channels: int
-    name: str = ""
+    pattern: Annotated[
+        str, Help('what its path looks like without the suffix, * for the name of the image, as "*_0001"; empty without a rule')
+    ]
+    channels: Annotated[Count, Help("how many it brings")]
+    name: Annotated[str, Help('of what it shows, as "T1", where the dataset gave one')] = ""
 
 
-@dataclass(frozen=True)
+def _listed(values: Any) -> Any:
+    return tuple(values) if isinstance(values, list) else values
+
+
+def _known(model: str) -> str:
+    model_options(model)
+    return model
+
+
+def _image_files(files: Any) -> Any:
+    listed = _listed(files)
+    return tuple(ImageFile(**file) if isinstance(file, dict) else file for file in listed) if isinstance(listed, tuple) else files
+
+
+Listed = BeforeValidator(_listed)  # what JSON has as a list
+Pixels = Annotated[Whole, Ge(1), Le(16_384)]
+
+
+@option_set("entry of a model", "")
 class ModelCard:
-    """What a trained model is and how it wants its input.
+    """What a trained model is and how it wants its input. Raises ``UserError`` for what does not describe one."""
 
-    Attributes:
-        model: a name of ``MODELS``.
-        in_channels: 1 grey, 3 RGB, or more.
-        classes: names of the foreground classes.
-        target: "binary" and "multilabel" (a sigmoid a class) or "multiclass" (softmax over background and the classes).
-        size: ``(H, W)`` in pixels that the network was trained at.
-        mean: per channel, of intensities scaled to 0 … 1.
-        std: likewise.
-        spatial_dims: 2 or 3.
-        options: further options of the model, ``spline`` as a dictionary.
-        label_values: value of every class in masks, as in the label maps of the training; empty where masks are 0 and 255.
-        threshold: probability from which a pixel belongs to a class (sigmoid targets).
-        version: of allukan, when it was saved.
-        files: that make up an image, in the order of their channels; empty where version 0.1 saved the model and did not tell.
-    """
-
-    model: str
-    in_channels: int
-    classes: tuple[str, ...]
-    target: str
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    spatial_dims: int = 2
-    options: dict[str, Any] = field(default_factory=dict)
-    label_values: tuple[int, ...] = ()
-    threshold: float = 0.5
-    version: str = __version__
-    files: tuple[ImageFile, ...] = ()
+    model: Annotated[str, AfterValidator(_known), Help("a name of MODELS")]
+    in_channels: Annotated[Count, Help("1 grey, 3 RGB, or more")]
+    classes: Annotated[
+        tuple[str, ...],
+        Listed,
+        MaxLen(LARGEST_COUNT),
+        Must(f"at most {LARGEST_COUNT} names"),
+        Help("names of the foreground classes"),
+    ]
+    target: Annotated[
+        str,
+        OneOf("binary", "multiclass", "multilabel"),
+        Help("binary and multilabel (a sigmoid a class) or multiclass (softmax over background and the classes)"),
+    ]
+    size: Annotated[
+        tuple[Pixels, Pixels],
+        Listed,
+        Must("two numbers of pixels of at most 16384"),
+        Help("(H, W) in pixels that the network was trained at"),
+    ]
+    mean: Annotated[tuple[Number, ...], Listed, Must("numbers"), Help("per channel, of intensities scaled to 0 … 1")]
+    std: Annotated[tuple[Number, ...], Listed, Must("numbers"), Help("likewise")]
+    spatial_dims: Annotated[Whole, Ge(2), Le(3), Help("2 or 3")] = 2
+    options: Annotated[
+        dict[str, Any], Must("'name: value' pairs"), Help("further options of the model, spline as a dictionary")
+    ] = field(default_factory=dict)
+    label_values: Annotated[
+        tuple[Whole, ...],
+        Listed,
+        Must("whole numbers"),
+        Help("value of every class in masks, as in the label maps of the training; empty where masks are 0 and 255"),
+    ] = ()
+    threshold: Annotated[Number, Help("probability from which a pixel belongs to a class (sigmoid targets)")] = 0.5
+    version: Annotated[str, Help("of allukan, when it was saved")] = __version__
+    files: Annotated[
+        tuple[ImageFile, ...],
+        BeforeValidator(_image_files),
+        Must("entries with pattern, channels and name"),
+        Help("that make up an image, in the order of their channels; empty where version 0.1 saved the model and did not tell"),
+    ] = ()
 
     @property
     def image_files(self) -> tuple[ImageFile, ...]:
@@ -81,15 +109,34 @@ class ModelCard:
         """Logits: one a class, and for "multiclass" one more for the background, which comes first."""
         return len(self.classes) + (self.target == "multiclass")
 
-    def build(self) -> nn.Module:
-        """The untrained model. Raises ``UserError`` when the options do not fit it."""
-        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
+    def outline(self) -> nn.Module:
+        """The untrained model on the meta device: all its shapes, and no memory.
+
+        Raises ``UserError`` when the options do not fit it, and for more than ``LARGEST_NETWORK`` parameters.
+        """
         try:
-            return build_model(self.model, **shape, **self.options)
+            with torch.device("meta"):
+                model = self._made()
         except (ValueError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"options {self.options} do not fit {self.model!r}: {error}.") from None
+            raise UserError(f"options {shown(self.options)} do not fit {self.model!r}: {full_stop(error)}") from None
+        count = sum(parameter.numel() for parameter in model.parameters())
+        if count > LARGEST_NETWORK:
+            raise UserError(
+                f"{self.model!r} with options {shown(self.options)}, {self.in_channels} channels and {self.out_channels} logits "
+                f"has {count:,} parameters: at most {LARGEST_NETWORK:,} are built, so give smaller ones."
+            )
+        return model
+
+    def build(self) -> nn.Module:
+        """The untrained model; raises as ``outline`` does, before any memory is taken."""
+        self.outline()
+        return self._made()
+
+    def _made(self) -> nn.Module:
+        shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
+        return build_model(self.model, **shape, **options_of_version(self.model, self.options, self.version))
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -120,26 +167,29 @@ def load_card(folder: str | Path) -> ModelCard:
             f"{folder} holds no trained model (config.json is missing): give the folder RUN/model of a finished training."
         )
     try:
-        raw: dict[str, Any] = read_json(path)
-        lists = ("classes", "size", "mean", "std", "label_values")
-        raw = _with_values(raw)
-        fields: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in raw.items()}
-        fields["files"] = tuple(ImageFile(**file) for file in raw.get("files", ()))
-        card = ModelCard(**fields)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a model description that allukan {__version__} reads: {error}.") from None
+        raw = read_json(path)
+        if not isinstance(raw, dict):
+            raise UserError(f"it holds {shown(raw)}.")
+        card = ModelCard(**_with_values(raw))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not a model description that allukan {__version__} reads: {full_stop(error)}") from None
     if sum(file.channels for file in card.image_files) != card.in_channels:
         raise UserError(f"{path} contradicts itself: its files do not bring in_channels {card.in_channels} channels.")
-    if card.model not in MODELS or card.target not in TARGETS:
-        raise UserError(
-            f"{path} describes model {card.model!r} with target {card.target!r}, which allukan {__version__} does not know."
-        )
     return card
+
+
+def outline_saved(folder: str | Path, card: ModelCard) -> nn.Module:
+    """``card.outline()``; ``UserError`` names the file of the folder when what it asks for cannot be built."""
+    try:
+        return card.outline()
+    except UserError as error:
+        raise UserError(f"{Path(folder) / 'config.json'}: {error}") from None
 
 
 def _with_values(raw: dict[str, Any]) -> dict[str, Any]:
     """Models of before ``label_values`` whose classes were named after the values of their label maps."""
-    numbers = raw.get("target") == "multiclass" and all(str(name).isdecimal() for name in raw.get("classes", ["?"]))
+    names = raw.get("classes")
+    numbers = raw.get("target") == "multiclass" and isinstance(names, list) and all(str(name).isdecimal() for name in names)
     return {"label_values": [int(name) for name in raw["classes"]], **raw} if numbers else raw
 
 
@@ -157,13 +207,20 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         raise UserError(f"{path} cannot be read as weights ({error}): copy the model folder again.") from None
     if bad := not_finite(state):
         raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
-    model = card.build()
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {first}") from None
+    if misfit := _misfit(state, outline_saved(folder, card).state_dict()):
+        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {misfit}.")
+    model = card._made()
+    model.load_state_dict(state)
     return model.to(device).eval(), card
+
+
+def _misfit(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> str | None:
+    """The first tensor that is not there, or has another shape."""
+    for name in sorted(have.keys() | want.keys()):
+        shapes = [str(tuple(tensors[name].shape)) if name in tensors else "no shape" for tensors in (have, want)]
+        if shapes[0] != shapes[1]:
+            return f"{name} has {shapes[0]} there and {shapes[1]} by the architecture"
+    return None
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str | None:

@@ -3,53 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
-from allukan.nn.spline import changed
+from annotated_types import Ge, Le, Lt
+from pydantic import BeforeValidator
+
+from allukan.errors import suggestion
+from allukan.options import Count, Help, Must, Number, Whole, changed, option_set
 
 SIZES: dict[str, tuple[int, ...]] = {
     "tiny": (8, 16, 64, 80, 128),
     "small": (12, 24, 96, 120, 192),
     "base": (16, 32, 128, 160, 256),  # U-KAN's widths
 }
+_DEEPEST = 100  # layers a stage
+Depth = Annotated[Whole, Ge(1), Le(_DEEPEST)]
 
 
-@dataclass(frozen=True)
+@option_set("option of topology", "topology: ", ValueError)
 class Topology:
     """Options of the U-shape; the defaults are U-KAN's.
 
-    Attributes:
-        widths: channels of the three convolutional stages and the two tokenised ones; None is those of the size.
-        depth: layers a stage of the encoder and the decoder.
-        token_depth: linear layers, each with its depthwise convolution, a token block.
-        residual: every stage adds its input, through a 1×1 layer and a norm where the channels change.
-        drop_path: probability that a sample skips the residual branch of a token block or a residual stage in training
-            (stochastic depth, arXiv 1603.09382); 0 for the first of them, growing linearly to this for the last.
-        deep_supervision: a further head at each coarser stage of the decoder, for ``UShape.levels``; used in training only.
+    Raises ``ValueError`` with one sentence for a value that is not usable, ``TypeError`` for an option that does not exist.
     """
 
-    widths: tuple[int, ...] | None = None
-    depth: int = 2
-    token_depth: int = 3
-    residual: bool = False
-    drop_path: float = 0.0
-    deep_supervision: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("depth", "token_depth"):
-            if not _whole(getattr(self, name)):
-                raise ValueError(f"topology: {name} must be a whole number above 0, got {getattr(self, name)!r}")
-        for name in ("residual", "deep_supervision"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"topology: {name} must be true or false, got {getattr(self, name)!r}")
-        if isinstance(self.drop_path, bool) or not isinstance(self.drop_path, int | float) or not 0 <= self.drop_path < 1:
-            raise ValueError(f"topology: drop_path must be a probability below 1, got {self.drop_path!r}")
-        if self.widths is not None:
-            widths = tuple(self.widths) if isinstance(self.widths, list | tuple) else ()
-            if len(widths) != 5 or not all(map(_whole, widths)):
-                raise ValueError(f"topology: widths must be five whole numbers above 0, got {self.widths!r}")
-            object.__setattr__(self, "widths", widths)
+    widths: Annotated[
+        tuple[Count, Count, Count, Count, Count] | None,
+        BeforeValidator(lambda widths: tuple(widths) if isinstance(widths, list) else widths),
+        Must("five whole numbers of at least 1 and at most 65536"),
+        Help("channels of the three convolutional stages and the two tokenised ones", default="those of the size"),
+    ] = None
+    depth: Annotated[Depth, Help("layers a stage of the encoder and the decoder")] = 2
+    token_depth: Annotated[Depth, Help("linear layers, each with its depthwise convolution, a token block")] = 3
+    residual: Annotated[bool, Help("every stage adds its input, through a 1×1 layer and a norm where channels change")] = False
+    drop_path: Annotated[
+        Number,
+        Ge(0),
+        Lt(1),
+        Must("a probability below 1"),
+        Help(
+            "probability that a sample skips the residual branch of a token block or a residual stage in training (stochastic "
+            "depth, arXiv 1603.09382); 0 for the first of them, growing linearly to this for the last"
+        ),
+    ] = 0.0
+    deep_supervision: Annotated[
+        bool, Help("a further head at each coarser stage of the decoder, for UShape.levels; used in training only")
+    ] = False
 
     def widths_of(self, size: str) -> tuple[int, ...]:
         """The five widths; raises ``ValueError`` for a size that is not in ``SIZES``.
@@ -58,17 +57,9 @@ class Topology:
         (16, 32, 128, 160, 256)
         """
         if size not in SIZES:
-            raise ValueError(f"unknown size {size!r}; choose one of {', '.join(SIZES)}")
+            raise ValueError(f"unknown size {size!r}: {suggestion(size, SIZES)}")
         return self.widths or SIZES[size]
 
     def updated(self, given: Topology | Mapping[str, Any] | None) -> Topology:
         """``given`` as it is, this with the fields of a mapping changed, or this. Raises ``TypeError`` for an unknown field."""
-        if isinstance(given, Topology):
-            return given
-        if given is not None and not isinstance(given, Mapping):
-            raise TypeError(f"topology must be a mapping of {', '.join(f.name for f in fields(self))}, got {given!r}")
-        return changed(self, given or {}, "topology")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+        return given if isinstance(given, Topology) else changed(self, {} if given is None else given, "topology")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from allukan.models.layers import Layers
+from allukan.models.layer_first import LayerFirst
 from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import SPRECHER, KALinear, Spline, SprecherLinear
@@ -71,7 +71,7 @@ class UKAN(UShape):
 
 
 @dataclass(frozen=True)
-class UKANLayers(Layers):
+class UKANLayers(LayerFirst):
     """U-KAN's layers: convolutions with bias, batch norm and ReLU; ``token_layer`` on the tokens."""
 
     token_layer: str
@@ -84,13 +84,13 @@ class UKANLayers(Layers):
         """Convolution with bias, norm, ReLU."""
         return super().unit(in_channels, out_channels, kernel_size, bias=True, **options)
 
-    def linear(self, in_features: int, out_features: int) -> nn.Module:
+    def linear(self, in_features: int, out_features: int, norm: str | None = None) -> nn.Module:
         """The layer on the tokens."""
         if self.token_layer == "linear":
             return nn.Linear(in_features, out_features)
         if self.token_layer == "sprecher":
             return nn.Sequential(SprecherLinear(in_features, out_features, spline=self.spline), TokenNorm(out_features))
-        return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features))
+        return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features), norm=norm)
 
     def mixer(self, channels: int) -> nn.Sequential:
         """Depthwise 3×3, norm, ReLU."""

@@ -3,6 +3,7 @@
 from allukan.nn.activation import SplineActivation
 from allukan.nn.conv import KAConv, KAConv1d, KAConv2d, KAConv3d
 from allukan.nn.conversion import Conversion, convert
+from allukan.nn.fork import KAFork, KAFork1d, KAFork2d, KAFork3d
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
 from allukan.nn.spline import Spline
@@ -16,6 +17,10 @@ __all__ = [
     "KAConv1d",
     "KAConv2d",
     "KAConv3d",
+    "KAFork",
+    "KAFork1d",
+    "KAFork2d",
+    "KAFork3d",
     "KALayer",
     "KALinear",
     "Spline",

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from allukan.nn.layer import KALayer
+from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops.autograd import cached
@@ -25,6 +26,9 @@ class KAConv(KALayer):
     Use it as ``KAConv1d``, ``KAConv2d`` or ``KAConv3d``; the signature starts like torch's convolutions. Zero padding is
     applied AFTER φ, as the padded places are absent edges, not inputs of value 0 (φ(0) ≠ 0 in general); the other padding
     modes repeat inputs, which is the same before and after φ. Source: KAonv layer of arXiv 2602.03156.
+
+    With ``norm`` "batch", "instance", "group", "layer" (over the channels of every place) or a norm module of torch the layer is
+    the unit normalise → φ → mix: y_q = Σ λ_qp φ_a(q)(γ_p x̂_p + β_p) + bias, all padding after the norm.
 
     Raises ``ValueError`` for options that do not fit together, in one sentence.
     """
@@ -44,11 +48,13 @@ class KAConv(KALayer):
         padding_mode: str = "zeros",
         *,
         spline: Spline | None = None,
+        norm: str | nn.Module | None = None,
         **factory: Any,
     ) -> None:
         spatial_dims = self.spatial_dims
         kernel = _tuple(kernel_size, spatial_dims, "kernel_size")
-        super().__init__(in_channels, out_channels, kernel, groups, bias, spline or Spline(), **factory)
+        norm = make_norm(norm, in_channels, spatial_dims, **factory)
+        super().__init__(in_channels, out_channels, kernel, groups, bias, spline or Spline(), norm, **factory)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.stride = _tuple(stride, spatial_dims, "stride")
@@ -80,9 +86,11 @@ class KAConv(KALayer):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
         self.check_input(x)
-        if self._border:
-            x = F.pad(x, self._border, mode=self.padding_mode)
-        return self.combine(x)
+        return self.unit(x)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """x with the border of another padding mode than "zeros", which are padded after φ."""
+        return F.pad(x, self._border, mode=self.padding_mode) if self._border else x
 
     def check_input(self, x: Tensor) -> None:
         """``ValueError`` unless x is ``(B, C, *S)`` with the channels and dimensions of the layer."""
@@ -112,6 +120,8 @@ class KAConv2d(KAConv):
     >>> import torch
     >>> KAConv2d(3, 8, 3, padding=1)(torch.zeros(1, 3, 16, 16)).shape
     torch.Size([1, 8, 16, 16])
+    >>> list(KAConv2d(3, 8, 3, norm="batch").state_dict())[4:]
+    ['norm.weight', 'norm.bias', 'norm.running_mean', 'norm.running_var', 'norm.num_batches_tracked']
     """
 
     spatial_dims = 2

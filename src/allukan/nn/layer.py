@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from allukan.nn.init import flat, unit_gain
+from allukan.nn.norm import described, normalised
 from allukan.nn.opaque import Opaque
 from allukan.nn.spline import Plan, Spline, plan
 from allukan.ops import basis_expansion, bspline
-from allukan.ops.layer import ka_layer
+from allukan.ops.layer import Mapped, ka_layer
 from allukan.ops.linear_maps import LinearMap
 from allukan.ops.phi import Phi
 
@@ -24,10 +26,14 @@ class KALayer(Opaque):
     Parameters: ``weight`` λ ``(out, in/groups, *kernel)``, ``base_weight`` w ``(A,)``, ``coef`` c ``(A, M)`` and ``bias`` β
     ``(out,)``. With ``sharing="edge"`` every edge has its own, in the order of ``weight.flatten()``, and
     y_q = Σ_p w_qp b(x_p) + λ_qp Σ_m c_qpm B_m(x_p), the ordinary KAN with its 10 parameters an edge (G 5, k 3).
+
+    With a ``norm``, a module of torch, the layer is the unit normalise → φ → mix: y_q = Σ_p λ_qp φ_a(q)(γ_p x̂_p + β_p) + bias
+    with the normalised input x̂ and the norm's scale γ and shift β, which Sprecher's formula gives every input.
     """
 
     bias: Tensor | None
     linear: LinearMap
+    _border: Sequence[int] = ()
 
     def __init__(
         self,
@@ -37,11 +43,13 @@ class KALayer(Opaque):
         groups: int,
         bias: bool,
         spline: Spline,
+        norm: nn.Module | None,
         **factory: Any,
     ) -> None:
         super().__init__()
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
+        self.norm = norm
         self.plan: Plan = plan(spline.sharing, in_channels, out_channels, groups)
         self.spline = spline
         shape = (out_channels, in_channels // groups, *kernel)
@@ -125,12 +133,23 @@ class KALayer(Opaque):
             nn.init.zeros_(self.bias)
 
     def spline_parameters(self) -> list[nn.Parameter]:
-        """What makes the activations: w and c; with an activation an edge every parameter, since λ_qp scales φ_qp alone."""
-        return list(self.parameters()) if self.spline.sharing == "edge" else [self.base_weight, self.coef]
+        """What makes the activations: w and c; with an activation an edge λ and the bias too, since λ_qp scales φ_qp alone."""
+        return list(self.parameters(recurse=False)) if self.spline.sharing == "edge" else [self.base_weight, self.coef]
 
-    def combine(self, x: Tensor) -> Tensor:
-        """φ and the linear map of the layer in one operation, see ``ops.layer``."""
-        return ka_layer(x, self.coef, self.base_weight, self.weight, self.bias, self.phi, self.linear)
+    def unit(self, x: Tensor) -> Tensor:
+        """Normalise → φ → mix, ``(B, C, *S)`` → ``(B, C', *S')`` or ``(N, C)`` → ``(N, C')``."""
+        return self.mixed(x, (Mapped(self.linear, self.weight, self.bias),))[0]
+
+    def mixed(self, x: Tensor, maps: tuple[Mapped, ...]) -> tuple[Tensor, ...]:
+        """Several linear maps of one normalised and activated x, in one operation where it is known what the norm does."""
+        norm = None if self._border else described(self.norm, x, self.phi)
+        if norm is None:
+            x = self.pad(normalised(self.norm, x))
+        return ka_layer(x, self.coef, self.base_weight, self.phi, norm, maps)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """What is repeated of the normalised input at its border: nothing here."""
+        return x
 
     def activation_curves(self, points: int = 101) -> tuple[Tensor, Tensor]:
         """The learned activations on the grid: t ``(points,)`` and φ_a(t) ``(A, points)``; for "edge" one curve an edge."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from allukan.nn.layer import KALayer
+from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops.linear_maps import MatrixProduct
@@ -18,15 +19,26 @@ class KALinear(KALayer):
 
     The signature starts like ``torch.nn.Linear``. Source: KA layer of arXiv 2602.03156.
 
+    With ``norm`` "layer", "batch" (over all rows), "group" or a norm module of torch it is the unit normalise → φ → mix:
+    y_q = Σ_p λ_qp φ_a(q)(γ_p x̂_p + β_p) + bias. Raises ``ValueError`` for a norm that does not fit.
+
     >>> import torch
     >>> KALinear(4, 3, spline=Spline(sharing="output"))(torch.zeros(2, 5, 4)).shape
     torch.Size([2, 5, 3])
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, spline: Spline | None = None, **factory: Any
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        spline: Spline | None = None,
+        norm: str | nn.Module | None = None,
+        **factory: Any,
     ) -> None:
-        super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), **factory)
+        norm = make_norm(norm, in_features, 0, **factory)
+        super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), norm, **factory)
         self.in_features, self.out_features = in_features, out_features
         self.linear = MatrixProduct(self.plan.conv_groups)
 
@@ -34,9 +46,9 @@ class KALinear(KALayer):
     def forward(self, x: Tensor) -> Tensor:
         """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
         self.check_input(x)
-        if self.plan.activations == 1:
-            return self.combine(x)
-        return self.combine(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
+        if self.plan.activations == 1 and self.norm is None:
+            return self.unit(x)
+        return self.unit(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
 
     def check_input(self, x: Tensor) -> None:
         """``ValueError`` unless the last dimension of x has the features of the layer."""

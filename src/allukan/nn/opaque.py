@@ -12,6 +12,7 @@ from torch.fx import Proxy
 from allukan.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
+R = TypeVar("R")
 
 
 class Opaque(nn.Module):
@@ -24,7 +25,7 @@ class Opaque(nn.Module):
         )
 
 
-def one_node(forward: Callable[[M, Tensor], Tensor]) -> Callable[[M, Tensor], Tensor]:
+def one_node(forward: Callable[[M, Tensor], R]) -> Callable[[M, Tensor], R]:
     """For ``torch.fx.symbolic_trace`` the module is one node of the graph, as torch's own layers are.
 
     >>> from allukan.nn import KALinear
@@ -34,7 +35,7 @@ def one_node(forward: Callable[[M, Tensor], Tensor]) -> Callable[[M, Tensor], Te
     """
 
     @wraps(forward)
-    def wrapped(self: M, x: Tensor) -> Tensor:
+    def wrapped(self: M, x: Tensor) -> R:
         return _node(self, x) if isinstance(x, Proxy) else forward(self, x)
 
     return wrapped

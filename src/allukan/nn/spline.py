@@ -3,70 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
-from allukan.ops.activations import base_function
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BeforeValidator
+
+from allukan.errors import suggestion
+from allukan.ops.activations import split_base
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
 from allukan.ops.phi import IMPLEMENTATIONS
+from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, changed, option_set
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
 SHARINGS = ("layer", "input", "output", "edge")
+LARGEST_GRID, LARGEST_ORDER = 256, 10
+End = Annotated[Number, Ge(-1e6), Le(1e6)]
 
 
-@dataclass(frozen=True)
+def _base(name: str) -> str:
+    split_base(name)
+    return name
+
+
+def _sharing(value: str | int) -> str | int:
+    if isinstance(value, str) and value not in SHARINGS:
+        raise ValueError(f"unknown sharing {value!r}: {suggestion(value, (*SHARINGS, 'a whole number above 0'))}")
+    return value
+
+
+@option_set("option of spline", "spline: ", ValueError)
 class Spline:
     """φ(t) = w b(t) + Σ_m c_m B_m(t) and how a layer shares it (arXiv 2602.03156; DESIGN section 2).
 
-    Attributes:
-        grid_size: intervals G of the uniform grid.
-        spline_order: degree k of the B-spline; ``M = G + k`` coefficients an activation. Of another basis only M matters.
-        grid_range: ``(lo, hi)`` in units of the layer's input; (-3, 3) covers a normalised input.
-        sharing: "layer" (one activation), "input" (one an input channel, at the same price), a whole number A (A groups of
-            outputs), "output" (one an output, the paper's formula read literally) or "edge" (the ordinary KAN).
-        input_grad: "exact", or "free": the paper's Grad-Free Spline, the input learns through the base activation only.
-        base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE", as in "leaky_relu:0.01".
-        basis: the functions B_m: "bspline", "rbf" (FastKAN), "rswaf" (FasterKAN), "wavelet" (Wav-KAN), "chebyshev" (ChebyKAN),
-            "fourier" (FourierKAN) or "rational" (after KAT); formulas and what they do outside the grid in ``docs/model.md``.
-        recompute: compute φ(x) again in the backward pass instead of saving it: a third less memory, a little more time.
-        impl: implementation of the shared spline: "auto", "native", "triton", "eager", "aten" or "reference".
+    Raises ``ValueError`` with one sentence for a value that is not usable, ``TypeError`` for an option that does not exist.
 
     >>> Spline(sharing=4).coefficients
     8
     """
 
-    grid_size: int = 5
-    spline_order: int = 3
-    grid_range: tuple[float, float] = (-3.0, 3.0)
-    sharing: str | int = "layer"
-    input_grad: str = "exact"
-    base: str = "silu"
-    basis: str = "bspline"
-    recompute: bool = False
-    impl: str = "auto"
+    grid_size: Annotated[Whole, Ge(1), Le(LARGEST_GRID), Help("intervals G of the uniform grid")] = 5
+    spline_order: Annotated[
+        Whole,
+        Ge(1),
+        Le(LARGEST_ORDER),
+        Help("degree k of the B-spline; M = G + k coefficients an activation. Of another basis only M matters"),
+    ] = 3
+    grid_range: Annotated[
+        tuple[End, End],
+        BeforeValidator(lambda ends: tuple(ends) if isinstance(ends, list) else ends),
+        Must("two numbers between -1e6 and 1e6"),
+        Help("(lo, hi) in units of the layer's input; (-3, 3) covers a normalised input"),
+    ] = (-3.0, 3.0)
+    sharing: Annotated[
+        str | Count,
+        AfterValidator(_sharing),
+        Must(f"{', '.join(SHARINGS)}, or a whole number of at least 1 and at most {LARGEST_COUNT}"),
+        Help(
+            "layer (one activation), input (one an input channel, at the same price), a whole number A (A groups of outputs), "
+            "output (one an output, the paper's formula read literally) or edge (the ordinary KAN)"
+        ),
+    ] = "layer"
+    input_grad: Annotated[
+        str,
+        OneOf("exact", "free"),
+        Help("exact, or free: the paper's Grad-Free Spline, the input learns through the base activation only"),
+    ] = "exact"
+    base: Annotated[
+        str,
+        AfterValidator(_base),
+        Help("base activation b: silu, identity, relu, gelu, tanh or leaky_relu:SLOPE, as in leaky_relu:0.01"),
+    ] = "silu"
+    basis: Annotated[
+        str,
+        OneOf(*FAMILIES),
+        Help(
+            "the functions B_m: bspline, rbf (FastKAN), rswaf (FasterKAN), wavelet (Wav-KAN), chebyshev (ChebyKAN), fourier "
+            "(FourierKAN) or rational (after KAT); formulas and what they do outside the grid in docs/model.md"
+        ),
+    ] = "bspline"
+    recompute: Annotated[
+        bool,
+        Help(
+            "compute φ(x) again in the backward pass instead of saving it: a layer, norm included, then keeps its input alone. "
+            "false keeps φ(x), too, A times x for A activations a number, for a few percent less time; output and edge never do"
+        ),
+    ] = True
+    impl: Annotated[
+        str,
+        OneOf(*IMPLEMENTATIONS),
+        Help("implementation of the shared spline: auto, native, triton, eager, aten or reference"),
+    ] = "auto"
 
     def __post_init__(self) -> None:
-        ends = self.grid_range
-        if not isinstance(ends, list | tuple) or any(isinstance(e, bool) or not isinstance(e, Real) for e in ends):
-            raise ValueError(f"grid_range must be two numbers, got {ends!r}")
-        object.__setattr__(self, "grid_range", tuple(float(end) for end in ends))
-        for name in ("grid_size", "spline_order"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), Integral):
-                raise ValueError(f"{name} must be a whole number, got {getattr(self, name)!r}")
         check_grid(self.grid_size, self.spline_order, self.grid_range)
-        base_function(self.base)
-        if not isinstance(self.recompute, bool):
-            raise ValueError(f"recompute must be true or false, got {self.recompute!r}")
-        _one_of("input_grad", self.input_grad, ("exact", "free"))
-        _one_of("basis", self.basis, tuple(FAMILIES))
-        _one_of("impl", self.impl, IMPLEMENTATIONS)
-        if isinstance(self.sharing, bool) or not (isinstance(self.sharing, int) and self.sharing > 0):
-            _one_of("sharing", self.sharing, (*SHARINGS, "a whole number above 0"))
 
     @property
     def coefficients(self) -> int:
@@ -91,7 +121,7 @@ class Spline:
         """
         if not isinstance(self.sharing, int):
             return self
-        return replace(self, sharing=max(d for d in range(1, self.sharing + 1) if outputs % d == 0))
+        return replace(self, sharing=max(d for d in range(1, min(self.sharing, outputs) + 1) if outputs % d == 0))
 
 
 @dataclass(frozen=True)
@@ -129,19 +159,3 @@ def plan(sharing: str | int, in_channels: int, out_channels: int, groups: int) -
     if sharing != "output" and a % groups == 0:
         return Plan(a, groups, a, expanded=False)
     return Plan(a, 1, groups, expanded=True)
-
-
-def changed(options: T, given: Mapping[str, Any], what: str) -> T:
-    """A frozen dataclass with some fields changed; ``TypeError`` for what is no mapping and that names an unknown field."""
-    names = [f.name for f in fields(options)]
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} must be a mapping of {', '.join(names)}, got {given!r}")
-    for name in given:
-        if name not in names:
-            raise TypeError(f"{what} has no option {name!r}; it has {', '.join(names)}")
-    return replace(options, **given)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(allowed)}")

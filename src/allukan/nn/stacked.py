@@ -12,7 +12,7 @@ from torch import Tensor
 from allukan.nn.conv import KAConv
 from allukan.nn.layer import KALayer
 from allukan.nn.linear import KALinear
-from allukan.nn.opaque import one_node
+from allukan.nn.norm import normalised
 from allukan.nn.spline import Spline
 from allukan.ops import bspline
 from allukan.ops.activations import base_function
@@ -35,12 +35,9 @@ class StackedKANLinear(KALinear):
     ) -> None:
         super().__init__(in_features, out_features, bias, spline=_edge_spline(spline), **factory)
 
-    @one_node
-    def forward(self, x: Tensor) -> Tensor:
-        """``(*, in_features)`` → ``(*, out_features)``; raises ``ValueError`` for another last dimension."""
-        self.check_input(x)
-        y = _edges(self, x.reshape(1, -1, self.in_features), None)[0]
-        return y.view(*x.shape[:-1], self.out_features)
+    def unit(self, x: Tensor) -> Tensor:
+        """``(N, in_features)`` → ``(N, out_features)``."""
+        return _edges(self, normalised(self.norm, x).unsqueeze(0), None)[0]
 
 
 class StackedKANConv(KAConv):
@@ -53,13 +50,9 @@ class StackedKANConv(KAConv):
     def __init__(self, *args: Any, spline: Spline | None = None, **options: Any) -> None:
         super().__init__(*args, spline=_edge_spline(spline), **options)
 
-    @one_node
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, *S)`` → ``(B, C', *S')``; raises ``ValueError`` for another number of channels or dimensions."""
-        self.check_input(x)
-        if self._border:
-            x = F.pad(x, self._border, mode=self.padding_mode)
-        x, inside = self._zero_padded(x)
+    def unit(self, x: Tensor) -> Tensor:
+        """``(B, C, *S)`` → ``(B, C', *S')``."""
+        x, inside = self._zero_padded(self.pad(normalised(self.norm, x)))
         windows, space = unfold(x, self.kernel_size, self.stride, self.dilation, self.groups)
         if inside is not None:
             inside = unfold(inside, self.kernel_size, self.stride, self.dilation)[0].movedim(0, 1)  # (ΠS', 1, Πkernel)

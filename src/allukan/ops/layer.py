@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function
 
@@ -43,73 +43,58 @@ class _How(NamedTuple):
 
 @through_subclasses
 def ka_layer(
-    x: Tensor,
-    coef: Tensor,
-    base_weight: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    phi: Phi,
-    linear: LinearMap,
-    norm: Norm | None = None,
-) -> Tensor:
-    """y = linear(φ(u), weight, bias) with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]
+) -> tuple[Tensor, ...]:
+    """y = linear(φ(u), weight, bias) of every map, with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
 
-    The arguments are those of a KA layer and are not checked. What is saved for the backward pass is x, two numbers a statistic,
-    and φ(u) unless ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``,
-    ``torch.export`` and ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
+    The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where the
+    layer ``fuses``. What is saved for the backward pass is x, two numbers a statistic, and φ(u) unless ``phi.recompute``;
+    neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
+    ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
-    return ka_maps(x, coef, base_weight, phi, norm, (Mapped(linear, weight, bias),))[0]
-
-
-def ka_maps(
-    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]
-) -> tuple[Tensor, ...]:
-    """``ka_layer`` with several linear maps of one φ(u); of the expanded basis one only."""
     engine = choose(phi, x.device.type, x.dtype)
-    if composed(engine):
-        return _composed(x, coef, base_weight, phi, engine, norm, maps)
+    if norm is None and not _fuses(engine):
+        return _composed(x, coef, base_weight, phi, engine, maps)
     kind, gamma, beta, found = norm or (None, None, None, None)
     mean, var, of = found or (None, None, 0)
     tensors = [t for _, *pair in maps for t in pair]
     how = _How(phi, engine, tuple(m.linear for m in maps), kind, of)
-    return (_Expanded if phi.expanded else _Shared).apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)
+    if phi.expanded:
+        return _Expanded.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
+    if not torch.is_grad_enabled():  # the function costs more than a small layer
+        return _outputs(_enter(x, gamma, beta, mean, var, how), coef, base_weight, how, maps)[0]
+    return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
 
 
-def composed(engine: str) -> bool:
-    """Whether a layer has to be made of separate operations here."""
-    return sees_operators() or transforms() or engine in COMPOSED
+def fuses(x: Tensor, phi: Phi) -> bool:
+    """Whether the layer is one operation here, which a norm may be part of; else it is made of separate ones."""
+    return _fuses(choose(phi, x.device.type, x.dtype))
 
 
-def statistics(x: Tensor, phi: Phi, norm: ChannelNorm) -> Statistics:
-    """Of a batch, for ``Norm.found``; where the layer is ``composed`` they are functions of x to torch, too."""
-    engine = choose(phi, x.device.type, x.dtype)
-    return normalise.statistics(x, norm) if composed(engine) else norm_of(engine, x).statistics(x.detach(), norm)
+def norm_functions(x: Tensor, phi: Phi) -> ModuleType:
+    """What makes the statistics of ``Norm.found``: the functions of ``ops.normalise``, the fastest for x."""
+    return norm_of(choose(phi, x.device.type, x.dtype), x)
+
+
+def _fuses(engine: str) -> bool:
+    return not (sees_operators() or transforms() or engine in COMPOSED)
 
 
 def _composed(
-    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, norm: Norm | None, maps: tuple[Mapped, ...]
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, maps: tuple[Mapped, ...]
 ) -> tuple[Tensor, ...]:
-    """The same of separate operations, each differentiable by itself."""
-    u = x if norm is None else _normalised(x, norm).to(x.dtype)
+    """The layer of separate operations, each differentiable by itself."""
     if phi.expanded:
         ((linear, weight, bias),) = maps
-        h = expansion.apply(u, phi, engine).flatten(1, 2)
+        h = expansion.apply(x, phi, engine).flatten(1, 2)
         return (_combine(linear, x, h, compose(coef, base_weight, weight), bias),)
     room = _headroom(x, base_weight)
     if room is not None:
         coef, base_weight = coef.float() / room, base_weight.float() / room
-    h = spline_autograd.apply(u, coef, base_weight, phi, engine)
+    h = spline_autograd.apply(x, coef, base_weight, phi, engine)
     return tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in maps)
-
-
-def _normalised(x: Tensor, norm: Norm) -> Tensor:
-    if isinstance(norm.how, RowNorm):
-        return F.layer_norm(x.movedim(1, -1), (x.shape[1],), norm.gamma, norm.beta, norm.how.eps).movedim(-1, 1)
-    assert norm.found is not None
-    to = normalise.affine(norm.found, norm.gamma, norm.beta, norm.how, x.shape[1])
-    return normalise.normalised(x, to)
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
@@ -206,13 +191,21 @@ def _maps(tensors: Sequence[Any], how: _How) -> list[Mapped]:
     return [Mapped(linear, *tensors[2 * i : 2 * i + 2]) for i, linear in enumerate(how.linears)]
 
 
+def _outputs(
+    entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, maps: Sequence[Mapped]
+) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
+    """y of every map, h = φ(u), divided by the room that half precision needs, and that."""
+    room = _headroom(entry.x, base_weight)
+    h = _activate(entry, coef, base_weight, how, room)
+    return tuple(_combine(m.linear, entry.x, h, _times(m.weight, room), m.bias) for m in maps), h, room
+
+
 class _Shared(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         gamma, beta, mean, var, how, *tensors = rest
-        entry, room = _enter(x, gamma, beta, mean, var, how), _headroom(x, base_weight)
-        h = _activate(entry, coef, base_weight, how, room)
-        outputs = tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in _maps(tensors, how))
+        entry = _enter(x, gamma, beta, mean, var, how)
+        outputs, h, room = _outputs(entry, coef, base_weight, how, _maps(tensors, how))
         kept = None if how.phi.recompute else _to_autocast(x, h)[0]
         ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, *tensors)
         ctx.how, ctx.room = how, room

@@ -71,10 +71,11 @@ class MatrixProduct:
 
     def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
         """Its gradients."""
-        grad_bias = grad.flatten(0, -2).sum(0) if wanted[2] else None
+        rows = grad.reshape(-1, grad.shape[-1])  # a vector is one
+        grad_bias = rows.sum(0) if wanted[2] else None
         if self.groups == 1:
             grad_h = grad @ weight if wanted[0] else None
-            grad_weight = grad.flatten(0, -2).mT @ h.flatten(0, -2) if wanted[1] else None
+            grad_weight = rows.mT @ h.reshape(-1, h.shape[-1]) if wanted[1] else None
             return grad_h, grad_weight, grad_bias
         g, w = self._split(grad), weight.unflatten(0, (self.groups, -1))
         grad_h = torch.einsum("nao,aoc->nac", g, w).flatten(1) if wanted[0] else None

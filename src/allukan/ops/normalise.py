@@ -64,11 +64,24 @@ class Norm(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """u = scale·x + shift, and the mean of x: ``(B or 1, C)`` each."""
+    """u = scale·x + shift, and the mean of x: ``(B or 1, C)`` each, together ``numbers`` ``(3, B or 1, C)``."""
 
-    scale: Tensor
-    shift: Tensor
-    mean: Tensor
+    numbers: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """γ/σ."""
+        return self.numbers[0]
+
+    @property
+    def shift(self) -> Tensor:
+        """β - mean γ/σ."""
+        return self.numbers[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """Of x."""
+        return self.numbers[2]
 
 
 def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
@@ -81,6 +94,13 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
     var, mean = torch.var_mean(split, dims, correction=0, keepdim=True)
     found = Statistics(mean[..., 0], var[..., 0], split.shape[2] * (1 if norm.samples else len(x)))
     return found if norm.team is None else _together(found, norm)
+
+
+def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
+    """Move running statistics ``(G,)`` by this share to those of a batch, the variance to the unbiased one."""
+    unbiased = found.var * (found.of / max(1, found.of - 1))
+    mean.lerp_(found.mean[0].to(mean.dtype), share)
+    var.lerp_(unbiased[0].to(var.dtype), share)
 
 
 def _together(mine: Statistics, norm: ChannelNorm) -> Statistics:
@@ -101,7 +121,7 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
     scale, mean = _per_channel((found.var + norm.eps).rsqrt(), channels), _per_channel(found.mean, channels)
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale
-    return Affine(scale, (shift if beta is None else shift + beta).expand_as(scale), mean)
+    return Affine(torch.stack([scale, (shift if beta is None else shift + beta).expand_as(scale), mean]))
 
 
 def _per_channel(values: Tensor, channels: int) -> Tensor:
@@ -113,7 +133,7 @@ def normalised(x: Tensor, to: Affine | None) -> Tensor:
     """u = scale·x + shift, in float32 at least; x itself without an affine."""
     if to is None:
         return x
-    scale, shift, _ = (_over(t, x) for t in to)
+    scale, shift = _over(to.scale, x), _over(to.shift, x)
     return torch.addcmul(shift, x.to(scale.dtype), scale)
 
 

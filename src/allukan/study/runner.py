@@ -11,13 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 import torch
 from filelock import SoftFileLease, Timeout
@@ -45,14 +44,11 @@ class _Job:
     started: float
 
 
-def run_study(
-    study: Study, out: Path, jobs: int = 1, retry_failed: bool = False, facts: Mapping[str, Any] | None = None
-) -> list[Trial]:
+def run_study(study: Study, out: Path, jobs: int = 1, retry_failed: bool = False) -> list[Trial]:
     """Do every trial that is not done, ``jobs`` at a time, each in its own process; return those that failed.
 
     Any number of calls, on any number of machines, may share ``out``: a trial is done by the one that holds its lock. A trial
-    that was interrupted goes on from its last epoch; one that failed is left as it is unless ``retry_failed``. ``facts`` (the
-    machine, the versions) go into the record of every trial.
+    that was interrupted goes on from its last epoch; one that failed is left as it is unless ``retry_failed``.
 
     Raises:
         UserError: the study cannot be done as it is; nothing has been started.
@@ -62,7 +58,7 @@ def run_study(
     check_study(study, out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "study.json", asdict(study))
-    crew = _Crew(study.trials(out), out, jobs, facts or {}, retry_failed)
+    crew = _Crew(study.trials(out), out, jobs, retry_failed)
     _log.info(f"{len(crew.trials)} runs, {len(crew.trials) - len(crew.pending)} of them done")
     try:
         crew.work()
@@ -75,8 +71,8 @@ def run_study(
 class _Crew:
     """What is running, what is pending, and the locks that are watched."""
 
-    def __init__(self, trials: Sequence[Trial], out: Path, jobs: int, facts: Mapping[str, Any], retry_failed: bool) -> None:
-        self.trials, self.out, self.slots, self.facts = trials, out, jobs, facts
+    def __init__(self, trials: Sequence[Trial], out: Path, jobs: int, retry_failed: bool) -> None:
+        self.trials, self.out, self.slots = trials, out, jobs
         self.jobs: list[_Job] = []
         self.pending = [trial for trial in trials if trial.state != "done"]
         self.retry = {trial.folder for trial in trials if trial.state == "failed"} if retry_failed else set()
@@ -148,7 +144,7 @@ class _Crew:
 
     def _start(self, trial: Trial, config: TrainConfig) -> None:
         threads = max(1, torch.get_num_threads() // self.slots)
-        process = _spawn(trial, config, self.facts, threads)
+        process = _spawn(trial, config, threads)
         self.pending.remove(trial)
         self.jobs.append(_Job(trial, process, self.leases.pop(trial.folder), time.monotonic()))
 
@@ -189,26 +185,26 @@ class _Crew:
         return f", about {duration(left)} left" if to_do else ""
 
 
-def _spawn(trial: Trial, config: TrainConfig, facts: Mapping[str, Any], threads: int) -> SpawnProcess:
+def _spawn(trial: Trial, config: TrainConfig, threads: int) -> SpawnProcess:
     """A new process, so that the memory of a trial is free when it is done, and its crash stays its own."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=run_trial, args=(trial, config, facts, threads), daemon=True)
+    process = context.Process(target=run_trial, args=(trial, config, threads), daemon=True)
     process.start()
     return process
 
 
-def run_trial(trial: Trial, config: TrainConfig, facts: Mapping[str, Any], threads: int) -> None:
+def run_trial(trial: Trial, config: TrainConfig, threads: int) -> None:
     """What the process of a trial does; it ends when the process that started it does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(trial.log)
     torch.set_num_threads(threads)
-    attempt(trial, config, facts)
+    attempt(trial, config)
 
 
-def attempt(trial: Trial, config: TrainConfig, facts: Mapping[str, Any]) -> None:
+def attempt(trial: Trial, config: TrainConfig) -> None:
     """``finish`` the trial, or record why not."""
     try:
-        finish(trial, config, facts)
+        finish(trial, config)
     except UserError as error:
         trial.fail(str(error))
     except Exception as error:

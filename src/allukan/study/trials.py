@@ -14,6 +14,7 @@ import torch
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text, write_json, write_text
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.provenance import environment
 from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, merge, train
 
 DROP_PATH = "drop_path"
@@ -114,12 +115,12 @@ def read_finished(trial: Trial) -> dict[str, Any]:
     return found
 
 
-def finish(trial: Trial, config: TrainConfig, facts: Mapping[str, Any]) -> None:
-    """Train, or go on where the trial was interrupted, evaluate, and record it in ``finished.json`` with ``facts``.
+def finish(trial: Trial, config: TrainConfig) -> None:
+    """Train, or go on where the trial was interrupted, evaluate, and record it in ``finished.json`` with the environment.
 
     A trial of the tuning is never evaluated on test images: its score is the best mean IoU on validation.
     """
-    resume = (trial.folder / "splits.json").is_file()
+    where, resume = environment(), (trial.folder / "splits.json").is_file()
     if not resume:
         for path in (trial.folder / "config.yaml", *trial.folder.glob(".*.part")):  # of a process that ended before it trained
             path.unlink(missing_ok=True)
@@ -127,7 +128,7 @@ def finish(trial: Trial, config: TrainConfig, facts: Mapping[str, Any]) -> None:
     train(config, resume)
     run = open_run(trial.folder)
     history = read_table(trial.folder / "history.csv")
-    record: dict[str, Any] = {**facts, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
+    record: dict[str, Any] = {**where, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}
     if trial.point is not None:
         finite = [row for row in history if math.isfinite(float(row["val_loss"]) + float(row["val_iou"]))]  # as the training
         record["val_iou"] = max(float(row["val_iou"]) for row in finite)

@@ -4,11 +4,8 @@ from allukan.training.config import (
     MACHINE_OPTIONS,
     PROTOCOLS,
     TrainConfig,
-    check_names,
     load_config,
     merge,
-    read_value,
-    read_yaml,
 )
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
@@ -21,12 +18,9 @@ __all__ = [
     "SegmentationLoss",
     "SegmentationModule",
     "TrainConfig",
-    "check_names",
     "image_files",
     "load_config",
     "merge",
-    "read_value",
-    "read_yaml",
     "resume_config",
     "train",
 ]

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+from allukan.options import AUGMENTATIONS
+
 _GRID = 5  # control points of the elastic field, a side
 
 

@@ -22,7 +22,8 @@ def parameter_groups(
 
     Splines are the parameters of learned activations (``spline_parameters`` of a layer). In a layer with a spline an edge all
     belong to them, λ too, so that ``spline_lr`` is what U-KAN calls the learning rate of its KAN layers. ``weight_decay``
-    pulls weights to zero, those of edges too; ``spline_decay`` the other spline parameters. Norms and biases do not decay.
+    pulls weights to zero, those of edges too; ``spline_decay`` the other spline parameters, biases of edges among them. Norms and
+    other biases do not decay.
     """
     splines = {id(parameter) for parameter in spline_parameters(network)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

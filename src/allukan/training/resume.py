@@ -11,7 +11,8 @@ import torch
 
 from allukan.errors import UserError
 from allukan.models import not_finite
-from allukan.training.config import MACHINE_OPTIONS, TrainConfig, check_names, load_config, merge
+from allukan.options import MACHINE_OPTIONS, TrainConfig, check_names
+from allukan.training.config import load_config, merge
 from allukan.training.module import SegmentationModule
 
 _PARTS = ("epoch", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")

@@ -6,19 +6,17 @@ up in a fixed order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
+from allukan.ops.autograd import cached
 from allukan.ops.engines import layout, native_norm
 from allukan.ops.engines import native_kernels as kernels
-from allukan.ops.engines.curves import MAX_ROWS, Curves, curves, rows_needed
+from allukan.ops.engines.curves import MAX_ROWS, curves, rows_needed
 from allukan.ops.engines.layout import Gradients
 from allukan.ops.engines.native_norm import plain
-from allukan.ops.engines.native_team import run, team_size
+from allukan.ops.engines.native_team import prepared, run, team_size
 from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
@@ -49,10 +47,11 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine |
         return layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
     if _scattered(x, coef, phi.blocks):
         return _scatter(forward(_gathered(normalise.normalised(x, to), phi.blocks), coef, base_weight, phi), x).to(x.dtype)
-    values = _readable(x, coef) if to is None else plain(x)
-    activations = len(coef)
+    values, c, w = _readable(x, coef) if to is None else plain(x), plain(coef), plain(base_weight)
+    activations = len(c)
     out = torch.empty_like(values) if activations == 1 else values.new_empty(*_channels(x, activations // phi.blocks))
-    _spline_job("forward", values, values, out, coef, base_weight, phi, native_norm.fields(x, to))
+    job, theta = _job(phi, x.shape, activations, _period(to)), {"coef": c.data_ptr(), "weight": w.data_ptr()}
+    run("forward", team_size(out.numel()), job, x=values.data_ptr(), out=out.data_ptr(), **theta, **native_norm.addresses(to))
     return out if out.dtype is x.dtype else out.to(x.dtype)
 
 
@@ -66,12 +65,16 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
         inner, *others, _ = backward(*parts, coef, base_weight, phi)
         grad_x = _scatter(inner, x)
         return grad_x.to(x.dtype), *others, None if to is None else normalise.channel_sums(grad_x, x, to.mean)  # type: ignore[return-value]
-    values = _readable(x, coef) if to is None else plain(x)
-    g = _in_order_of(values, grad.reshape(x.shape)) if len(coef) == 1 else plain(grad)
-    out, rows = torch.empty_like(values), native_norm.room(x, to)
-    sums = _spline_job("backward", values, g, out, coef, base_weight, phi, native_norm.fields(x, to, rows))
-    grad_coef, grad_weight = torch.empty(coef.shape), torch.empty(base_weight.shape)
-    kernels.finish(sums, grad_coef.data_ptr(), grad_weight.data_ptr())
+    values, c, w = _readable(x, coef) if to is None else plain(x), plain(coef), plain(base_weight)
+    g = _in_order_of(values, grad.reshape(x.shape)) if len(c) == 1 else plain(grad)
+    threads = team_size(x.numel() * len(c) // phi.blocks)
+    out, rows = torch.empty_like(values), None if to is None else native_norm.room(x, threads)
+    sums = torch.zeros(threads, len(c), c.shape[1] + 1, dtype=torch.float64)
+    theta = {"coef": c.data_ptr(), "weight": w.data_ptr(), "sums": sums.data_ptr()}
+    maps = {"x": values.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
+    run("backward", threads, _job(phi, x.shape, len(c), _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
+    grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)
+    kernels.finish(sums.numpy(), grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
         return out, grad_coef, grad_weight, rows
     return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype), rows
@@ -82,54 +85,52 @@ def expand(x: Tensor, phi: Phi) -> Tensor:
     values = plain(x)
     out = values.new_empty(*x.shape[:2], phi.coefficients + 1, *x.shape[2:])
     if out.numel():
-        _run("expand", values, values, out, _curves(phi), "columns", _rows(x, phi))
+        job = _expansion_job(phi, x.shape, "columns")
+        run("expand", team_size(out.numel()), job, x=values.data_ptr(), out=out.data_ptr())
     return out.to(x.dtype)
 
 
 def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
     """Gradient of ``expand`` for x, from grad ``(B, C, M + 1, *S)``."""
-    values = plain(x)
+    values, g = plain(x), plain(grad)
     out = torch.empty_like(values)
     if out.numel():
-        _run("expand_backward", values, plain(grad), out, _curves(phi), "slopes", {**_rows(x, phi), "exact": phi.exact})
+        job = _expansion_job(phi, x.shape, "slopes")
+        run("expand_backward", team_size(g.numel()), job, x=values.data_ptr(), g=g.data_ptr(), out=out.data_ptr())
     return out.to(x.dtype)
 
 
-def _spline_job(
-    task: str, x: Tensor, g: Tensor, out: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, more: Mapping[str, int]
-) -> np.ndarray:
-    """Fill ``out``; returns the sums of every thread, ``(threads, A, 1 + M)`` in float64, that only "backward" fills."""
-    activations, count = coef.shape
-    c, w = plain(coef), plain(base_weight)
-    sums = np.zeros((team_size(out.numel()), activations, count + 1))
-    sizes = _sizes(x, activations, phi.blocks, count)
-    theta = {"coef": c.data_ptr(), "weight": w.data_ptr(), "sums": sums.ctypes.data, "exact": phi.exact}
-    _run(task, x, g, out, _curves(phi), "base", {**sizes, **theta, **more})
-    return sums
+@cached
+def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
+    """Of "forward" and "backward"; ``period`` scales and shifts, or none."""
+    elements, rows = shape.numel(), shape[0] * shape[1] if period else 1
+    segments = 1 if activations == 1 else shape[0] * phi.blocks
+    sizes = {"segments": segments, "length": elements // segments, "inner": elements // rows if period else 0, "period": period}
+    activations_of = {"blocks": phi.blocks, "per_block": activations // phi.blocks, "count": phi.coefficients, "exact": phi.exact}
+    return prepared(**sizes, **activations_of, **_tables(phi, "base"))
 
 
-def _run(task: str, x: Tensor, g: Tensor, out: Tensor, curve: Curves, table: str, more: Mapping[str, int]) -> None:
-    at = curve.addresses
-    alive, width = curve.local.shape[:2]
-    tables = {"table": at[table], "local": at["local"], "begin": at["begin"], "grid": at["grid"]}
+@cached
+def _expansion_job(phi: Phi, shape: torch.Size, table: str) -> bytes:
+    """Of "expand" and "expand_backward": a segment a channel."""
+    segments = shape[0] * shape[1]
+    sizes = {"segments": segments, "length": shape.numel() // segments, "blocks": 1, "per_block": 1}
+    return prepared(**sizes, count=phi.coefficients, exact=phi.exact, **_tables(phi, table))
+
+
+def _tables(phi: Phi, name: str) -> dict[str, int]:
+    curve = curves(phi.grid, phi.basis, phi.base)  # made once, and kept
+    at, (alive, width) = curve.addresses, curve.local.shape[:2]
     rows = {"rows": len(curve.base), "first_alive": curve.first_alive, "alive": alive, "width": width}
-    tensors = {"x": x.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
-    run(task, team_size(out.numel()), {**tensors, **tables, **rows, **more})
+    return {**rows, "table": at[name], "local": at["local"], "begin": at["begin"], "grid": at["grid"]}
 
 
-def _curves(phi: Phi) -> Curves:
-    return curves(phi.grid, phi.basis, phi.base)
+def _period(to: Affine | None) -> int:
+    return 0 if to is None else to.numbers.shape[1] * to.numbers.shape[2]
 
 
 def _channels(x: Tensor, times: int) -> tuple[int, ...]:
     return x.shape[0], times * x.shape[1], *x.shape[2:]
-
-
-def _rows(x: Tensor, phi: Phi) -> dict[str, int]:
-    """``_sizes`` of an expansion: a segment a channel."""
-    segments = x.shape[0] * x.shape[1]
-    length = x.numel() // segments
-    return {"segments": segments, "length": length, "blocks": 1, "per_block": 1, "count": phi.coefficients}
 
 
 def _readable(x: Tensor, coef: Tensor) -> Tensor:
@@ -161,9 +162,3 @@ def _in_order_of(x: Tensor, grad: Tensor) -> Tensor:
     if grad.dtype is torch.float32 and grad.stride() == x.stride():
         return grad
     return torch.empty_like(x).copy_(grad)
-
-
-def _sizes(x: Tensor, activations: int, blocks: int, count: int) -> dict[str, int]:
-    segments = 1 if activations == 1 else x.shape[0] * blocks
-    sizes = {"segments": segments, "length": x.numel() // segments, "blocks": blocks}
-    return {**sizes, "per_block": activations // blocks, "count": count}

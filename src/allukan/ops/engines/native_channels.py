@@ -13,7 +13,6 @@ import numpy as np
 
 from allukan.ops.engines.native_elements import entry, jit, jit_sums, pointer
 
-
 # the loops take slices from 0 on: of an index that starts anywhere the compiler does not know that it is not negative
 
 
@@ -127,6 +126,16 @@ def finish_statistics(
             centre += off / (i + 1)
             spread += around + inner * off * off * i / (i + 1)
         means[s], variances[s] = centre, max(spread, 0.0) / (per * each * inner)
+
+
+@entry
+def track(mean: int, var: int, running_mean: int, running_var: int, size: int, share: float, unbiased: float) -> None:
+    """Moves running statistics by this share to those of a batch, whose variance is multiplied by ``unbiased``."""
+    means, variances = _floats(mean, size), _floats(var, size)
+    tracked, spread = _floats(running_mean, size), _floats(running_var, size)
+    for i in range(size):
+        tracked[i] += share * (means[i] - tracked[i])
+        spread[i] += share * (variances[i] * unbiased - spread[i])
 
 
 @entry

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
+from allukan.ops.autograd import cached
 from allukan.ops.engines import native_channels as loops
-from allukan.ops.engines.native_team import run, team_size
+from allukan.ops.engines.native_team import prepared, run, team_size
 from allukan.ops.normalise import Affine, ChannelNorm, InputGradient, Statistics
 
 
@@ -21,26 +21,40 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
     """See ``normalise.statistics``."""
     if norm.team is not None or not x.numel():
         return normalise.statistics(x, norm)
-    values, (batch, channels), inner = plain(x.detach()), x.shape[:2], _inner(x)
-    groups, rows = norm.groups or channels, batch if norm.samples else 1
-    sums = np.zeros((team_size(x.numel()), batch * channels, 2))
-    sizes = {"segments": 1, "length": x.numel(), "inner": inner, "channels": channels}
-    run("sum_channels", len(sums), {"x": values.data_ptr(), "row_sums": sums.ctypes.data, **sizes})
-    mean, var = torch.empty(rows, groups), torch.empty(rows, groups)
-    loops.finish_statistics(
-        sums, values.data_ptr(), mean.data_ptr(), var.data_ptr(), batch, channels, groups, norm.samples, inner
-    )
+    values, (batch, channels), threads = plain(x.detach()), x.shape[:2], team_size(x.numel())
+    groups, rows, inner = norm.groups or channels, batch if norm.samples else 1, x.numel() // (batch * channels)
+    sums, found = room(x, threads), torch.empty(2, rows, groups)
+    run("sum_channels", threads, _job(x.shape, 0), x=values.data_ptr(), row_sums=sums.data_ptr())
+    at, sizes = found.data_ptr(), (batch, channels, groups, norm.samples, inner)
+    loops.finish_statistics(sums.numpy(), values.data_ptr(), at, at + 4 * rows * groups, *sizes)
+    mean, var = found.unbind()
     return Statistics(mean, var, batch * channels * inner // (rows * groups))
+
+
+def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
+    """See ``normalise.track``."""
+    ours = (found.mean, found.var, mean, var)
+    if all(t.dtype is torch.float32 and t.is_contiguous() for t in ours):
+        loops.track(*(t.data_ptr() for t in ours), mean.numel(), share, found.of / max(1, found.of - 1))
+        torch.autograd.graph.increment_version((mean, var))
+    else:
+        normalise.track(found, mean, var, share)
+
+
+@cached
+def _job(shape: torch.Size, period: int) -> bytes:
+    """Of "sum_channels" and "mix_channels"."""
+    inner = shape.numel() // (shape[0] * shape[1])
+    return prepared(segments=1, length=shape.numel(), inner=inner, channels=shape[1], period=period)
 
 
 def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: ChannelNorm, channels: int) -> Affine:
     """See ``normalise.affine``."""
     rows, groups = found.mean.shape
     out = torch.empty(3, rows, channels)
-    weights = [None if t is None else plain(t) for t in (gamma, beta, found.mean, found.var)]
-    g, b, means, variances = (0 if t is None else t.data_ptr() for t in weights)
-    loops.fold(means, variances, g, b, out.data_ptr(), rows, channels, groups, norm.eps)
-    return Affine(*out.unbind())  # type: ignore[call-arg]
+    given = [None if t is None else plain(t) for t in (found.mean, found.var, gamma, beta)]
+    loops.fold(*(0 if t is None else t.data_ptr() for t in given), out.data_ptr(), rows, channels, groups, norm.eps)
+    return Affine(out)
 
 
 def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm, channels: int) -> InputGradient:
@@ -62,28 +76,22 @@ def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
     if how.along is None or how.level is None or not x.numel():  # of a fixed norm
         return normalise.apply_gradient(g, x, how)
     out, values = plain(g), plain(x)
-    parts = [t.contiguous() for t in (how.own, how.level, how.along)]
-    own, level, along = (t.data_ptr() for t in parts)
-    sizes = {"segments": 1, "length": x.numel(), "inner": _inner(x), "period": how.own.numel()}
-    tensors = {"x": values.data_ptr(), "out": out.data_ptr(), "scale": own, "shift": level, "mean": along}
-    run("mix_channels", team_size(x.numel()), {**tensors, **sizes})
+    own, level, along = (t.contiguous() for t in (how.own, how.level, how.along))
+    numbers = {"scale": own.data_ptr(), "shift": level.data_ptr(), "mean": along.data_ptr()}
+    job = _job(x.shape, own.numel())
+    run("mix_channels", team_size(x.numel()), job, x=values.data_ptr(), out=out.data_ptr(), **numbers)
     return out.to(x.dtype)
 
 
-def room(x: Tensor, to: Affine | None) -> Tensor | None:
+def room(x: Tensor, threads: int) -> Tensor:
     """For the sums a channel of every thread, ``(threads, B·C, 2)`` in float64."""
-    return None if to is None else torch.zeros(team_size(x.numel()), x.shape[0] * x.shape[1], 2, dtype=torch.float64)
+    return torch.zeros(threads, x.shape[0] * x.shape[1], 2, dtype=torch.float64)
 
 
-def fields(x: Tensor, to: Affine | None, rows: Tensor | None = None) -> dict[str, int]:
+def addresses(to: Affine | None, rows: Tensor | None = None) -> dict[str, int]:
     """Of a job, for a scale and a shift a channel."""
     if to is None:
         return {}
-    scale, shift, mean = (t.data_ptr() for t in to)
+    at, step = to.numbers.data_ptr(), 4 * to.numbers.shape[1] * to.numbers.shape[2]
     sums = 0 if rows is None else rows.data_ptr()
-    return {"scale": scale, "shift": shift, "mean": mean, "row_sums": sums, "inner": _inner(x), "period": to.scale.numel()}
-
-
-def _inner(x: Tensor) -> int:
-    """Elements of a channel of a sample."""
-    return x.numel() // (x.shape[0] * x.shape[1])
+    return {"scale": at, "shift": at + step, "mean": at + 2 * step, "row_sums": sums}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -17,6 +16,7 @@ from allukan.ops.engines import native_kernels as kernels
 
 _LEAST = 1 << 13  # elements that are worth a thread
 _Job = ctypes.c_int64 * len(kernels.JOB)
+_PLACES = {name: place for place, name in enumerate(kernels.JOB)}
 
 
 def team_size(elements: int) -> int:
@@ -24,16 +24,23 @@ def team_size(elements: int) -> int:
     return max(1, min(torch.get_num_threads(), elements // _LEAST))
 
 
-def run(task: str, threads: int, fields: Mapping[str, int]) -> None:
-    """A task of ``native_kernels`` with these of the ``JOB``, the others 0, by so many threads."""
-    job = _Job(*[fields.get(name, 0) for name in kernels.JOB])
-    _team()(task, ctypes.addressof(job), threads)
+def prepared(**fields: int) -> bytes:
+    """These of the ``JOB`` of ``native_kernels``, the others 0: what many jobs have in common."""
+    return bytes(_Job(*[fields.get(name, 0) for name in kernels.JOB]))
+
+
+def run(task: str, threads: int, job: bytes, **addresses: int) -> None:
+    """A task of ``native_kernels`` by so many threads: a prepared job with the addresses of its tensors."""
+    mine = _Job.from_buffer_copy(job)
+    for name, address in addresses.items():
+        mine[_PLACES[name]] = address
+    _team()(task, ctypes.addressof(mine), threads)
 
 
 @cache
 def _team() -> Any:
     """What runs a job on so many threads: ``(name, address, threads)``."""
-    library = _loaded_openmp()
+    library = loaded_openmp()
     if library is None:
         return _python_team
     parallel = library.GOMP_parallel
@@ -46,7 +53,7 @@ def _team() -> Any:
     return borrowed
 
 
-def _loaded_openmp() -> ctypes.CDLL | None:
+def loaded_openmp() -> ctypes.CDLL | None:
     """GNU's OpenMP where torch runs on it; another copy beside torch's would bring threads of its own, so none is ever loaded."""
     folder = Path(torch.__file__).parent
     bundled = [*folder.glob("lib/libgomp*.so*"), *folder.with_name("torch.libs").glob("libgomp*.so*")]

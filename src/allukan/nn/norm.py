@@ -1,0 +1,146 @@
+"""The normalisation of a unit, normalise → φ → mix: by name or a module of torch, checked when the layer is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from allukan.ops.layer import fuses, norm_functions
+from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
+from allukan.ops.phi import Phi
+from allukan.ops.tracing import sizes
+
+BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+INSTANCE: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+NORMS = ("batch", "instance", "group", "layer")
+
+
+def make_norm(norm: str | nn.Module | None, channels: int, spatial_dims: int, **factory: Any) -> nn.Module | None:
+    """The norm of ``(B, channels, *S)``, or of rows ``(N, channels)`` where ``spatial_dims`` is 0: a new one or the one given.
+
+    "batch", "instance" (of a map, with scale and shift as all of them), "group" (the most groups up to 8 that divide the
+    channels) or "layer" (over the channels of every place); a module is one of torch's ``BatchNorm``, ``SyncBatchNorm``,
+    ``InstanceNorm``, ``GroupNorm`` and ``LayerNorm``. Raises ``ValueError`` for any other and for one that does not fit.
+
+    >>> make_norm("group", 12, 2).num_groups
+    6
+    >>> make_norm(nn.LayerNorm(3), 4, 2)
+    Traceback (most recent call last):
+    ValueError: norm LayerNorm has 3 features and the layer 4 inputs
+    """
+    if norm is None:
+        return None
+    if isinstance(norm, nn.Module):
+        _check(norm, channels, spatial_dims)
+        return norm
+    if norm not in NORMS:
+        raise ValueError(f"unknown norm {norm!r}; choose one of {', '.join(NORMS)}, or give a module of torch")
+    if norm == "instance":
+        return _instance(spatial_dims)(channels, affine=True, **factory)
+    if norm == "group":
+        return nn.GroupNorm(max(d for d in range(1, 9) if channels % d == 0), channels, **factory)
+    return (nn.LayerNorm if norm == "layer" else BATCH[spatial_dims])(channels, **factory)
+
+
+def normalised(norm: nn.Module | None, x: Tensor) -> Tensor:
+    """x̂ ``(B, C, *S)`` or ``(N, C)`` of x alike, x itself without a norm; a layer norm is over the channels of every place."""
+    if norm is None:
+        return x
+    return norm(x.movedim(1, -1)).movedim(-1, 1) if isinstance(norm, nn.LayerNorm) else norm(x)  # type: ignore[no-any-return]
+
+
+def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
+    """What the norm would do to x ``(B, C, *S)``, for the operation that does it on the way to φ; running statistics move on.
+
+    None where there is none, where the layer is made of separate operations anyway, and for norms that only their own code
+    knows: of another class, with hooks, an instance norm that tracks.
+    """
+    if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or not fuses(x, phi):
+        return None
+    gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    if type(norm) is nn.LayerNorm:
+        return Norm(RowNorm(norm.eps), gamma, beta)
+    if type(norm) is nn.GroupNorm or (isinstance(norm, _InstanceNorm) and not norm.track_running_stats):
+        how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
+        return Norm(how, gamma, beta, norm_functions(x, phi).statistics(x.detach(), how))
+    if type(norm) is nn.SyncBatchNorm or type(norm).forward is _BatchNorm.forward:
+        how, found = _of_batch(norm, x, phi)  # type: ignore[arg-type]
+        return Norm(how, gamma, beta, found)
+    return None
+
+
+def _groups(norm: nn.Module, size: Sequence[int]) -> int:
+    """Of a group norm; 0 for an instance norm. ``ValueError`` for what torch refuses: a statistic of one value."""
+    if not isinstance(norm, nn.GroupNorm):
+        F._verify_spatial_size(size)  # type: ignore[attr-defined]
+        return 0
+    F._verify_batch_size([size[0] * size[1] // norm.num_groups, norm.num_groups, *size[2:]])  # type: ignore[attr-defined]
+    return norm.num_groups
+
+
+def _of_batch(norm: _BatchNorm, x: Tensor, phi: Phi) -> tuple[ChannelNorm, Statistics]:
+    """Statistics of the batch, or in evaluation those of the training."""
+    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
+        given = Statistics(norm.running_mean.unsqueeze(0), norm.running_var.unsqueeze(0), 0)
+        return ChannelNorm(0, False, norm.eps, fixed=True), given
+    team = _team(norm)
+    if team is None:
+        F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
+    how, ours = ChannelNorm(0, False, norm.eps, team=team), norm_functions(x, phi)
+    found = ours.statistics(x.detach(), how)
+    if norm.training and norm.running_mean is not None:
+        _track(norm, found, ours)
+    return how, found
+
+
+def _team(norm: nn.Module) -> Any:
+    """The processes whose batches count as one, or None."""
+    if not isinstance(norm, nn.SyncBatchNorm) or not norm.training or not dist.is_initialized():
+        return None
+    team = norm.process_group or dist.group.WORLD
+    return team if dist.get_world_size(team) > 1 else None
+
+
+@torch.no_grad()
+def _track(norm: _BatchNorm, found: Statistics, ours: ModuleType) -> None:
+    """Running statistics, as torch's: of the unbiased variance, with momentum None as mean over all batches."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    ours.track(found, norm.running_mean, norm.running_var, share)
+
+
+def _instance(spatial_dims: int) -> type[nn.Module]:
+    if not spatial_dims:
+        raise ValueError("norm 'instance' needs a map to normalise over, which a linear layer has not; take 'layer'")
+    return INSTANCE[spatial_dims]
+
+
+def _check(norm: nn.Module, channels: int, spatial_dims: int) -> None:
+    name = type(norm).__name__
+    if isinstance(norm, _InstanceNorm):
+        fitting: tuple[type[nn.Module], ...] = (_instance(spatial_dims),)
+    else:
+        fitting = (BATCH[spatial_dims], nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
+    if not isinstance(norm, fitting):
+        where = f"a map of {spatial_dims} spatial dimensions" if spatial_dims else "a linear layer"
+        raise ValueError(f"norm {name} does not fit {where}; it may be {', '.join(kind.__name__ for kind in fitting)}")
+    if (features := _features(norm)) != channels:
+        raise ValueError(f"norm {name} has {features} features and the layer {channels} inputs")
+
+
+def _features(norm: Any) -> object:
+    """How many channels the norm is for; the shape itself of a layer norm over more dimensions than one."""
+    if isinstance(norm, nn.LayerNorm):
+        return norm.normalized_shape[0] if len(norm.normalized_shape) == 1 else norm.normalized_shape
+    return norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features

@@ -1,0 +1,176 @@
+"""Every option of a training: from the command line, from YAML, and back to ``RUN/config.yaml``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le, Lt, MinLen
+from pydantic import BeforeValidator
+
+from allukan.errors import UserError, shown
+from allukan.options.labels import Foreground, Ignore, LabelRules
+from allukan.options.sets import Help, Must, Number, OneOf, Whole, option_set
+from allukan.yaml_files import write_yaml
+
+PROTOCOLS = ("clean", "ukan")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
+MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
+_LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
+_UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
+_LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
+_SMALLEST, _LARGEST = 32, 16_384  # pixels: the deepest feature map is 1/32 of the input
+
+
+def parse_size(value: Any) -> tuple[int, int]:
+    """``256``, ``"256"``, ``"192x256"`` (height × width) or a pair → ``(H, W)``; ``UserError`` when not usable.
+
+    >>> parse_size("192x256")
+    (192, 256)
+    """
+    parts = str(value).lower().split("x") if isinstance(value, str | int) else value
+    try:
+        numbers = [int(p) for p in parts if not isinstance(p, bool | float)]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(parts if isinstance(parts, list | tuple) else ()):  # a mapping, or 256.5 pixels
+        numbers = []
+    wrong = f"size {shown(value)} is not usable"
+    if len(numbers) not in (1, 2):
+        raise UserError(f"{wrong}: give pixels such as 256, or height x width such as 192x256.")
+    if min(numbers) < _SMALLEST:
+        raise UserError(f"{wrong}: the network halves it five times, so give at least {_SMALLEST} pixels.")
+    if max(numbers) > _LARGEST:
+        raise UserError(f"{wrong}: give at most {_LARGEST} pixels a side.")
+    return numbers[0], numbers[-1]
+
+
+def _augmentations(value: Any) -> tuple[str, ...] | None:
+    """Names, from a list or a text with commas; "none" and nothing at all are no name."""
+    if value is None:
+        return None
+    if not isinstance(value, str | list | tuple):
+        raise UserError(f"option augment must be names with commas or a list of them, got {shown(value)}.")
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+    names = [name for name in names if name not in ("", "none")]
+    for name in names:
+        if name not in AUGMENTATIONS or names.count(name) > 1:
+            raise UserError(f"augment holds {shown(name)}: choose from {', '.join(AUGMENTATIONS)}, each once, or none.")
+    return tuple(names)
+
+
+def _devices(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+NotNegative = Annotated[Number, Ge(0)]
+Protocol = Annotated[str, OneOf(*PROTOCOLS)]
+Seed = Annotated[Whole, Ge(0), Le(_LARGEST_SEED)]
+
+
+@option_set("option", "option ")
+class TrainConfig:
+    """What a training does; every field is an option of ``allukan train`` and a key of its YAML file.
+
+    Raises ``UserError`` with one sentence for a value that is not usable.
+    """
+
+    data: Annotated[str, Help("dataset folder")]
+    out: Annotated[str, Help("run folder to make")]
+    model: Annotated[
+        str,
+        Help(
+            "network: allukan-, allukan-paper-, convtwin-, edgekan- or stackedkan-tiny, -small, -base; ukan, ukan-linear, "
+            "-sakan, -sprecher; unet, unetpp, attention-unet; plainconv, resenc (nnU-Net)"
+        ),
+    ] = "allukan-base"
+    size: Annotated[
+        tuple[int, int],
+        BeforeValidator(parse_size),
+        Help("pixels at which the network works, 256 or 192x256 (height x width)", default="256"),
+    ] = (256, 256)
+    epochs: Annotated[Whole, Ge(1), Help("passes over the training images")] = 400
+    batch_size: Annotated[Whole, Ge(1), Help("images a step and device")] = 8
+    protocol: Annotated[
+        Protocol, Help("split and figures: clean (train / validation / test), or ukan (80/20 as in the literature)")
+    ] = "clean"
+    seed: Annotated[Seed, Help("of split, weights, order and augmentation")] = 0
+    lr: Annotated[NotNegative | None, Help("initial learning rate of Adam, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    weight_decay: Annotated[
+        NotNegative,
+        Help("L2 penalty on the weights of linear maps, λ of every KA layer too; not on w, c, norms and biases", "1e-4"),
+    ] = 1e-4
+    spline_lr: Annotated[
+        NotNegative | None,
+        Help(
+            "initial learning rate of the splines: w and c; every parameter of a layer with a spline an edge",
+            "lr; by protocol ukan 1e-2 for model ukan",
+        ),
+    ] = None
+    spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c; of a layer with a spline an edge on β too")] = 0.0
+    spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
+    ema: Annotated[
+        Number,
+        Ge(0),
+        Lt(1),
+        Help("decay of the moving average of the weights that is validated and kept, as 0.999; 0: none"),
+    ] = 0.0
+    augment: Annotated[
+        tuple[str, ...] | None,
+        BeforeValidator(_augmentations),
+        Help(f"beside rotations and flips: {','.join(AUGMENTATIONS)} or some of them, or none", "none"),
+    ] = None
+    groups: Annotated[
+        str | None,
+        Help("images that belong together: FILE.csv[:COLUMN], or re:REGEX on the id", "groups.csv, sequences.csv of the data"),
+    ] = None
+    splits: Annotated[
+        Annotated[str, MinLen(1)] | None,
+        Must(f"the name of a file, or {DRAWN}"),
+        Help(
+            f"your split: splits.json, splits_final.json, or a CSV of id and split; {DRAWN} is the protocol's although the data "
+            "bring one",
+            "that of the data, else the protocol's",
+        ),
+    ] = None
+    fold: Annotated[Annotated[Whole, Ge(0)] | None, Help("fold that validates, where the split has folds", "the first")] = None
+    ignore: Ignore = None
+    foreground: Foreground = False
+    init: Annotated[str | None, Help("start from the weights of a trained model, RUN/model", "none")] = None
+    init_heads: Annotated[
+        str, OneOf("keep", "new"), Help("layers that depend on other classes or channels than those of init: keep, or new")
+    ] = "keep"
+    precision: Annotated[str, OneOf(*PRECISIONS), Help(f"arithmetic: {', '.join(PRECISIONS)}")] = "auto"
+    accelerator: Annotated[str, Help("device: auto, cpu, cuda …")] = "auto"
+    devices: Annotated[str, BeforeValidator(_devices), Must("a whole number or 'auto'"), Help("how many, or auto")] = "auto"
+    compile: Annotated[bool, Help("run the network through torch.compile")] = False
+    options: Annotated[
+        dict[str, Any],
+        Must("'name: value' pairs"),
+        Help("of the model: norm, spline: {sharing: …}, topology: {depth: …}", "its own"),
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.init_heads != "keep" and self.init is None:
+            raise UserError("init_heads is for a training that starts from given weights: add --init RUN/model, or leave it out.")
+        given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
+        if self.protocol == "ukan" and given:
+            raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
+        if self.lr is None:
+            object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
+        if self.spline_lr is None:
+            published = self.protocol == "ukan" and self.model == "ukan"
+            object.__setattr__(self, "spline_lr", _UKAN_SPLINE_LR if published else self.lr)
+        object.__setattr__(self, "augment", self.augment or ())
+
+    @property
+    def label_rules(self) -> LabelRules:
+        """How labels are read."""
+        return LabelRules(self.ignore, self.foreground)
+
+    def save(self, path: Path) -> None:
+        """Write every option in force as YAML."""
+        write_yaml(path, asdict(self) | {"size": list(self.size), "augment": list(self.augment or ())})
