@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,11 @@ def rows(device: str, least: float) -> Iterator[dict[str, Any]]:
         x = torch.randn(shape, device=device).to(dtype, memory_format=FORMATS[memory])
         first = {"dtype": str(dtype), "shape": shape, "format": memory, "norm": norm, "exact": exact}
         for name, sizes, call in passes(x, NORMS[norm], exact):
-            row = {**first, "pass": name, "seconds": seconds(call, least)}
+            took = seconds(call, least)
+            row = {**first, "pass": name, "seconds": took}
             if sizes:
                 half = torch.empty(sizes * x.nbytes // 2, dtype=torch.uint8, device=device)
-                row["copy_ratio"] = seconds(lambda half=half: torch.empty_like(half).copy_(half), least) / row["seconds"]  # type: ignore[misc]
+                row["copy_ratio"] = seconds(partial(torch.empty_like(half).copy_, half), least) / took
             yield row
 
 

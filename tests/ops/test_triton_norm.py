@@ -8,7 +8,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 from allukan.ops import normalise, shared_spline
 from allukan.ops.engines import triton_engine, triton_norm, triton_tiles
-from allukan.ops.layer import ka_layer, statistics
+from allukan.ops.layer import Mapped, ka_layer, norm_functions
 from allukan.ops.linear_maps import Convolution
 from allukan.ops.normalise import ChannelNorm, InputGradient, Norm, Statistics
 from allukan.ops.phi import Phi
@@ -184,7 +184,8 @@ def test_given_statistics_are_constants():
     x.requires_grad_()
     norm = Norm(how, gamma, beta, Statistics(mean, var, 0))
     eye = torch.eye(4, dtype=torch.float64, device=DEVICE).view(4, 4, 1, 1)
-    out = ka_layer(x, coef, weight, eye, None, Phi(5, 3, GRID, impl="triton"), Convolution((1, 1), (0, 0), (1, 1)), norm)
+    same = Mapped(Convolution((1, 1), (0, 0), (1, 1)), eye, None)
+    (out,) = ka_layer(x, coef, weight, Phi(5, 3, GRID, impl="triton"), norm, (same,))
     u = F.batch_norm(x, mean[0], var[0], gamma, beta, False, 0.1, EPS)
     theirs = shared_spline(u, coef, weight, GRID, impl="reference")
     torch.testing.assert_close(out, theirs)
@@ -202,8 +203,8 @@ def test_statistics_in_half_precision_are_computed_with_in_float32():
 def test_a_whole_layer(kind):
     x, coef, weight, gamma, beta = tensors = [t.requires_grad_() for t in inputs((2, 4, 5, 3), 2)]
     phi, kernel = Phi(5, 3, GRID, impl="triton"), torch.randn(6, 8, 3, 3, dtype=torch.float64, device=DEVICE)
-    norm = Norm(KINDS[kind], gamma, beta, statistics(x, phi, KINDS[kind]))
-    out = ka_layer(x, coef, weight, kernel, None, phi, Convolution((1, 1), (1, 1), (1, 1)), norm)
+    norm = Norm(KINDS[kind], gamma, beta, norm_functions(x, phi).statistics(x, KINDS[kind]))
+    (out,) = ka_layer(x, coef, weight, phi, norm, (Mapped(Convolution((1, 1), (1, 1), (1, 1)), kernel, None),))
     theirs = F.conv2d(shared_spline(torchs(kind, x, gamma, beta), coef, weight, GRID, impl="reference"), kernel, padding=1)
     torch.testing.assert_close(out, theirs)
     mine, expected = (torch.autograd.grad(y.square().sum(), tensors) for y in (out, theirs))

@@ -82,7 +82,7 @@ def _forward_of_channels(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi,
     out = layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
     lines = triton_tiles.lines(x, phi.blocks, each, last, _FORWARD_TILE, _FORWARD_PROGRAMS)
     coef = coef.unflatten(0, (phi.blocks, each)).contiguous()
-    tensors = x, coef, base_weight.contiguous(), to.scale.contiguous(), to.shift.contiguous(), out
+    tensors = x, coef, base_weight.contiguous(), *to.numbers.contiguous()[:2].unbind(), out
     sizes = *lines.sizes, _own(to), lines.steps
     _run_forward(channel_kernels.channel_forward_kernel, tensors, sizes, coef, phi, lines.workers, lines.shape)
     return out
@@ -112,7 +112,7 @@ def _backward_of_channels(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Te
     coef = coef.unflatten(0, (phi.blocks, -1)).contiguous()
     lines = triton_tiles.lines(x, phi.blocks, coef.shape[1], last, _backward_tile(coef), _BACKWARD_PROGRAMS)
     grad_x, sums = torch.empty_like(x), x.new_empty(lines.runs, x.shape[0] * x.shape[1], 2, dtype=accurate(x))
-    tensors = grad, x, coef, base_weight.contiguous(), *(t.contiguous() for t in to), grad_x, sums
+    tensors = grad, x, coef, base_weight.contiguous(), *to.numbers.contiguous().unbind(), grad_x, sums
     sizes = *lines.sizes, _own(to), lines.steps
     kernel = channel_kernels.channel_backward_kernel
     grad_coef, grad_weight = _run_backward(kernel, tensors, sizes, phi, lines.workers, lines.shape)
@@ -154,7 +154,8 @@ def _run_backward(
 
 def _own(to: Affine) -> int:
     """From the numbers of a sample to the next one's; 0 where all have the same."""
-    return to.scale.shape[1] if len(to.scale) > 1 else 0
+    _, rows, channels = to.numbers.shape
+    return channels if rows > 1 else 0
 
 
 def _grid(coef: Tensor, phi: Phi) -> dict[str, Any]:

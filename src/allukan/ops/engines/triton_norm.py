@@ -16,6 +16,8 @@ from allukan.ops.engines import triton_statistics as number_kernels
 from allukan.ops.engines.triton_tiles import LAUNCH
 from allukan.ops.normalise import Affine, ChannelNorm, InputGradient, Statistics
 
+track = normalise.track
+
 _TILE = 1024
 _BLOCK = 128  # channels of a program that has no group
 _ROWS = 16  # samples that a program takes at a time
@@ -47,14 +49,14 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
     """See ``normalise.affine``."""
     rows, groups = found.mean.shape
     mean, var = (t.to(triton_tiles.accurate(t)).contiguous() for t in found[:2])  # a network in half precision keeps its in half
-    out, count = mean.new_empty(3, rows, channels).unbind(), rows * channels
+    numbers, count = mean.new_empty(3, rows, channels), rows * channels
     weights = (None if t is None else t.contiguous() for t in (gamma, beta))
     if count:
         with torch.cuda.device_of(found.mean):
             number_kernels.affine_kernel[triton.cdiv(count, _BLOCK),](
-                mean, var, *weights, *out, count, channels, channels // groups, EPS=norm.eps, BLOCK=_BLOCK, **LAUNCH
+                mean, var, *weights, *numbers.unbind(), count, channels, channels // groups, EPS=norm.eps, BLOCK=_BLOCK, **LAUNCH
             )
-    return Affine(*out)
+    return Affine(numbers)
 
 
 def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm, channels: int) -> InputGradient:
