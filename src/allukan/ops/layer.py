@@ -49,8 +49,7 @@ def ka_layer(
 
     The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where
     there are ``norm_functions``. What is saved for the backward pass is x, a few numbers a channel, and φ(u) unless
-    ``phi.recompute``;
-    neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
+    ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
     ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
@@ -229,10 +228,8 @@ class _Shared(Function):
 
 
 def _shared_backward(how: _How, room: Tensor | None, needs: tuple[bool, ...], *given: Any) -> tuple:
-    grads, (x, coef, base_weight, gamma, beta, mean, var, h, numbers, *tensors) = (
-        given[: len(how.linears)],
-        given[len(how.linears) :],
-    )
+    grads, kept = given[: len(how.linears)], given[len(how.linears) :]
+    x, coef, base_weight, gamma, beta, mean, var, h, numbers, *tensors = kept
     entry = _enter(x, gamma, beta, mean, var, how, numbers)
     h = _activate(entry, coef, base_weight, how, room) if h is None else h
     grad_h, of_maps = None, []
