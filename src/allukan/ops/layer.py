@@ -49,8 +49,8 @@ def ka_layer(
 
     The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where
     there are ``norm_functions``. What is saved for the backward pass is x, a few numbers a channel, and φ(u) unless
-    ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
-    ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
+    ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and
+    ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
