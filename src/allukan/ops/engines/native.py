@@ -6,11 +6,12 @@ up in a fixed order.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
-from allukan.ops.autograd import cached
 from allukan.ops.engines import layout, native_norm
 from allukan.ops.engines import native_kernels as kernels
 from allukan.ops.engines.curves import MAX_ROWS, curves, rows_needed
@@ -100,7 +101,7 @@ def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
     return out.to(x.dtype)
 
 
-@cached
+@cache
 def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
     """Of "forward" and "backward"; ``period`` scales and shifts, or none."""
     elements, rows = shape.numel(), shape[0] * shape[1] if period else 1
@@ -110,7 +111,7 @@ def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
     return prepared(**sizes, **activations_of, **_tables(phi, "base"))
 
 
-@cached
+@cache
 def _expansion_job(phi: Phi, shape: torch.Size, table: str) -> bytes:
     """Of "expand" and "expand_backward": a segment a channel."""
     segments = shape[0] * shape[1]

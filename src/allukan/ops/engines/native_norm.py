@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
-from allukan.ops.autograd import cached
 from allukan.ops.engines import native_channels as loops
 from allukan.ops.engines.native_team import prepared, run, team_size
 from allukan.ops.normalise import Affine, ChannelNorm, InputGradient, Statistics
@@ -42,7 +43,7 @@ def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
         normalise.track(found, mean, var, share)
 
 
-@cached
+@cache
 def _job(shape: torch.Size, period: int) -> bytes:
     """Of "sum_channels" and "mix_channels"."""
     inner = shape.numel() // (shape[0] * shape[1])
