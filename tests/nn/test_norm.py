@@ -299,3 +299,18 @@ def test_names_make_the_norms_of_torch():
     assert make_norm(None, 6, 2) is None
     given = nn.BatchNorm1d(6)
     assert make_norm(given, 6, 0) is given
+
+
+@pytest.mark.parametrize("norm", NAMES)
+def test_compiled_it_is_the_same_in_one_graph(norm):
+    """``torch.compile`` is shown torch's norm and an operator, and statistics move on."""
+    layer = stirred(KAConv2d(4, 6, 3, padding=1, norm=norm))
+    other, x = copy.deepcopy(layer), torch.randn(2, 4, 6, 5, dtype=torch.float64)
+    compiled = torch.compile(other, fullgraph=True, backend="aot_eager")
+    for function in (layer, compiled):
+        function(x).square().sum().backward()
+    torch.testing.assert_close(compiled(x), layer(x))
+    for mine, theirs in zip(other.parameters(), layer.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    for mine, theirs in zip(other.buffers(), layer.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
