@@ -13,7 +13,7 @@ An engine is a module with
     CHANNELS_LAST                                   whether it keeps channels-last memory for several activations, too
 
 ``COMPOSED`` ones have ``forward`` and ``expand`` only, made of operators that torch differentiates. A new engine is one file
-beside the others and one line at the end.
+beside the others and one ``_load`` at the end.
 """
 
 from __future__ import annotations
