@@ -95,7 +95,7 @@ def residual_stack(task: str, name: str, depth: int) -> nn.Sequential:
     """
     dims, channels, width, _ = TASKS[task]
     make = NormFirst(dims or 1, *LAYERS[name], "batch")
-    blocks: list[nn.Module] = [make.unit(channels, width, image=True) if dims else make.linear(channels, width)]
+    blocks: list[nn.Module] = [make.unit(channels, width, image=True) if dims else make.linear(channels, width, image=True)]
     for first in range(1, depth, 2):
         count = min(2, depth - first)
         units = [make.unit(width, width) if dims else make.linear_unit(width, width) for _ in range(count)]

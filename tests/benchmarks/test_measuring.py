@@ -70,7 +70,7 @@ def test_layers(quick, clones):
     by_name = {row["name"]: row for row in rows[:4]}
     assert by_name["Conv2d + SiLU"]["parameters"] == 6 * 6 * 9
     assert by_name["stacked"]["parameters"] == 10 * 6 * 6 * 9
-    assert by_name["Conv2d + SiLU"]["saved_bytes"] == by_name["ka"]["saved_bytes"] == 2 * 4 * 2 * 6 * 8 * 8
+    assert by_name["Conv2d + SiLU"]["saved_bytes"] == 2 * by_name["ka"]["saved_bytes"] == 2 * 4 * 2 * 6 * 8 * 8
     assert by_name["Conv2d + SiLU"]["step_ratio"] == 1
     for row in rows:
         assert all(row[f"{what}_seconds"] > 0 for what in ("forward", "step", "inference"))

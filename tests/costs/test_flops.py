@@ -17,6 +17,7 @@ from allukan.nn.stacked import StackedKANConv2d
 TABLE = 2 * 4 * 4 * 13  # order 3, 5 intervals: 13 rows of 4 numbers, each from 4 coefficients
 FORWARD = 4 + 4 + 2 * 3 + 2  # place, SiLU, Horner, w b + s
 BACKWARD = 4 + 8 + 7 + 2 + 3 + 5  # place, SiLU and slope, ∂c, ∂w, ∂x through the base and through the spline
+AGAIN = FORWARD + BACKWARD  # φ(x) is not saved
 
 
 def grouped(grad_out, x, weight, bias, stride, padding, dilation, transposed, out_padding, groups, mask, out_shape=None, **_):
@@ -124,14 +125,22 @@ def test_kalinear_by_hand():
     cost = behind(KALinear(4, 6), (7, 4))
     n, product, bias = 7 * 4, 2 * 7 * 4 * 6, 7 * 6
     assert cost.forward == Flops(product, FORWARD * n + TABLE, bias)
-    assert cost.backward == Flops(2 * product, BACKWARD * n + 2 * TABLE, bias)
+    assert cost.backward == Flops(2 * product, AGAIN * n + (1 + 2) * TABLE, bias)
 
 
-def test_free_frozen_and_recomputed():
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "layer"])
+def test_a_norm_within_a_unit_costs_what_a_norm_costs(norm):
+    rows = {row.name: row for row in inspect_model(nn.Sequential(KAConv2d(4, 6, 3, norm=norm, bias=False)), (2, 4, 8, 8)).layers}
+    assert rows["0.norm"].cost == Cost(Flops(other=512 * 8), Flops(other=512 * 9))
+    assert rows["0.norm"].output == (2, 4, 8, 8)
+    assert rows["0"].cost == behind(KAConv2d(4, 6, 3, bias=False), (2, 4, 8, 8))
+
+
+def test_free_frozen_and_saved():
     free = behind(KALinear(4, 6, spline=Spline(input_grad="free", base="identity")), (7, 4))
-    assert free.backward.spline == (BACKWARD - 8 - 5) * 28 + 2 * TABLE
-    again = behind(KALinear(4, 6, spline=Spline(recompute=True)), (7, 4))
-    assert again.backward.spline == (BACKWARD + FORWARD) * 28 + 3 * TABLE
+    assert free.backward.spline == (FORWARD - 4 + BACKWARD - 8 - 5) * 28 + (1 + 2) * TABLE
+    saved = behind(KALinear(4, 6, spline=Spline(recompute=False)), (7, 4))
+    assert saved.backward.spline == BACKWARD * 28 + 2 * TABLE
     frozen = KALinear(4, 6)
     frozen.weight.requires_grad_(False)
     assert behind(frozen, (7, 4)).backward.linear == 2 * 7 * 4 * 6
@@ -168,11 +177,11 @@ def test_kaconv_by_hand(sharing, stride):
     if sharing in ("layer", 2):
         a = 1 if sharing == "layer" else 2  # every element meets them all; place and base are found once
         forward = n * (8 + a * 8) + a * TABLE
-        backward = n * (12 + a * 17) + 2 * a * TABLE
+        backward = n * (12 + a * 17) + 2 * a * TABLE + forward
     else:
         m = 8 if sharing == "edge" else 9
         forward = n * (4 + 4 + 4 * 6) + edges * m
-        backward = n * (8 + 2 + 4 + 4 * 6) + edges * (24 if sharing == "edge" else 36) + forward  # nothing wide is saved
+        backward = n * (8 + 2 + 4 + 4 * 6) + edges * (24 if sharing == "edge" else 36) + forward
         product *= 9  # SiLU and 8 basis functions
     assert cost.forward == Flops(product, forward)
     assert cost.backward == Flops(2 * product, backward)
@@ -192,7 +201,7 @@ def test_depthwise_with_an_activation_a_channel(sharing):
     cost = behind(layer, (2, 4, 8, 8))
     n = 2 * 4 * 64  # every element meets one of the four
     assert cost.forward == Flops(2 * 9 * n, FORWARD * n + 4 * TABLE, n)
-    assert cost.backward == Flops(2 * 2 * 9 * n, BACKWARD * n + 2 * 4 * TABLE, n)
+    assert cost.backward == Flops(2 * 2 * 9 * n, AGAIN * n + (1 + 2) * 4 * TABLE, n)
 
 
 def test_three_dimensions_and_padding_that_repeats_the_input():

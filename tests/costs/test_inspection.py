@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from allukan.costs import inspect_model, parameter_count, saved_bytes
+from allukan.costs.flops import Flops
 from allukan.models import build_model
 from allukan.nn import KAConv2d, KAConv3d, KAFork2d, KALinear, Spline
 from allukan.ops.engines import chunks
@@ -100,7 +101,19 @@ def test_a_fork_costs_a_unit_and_the_second_map():
     x = torch.randn(2, 4, 9, 9)
     assert found.parameters == alone.parameters + plain.parameters
     assert found.cost.forward == alone.cost.forward + plain.cost.forward
+    product = 2 * 4 * 5 * 2 * 9 * 9
+    assert found.cost.backward == alone.cost.backward + Flops(2 * product)
     assert found.saved_bytes == alone.saved_bytes == saved_bytes(lambda: fork(x), fork)
+    fork.requires_grad_(False)
+    assert inspect_model(fork, (2, 4, 9, 9)).total().cost.backward == Flops()
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "layer"])
+def test_a_unit_saves_what_it_saves_where_nobody_looks(norm, padding_mode):
+    """As one operation or, with another padding, as several."""
+    unit, x = KAConv2d(4, 6, 3, padding=1, padding_mode=padding_mode, norm=norm), torch.randn(2, 4, 9, 9)
+    assert inspect_model(unit, x.shape).total().saved_bytes == saved_bytes(lambda: unit(x), unit)
 
 
 def test_large_maps_take_no_memory():

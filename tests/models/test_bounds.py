@@ -45,7 +45,7 @@ HOSTILE = [
     (spline(grid_range=[-1e308, 1e308]), "grid_range must be two numbers between -1e6 and 1e6"),
     (spline(sharing=10**9), "a whole number of at least 1 and at most 65536, got 1000000000"),
     (topology(widths=[10**5] * 5), "widths must be five whole numbers of at least 1 and at most 65536"),
-    (topology(widths=[65536] * 5), "has 708,684,087,913 parameters: at most 4,000,000,000 are built"),
+    (topology(widths=[65536] * 5), "has 708,682,908,251 parameters: at most 4,000,000,000 are built"),
     (topology(depth=10**6), "depth must be a whole number of at least 1 and at most 100"),
     (topology(token_depth=10**6), "token_depth must be a whole number of at least 1 and at most 100"),
     ({"in_channels": 10**9}, "in_channels must be a whole number of at least 1 and at most 65536, got 1000000000"),

@@ -142,8 +142,8 @@ def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
         "from allukan.ops.engines import dispatch, native_kernels as n\n"
         "assert 'native' in dispatch.ENGINES, dispatch.UNAVAILABLE\n"
         "import numpy as np\n"
-        "out = np.zeros(2, np.float32)\n"
-        "n.finish(np.ones((6, 1, 2)), out.ctypes.data, out[1:].ctypes.data)\n"
+        "sums, out = np.ones((6, 1, 2)), np.zeros(2, np.float32)\n"
+        "n.finish(sums.ctypes.data, *sums.shape, out.ctypes.data, out[1:].ctypes.data)\n"
         "print(out[0], type(n.finish._cache).__name__)\n"
     )
     environment = {**os.environ, **nowhere, "PYTHONPATH": str(copy.parent), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 from allukan.ops import shared_spline
 from allukan.ops.activations import base_function
-from allukan.ops.engines import dispatch, triton_engine
+from allukan.ops.engines import dispatch, triton_engine, triton_tiles
 from allukan.ops.phi import Phi
 from allukan.ops.spline_autograd import shared_spline_backward_op, shared_spline_op
 
@@ -122,7 +122,7 @@ def test_more_activations_than_fit_in_registers():
 
 def test_a_program_walks_over_many_tiles():
     """Sums in float32 over 12 tiles and several programs; the reference sums in float64."""
-    workers = triton_engine._workers(torch.empty(1, 1, 6001, device=DEVICE), {"TILE_ROWS": 1, "COLS": 512}, 8)
+    workers = triton_tiles.workers(torch.empty(1, 1, 6001, device=DEVICE), {"TILE_ROWS": 1, "COLS": 512}, 8)
     assert DEVICE == "cuda" or 1 < workers < 12
     assert_is_the_reference(inputs((6001,), 1, dtype=torch.float32))
 
@@ -217,8 +217,8 @@ def test_64_bit_offsets_change_nothing(shape, a, blocks, monkeypatch):
     tensors = inputs(shape, a)
     g = torch.randn_like(shared_spline(*tensors, GRID, blocks=blocks, impl="reference"))
     narrow = value_and_gradients(tensors, g, blocks=blocks, impl="triton")
-    monkeypatch.setattr(triton_engine, "WIDE_FROM", 0)
-    assert triton_engine._shape(tensors[0].reshape(1, 1, -1), tensors[1].view(1, a, -1), 512)["WIDE"]
+    monkeypatch.setattr(triton_tiles, "WIDE_FROM", 0)
+    assert triton_tiles.flat(tensors[0].reshape(1, 1, -1), tensors[1].view(1, a, -1), 512)["WIDE"]
     for a, b in zip(value_and_gradients(tensors, g, blocks=blocks, impl="triton"), narrow, strict=True):
         assert torch.equal(a, b)
 

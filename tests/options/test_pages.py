@@ -32,11 +32,11 @@ def in_force():
     found = {name: default_of(TrainConfig, name) for name in (f.name for f in fields(TrainConfig))}
     for name in ("data", "out", "options"):  # which have no default of their own
         del found[name]
-    spline, topology = PRESETS["default"]
+    spline, topology, order = PRESETS["default"]
     values = {f"options.spline.{f.name}": getattr(spline, f.name) for f in fields(Spline)}
     values |= {f"options.topology.{f.name}": getattr(topology, f.name) for f in fields(Topology)}
     values["options.topology.widths"] = default_of(Topology, "widths")
-    return found | {name: written(value) for name, value in values.items()} | {"options.norm": "batch"}
+    return found | {name: written(value) for name, value in values.items()} | {"options.norm": "batch", "options.order": order}
 
 
 def written(value):

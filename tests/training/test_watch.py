@@ -55,7 +55,7 @@ def nan_loss(module):
 
 
 def nan_gradient(module):
-    handle = module.network.head.weight.register_hook(lambda grad: (handle.remove(), grad * math.nan)[1])
+    handle = next(module.network.head.parameters()).register_hook(lambda grad: (handle.remove(), grad * math.nan)[1])
 
 
 def files(run):

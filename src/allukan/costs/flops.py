@@ -4,7 +4,7 @@ Conventions. One FLOP: + − × ÷, exp, tanh, erf, or a comparison that selects
 padding cost none. A multiply-add is 2, as in ``torch.utils.flop_counter``. With order k, M = G + k and the base activation b:
 
     shared form, an element of x         forward                            backward
-      position u, t in its interval      4                                  4, again: only x is saved
+      position u, t in its interval      4                                  4, again: it is not saved
       base b; b' beside it               b: SiLU 4, GELU 5, ReLU, tanh 1    b and b'
       for each activation it meets:
         table row, Horner                2k
@@ -23,8 +23,11 @@ the exact backward pass all slopes too (``Family.flops``), and the base as above
 
 "exact" and "free" are ``input_grad``. A layer computes all its gradients together, whether or not somebody asks for each of them;
 the linear map's are another two products, one where λ is frozen in the shared form; expanded and "free" the one for x is of the
-base channels only, 1 / (M + 1) of it. ``recompute`` adds the shared form's forward
-count to the backward. This is the closed form: an implementation that tabulates the base as well computes less.
+base channels only, 1 / (M + 1) of it. With ``recompute``, the default, φ(x) is not saved either: the backward pass adds the
+shared form's forward count. This is the closed form: an implementation that tabulates the base as well computes less.
+
+What a unit has besides: its norm counts as any norm (``NORM``), u = γ x̂ + β again in the backward pass within these; the second
+map of a fork is a linear map of the same φ(x).
 """
 
 from __future__ import annotations
@@ -35,11 +38,12 @@ from dataclasses import astuple, dataclass
 
 from torch import Tensor
 
-from allukan.nn import KAConv, KALayer, SprecherLinear
+from allukan.nn import KAConv, KAFork, KALayer, SprecherLinear
 from allukan.ops.activations import base_activation
 from allukan.ops.basis import family
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2
+NORM = (8, 9)  # an element, forward and backward: ``operators`` lists them
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def expansion_cost(
 
 
 def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
-    """What ``out = layer(x)`` costs, and its gradient where one is needed; only shapes are looked at.
+    """What ``out = layer(x)`` costs but for its norm, and its gradient where one is needed; only shapes are looked at.
 
     >>> import torch
     >>> from allukan.nn import KALinear
@@ -146,7 +150,20 @@ def ka_cost(layer: KALayer, x: Tensor, out: Tensor) -> Cost:
     product = 2 * out.numel() * layer.weight[0].numel() * width
     bias = out.numel() if layer.bias is not None else 0
     cost = spline + Cost(Flops(product, other=bias), Flops(round(products * product), other=bias))
-    return cost if out.requires_grad else Cost(cost.forward)
+    return _as_needed(cost, out)
+
+
+def norm_cost(x: Tensor, out: Tensor) -> Cost:
+    """The norm within ``out = unit(x)``; as the layer, it computes all its gradients together."""
+    forward, backward = (Flops(other=n * x.numel()) for n in NORM)
+    return _as_needed(Cost(forward, backward), out)
+
+
+def side_cost(fork: KAFork, out: Tensor) -> Cost:
+    """The second map of a fork, whose output is ``out``: φ(x) counts in the first (``ka_cost``)."""
+    (weight,) = fork.side.parameters()
+    product = 2 * out.numel() * weight[0].numel()
+    return _as_needed(Cost(Flops(product), Flops(product * (1 + weight.requires_grad))), out)
 
 
 def sprecher_cost(layer: SprecherLinear, x: Tensor) -> Cost:
@@ -167,6 +184,11 @@ def as_spline(cost: Cost) -> Cost:
     """With all that is not linear counted as spline."""
     forward, backward = (Flops(f.linear, f.spline + f.other) for f in (cost.forward, cost.backward))
     return Cost(forward, backward)
+
+
+def _as_needed(cost: Cost, out: Tensor) -> Cost:
+    """Without the gradient where nobody can ask for one."""
+    return cost if out.requires_grad else Cost(cost.forward)
 
 
 def _again(cost: Cost) -> Cost:

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.costs.accounting import saved_bytes_by
-from allukan.costs.flops import NOTHING, Cost, as_spline, ka_cost, shared_cost, sprecher_cost
+from allukan.costs.flops import NOTHING, Cost, as_spline, ka_cost, norm_cost, shared_cost, side_cost, sprecher_cost
 from allukan.costs.operators import operator_cost
 from allukan.nn import KAFork, KALayer, SplineActivation, SprecherLinear, StackedKANConv, StackedKANLinear
 from allukan.ops.engines import chunks
@@ -149,6 +149,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.names = {module: name or IN_BETWEEN for name, module in model.named_modules()}
+        self.inner = {norm for module in self.names if (norm := _norm_within(module)) is not None}
         self.costs: dict[str, Cost] = {}
         self.outputs: dict[str, tuple[int, ...]] = {}
         self.stack: list[nn.Module] = []
@@ -158,9 +159,9 @@ class _Recorder(TorchDispatchMode):
         return self.names[self.stack[-1]]
 
     def hooks(self) -> ExitStack:
-        """Follow the modules of the model, until closed."""
+        """Follow the modules of the model, until closed; a norm with a hook would no longer be part of its unit's operation."""
         stack = ExitStack()
-        for module in self.names:
+        for module in self.names.keys() - self.inner:
             stack.callback(module.register_forward_pre_hook(self._enter).remove)
             stack.callback(module.register_forward_hook(self._leave).remove)
         return stack
@@ -170,12 +171,18 @@ class _Recorder(TorchDispatchMode):
         self.costs.setdefault(self.current(), NOTHING)
 
     def _leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-        name = self.current()
-        out = out[0] if isinstance(module, KAFork) else out  # the second map is a module of its own
-        if _counted_whole(module):
-            self.costs[name] += _whole_cost(module, args[0], out)
-        self.outputs[name] = tuple(out.shape) if isinstance(out, Tensor) else ()
+        first = out[0] if isinstance(module, KAFork) else out
+        self._add(module, first, _whole_cost(module, args[0], first) if _counted_whole(module) else NOTHING)
+        if (norm := _norm_within(module)) is not None:
+            self._add(norm, args[0], norm_cost(args[0], first))
+        if isinstance(module, KAFork):
+            self._add(module.side, out[1], side_cost(module, out[1]))
         self.stack.pop()
+
+    def _add(self, module: nn.Module, out: Any, cost: Cost) -> None:
+        name = self.names[module]
+        self.costs[name] = self.costs.get(name, NOTHING) + cost
+        self.outputs[name] = tuple(out.shape) if isinstance(out, Tensor) else ()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -188,6 +195,11 @@ class _Recorder(TorchDispatchMode):
 def _counted_whole(module: nn.Module) -> bool:
     """Whether a formula says what the module costs; the operators that it calls are then not looked at."""
     return isinstance(module, KALayer | SplineActivation | SprecherLinear) and not isinstance(module, STACKED)
+
+
+def _norm_within(module: nn.Module) -> nn.Module | None:
+    """The norm of a unit, which is not called: the layer normalises itself."""
+    return module.norm if isinstance(module, KALayer) and _counted_whole(module) else None
 
 
 def _whole_cost(module: nn.Module, x: Tensor, out: Tensor) -> Cost:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from allukan.costs.flops import NOTHING, Cost, Flops
+from allukan.costs.flops import NORM, NOTHING, Cost, Flops
 from allukan.ops.activations import BASES, base_activation
 
 _VECTORS = {"mv", "dot"}
@@ -87,7 +87,7 @@ Rule = Callable[[Tensor, int], tuple[int, int]]
 def _per_element(name: str, func: Any, args: Sequence[Any]) -> Rule:
     """The rule of an operator: its output and the number of operands that need a gradient → FLOPs forward and backward."""
     if name in _NORMS:
-        return _each(8, 9)
+        return _each(*NORM)
     if name in _ACTIVATIONS:
         value, slope = _ACTIVATIONS[name]
         return _each(value, value + slope + 1)

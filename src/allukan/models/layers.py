@@ -93,12 +93,12 @@ class Layers:
         spline = self.spline.fitting(out_channels)
         return replace(spline, base="identity") if image else spline
 
-    def linear(self, in_features: int, out_features: int, norm: str | None = None) -> nn.Module:
+    def linear(self, in_features: int, out_features: int, norm: str | None = None, image: bool = False) -> nn.Module:
         """A linear layer on the last dimension, without bias: a norm follows. ``norm`` is that of a KA layer, then a unit."""
         if self.layer == "conv":
             return nn.Linear(in_features, out_features, bias=False)
         linear = StackedKANLinear if self.layer == "stacked" else KALinear
-        return linear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features), norm=norm)
+        return linear(in_features, out_features, bias=False, spline=self.spline_of(out_features, image=image), norm=norm)
 
     def make_norm(self, channels: int) -> nn.Module:
         """The normalisation of ``(B, channels, *S)``."""

@@ -84,7 +84,7 @@ class UKANLayers(LayerFirst):
         """Convolution with bias, norm, ReLU."""
         return super().unit(in_channels, out_channels, kernel_size, bias=True, **options)
 
-    def linear(self, in_features: int, out_features: int, norm: str | None = None) -> nn.Module:
+    def linear(self, in_features: int, out_features: int, norm: str | None = None, image: bool = False) -> nn.Module:
         """The layer on the tokens."""
         if self.token_layer == "linear":
             return nn.Linear(in_features, out_features)

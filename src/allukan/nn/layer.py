@@ -119,12 +119,17 @@ class KALayer(Opaque):
         """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing.
 
         A shared φ carries the gain, so that λ has the spread of torch's own weights, 1/√(3 n): behind a norm that spread only
-        sets how fast λ turns for a given learning rate, which is then the one that a convolution needs.
+        sets how fast λ turns for a given learning rate, which is then the one that a convolution needs. A unit, whose norm sees
+        to the variance itself, starts as [norm, b, torch's own layer] does: φ is b.
         """
         delta, moment = unit_gain(self.spline)
         edges, inputs = self.spline.sharing == "edge", max(1, self.weight[0].numel())
-        gain = 1.0 if edges else math.sqrt(3 / moment)
-        nn.init.normal_(self.weight, std=1 / (gain * math.sqrt(inputs * moment)))
+        if self.norm is not None:
+            gain, delta, spread = 1.0, 0.0, 1 / math.sqrt(3 * inputs)
+        else:
+            gain = 1.0 if edges else math.sqrt(3 / moment)
+            spread = 1 / (gain * math.sqrt(inputs * moment))
+        nn.init.normal_(self.weight, std=spread)
         with torch.no_grad():
             level = torch.tensor(flat(self.spline), dtype=torch.float64, device=self.coef.device)
             self.coef.copy_((gain * delta * level).expand_as(self.coef))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from allukan.ops.layer import fuses, norm_functions
+from allukan.ops.layer import norm_functions
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
 from allukan.ops.tracing import sizes
@@ -63,17 +63,19 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
     None where there is none, where the layer is made of separate operations anyway, and for norms that only their own code
     knows: of another class, with hooks, an instance norm that tracks.
     """
-    if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or not fuses(x, phi):
+    if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
         return None
-    gamma, beta = getattr(norm, "weight", None), getattr(norm, "bias", None)
-    if type(norm) is nn.LayerNorm:
-        return Norm(RowNorm(norm.eps), gamma, beta)
-    if type(norm) is nn.GroupNorm or (isinstance(norm, _InstanceNorm) and not norm.track_running_stats):
+    kind, ours = type(norm).forward, norm_functions(x, phi)
+    if ours is None:
+        return None
+    if kind is nn.LayerNorm.forward:
+        return Norm(RowNorm(norm.eps), norm.weight, norm.bias)  # type: ignore[arg-type]
+    if kind is nn.GroupNorm.forward or (kind is _InstanceNorm.forward and not norm.track_running_stats):
         how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
-        return Norm(how, gamma, beta, norm_functions(x, phi).statistics(x.detach(), how))
-    if type(norm) is nn.SyncBatchNorm or type(norm).forward is _BatchNorm.forward:
-        how, found = _of_batch(norm, x, phi)  # type: ignore[arg-type]
-        return Norm(how, gamma, beta, found)
+        return Norm(how, norm.weight, norm.bias, ours.statistics(x.detach(), how))  # type: ignore[arg-type]
+    if kind in (nn.SyncBatchNorm.forward, _BatchNorm.forward):
+        how, found = _of_batch(norm, x, ours)  # type: ignore[arg-type]
+        return Norm(how, norm.weight, norm.bias, found)  # type: ignore[arg-type]
     return None
 
 
@@ -86,7 +88,7 @@ def _groups(norm: nn.Module, size: Sequence[int]) -> int:
     return norm.num_groups
 
 
-def _of_batch(norm: _BatchNorm, x: Tensor, phi: Phi) -> tuple[ChannelNorm, Statistics]:
+def _of_batch(norm: _BatchNorm, x: Tensor, ours: ModuleType) -> tuple[ChannelNorm, Statistics]:
     """Statistics of the batch, or in evaluation those of the training."""
     if not norm.training and norm.running_mean is not None and norm.running_var is not None:
         given = Statistics(norm.running_mean.unsqueeze(0), norm.running_var.unsqueeze(0), 0)
@@ -94,7 +96,7 @@ def _of_batch(norm: _BatchNorm, x: Tensor, phi: Phi) -> tuple[ChannelNorm, Stati
     team = _team(norm)
     if team is None:
         F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
-    how, ours = ChannelNorm(0, False, norm.eps, team=team), norm_functions(x, phi)
+    how = ChannelNorm(0, False, norm.eps, team=team)
     found = ours.statistics(x.detach(), how)
     if norm.training and norm.running_mean is not None:
         _track(norm, found, ours)

@@ -47,10 +47,10 @@ def ka_layer(
 ) -> tuple[Tensor, ...]:
     """y = linear(φ(u), weight, bias) of every map, with u = x or, with a ``norm``, u = γ x̂ + β; differentiable in every tensor.
 
-    The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where the
-    layer ``fuses``. What is saved for the backward pass is x, two numbers a statistic, and φ(u) unless ``phi.recompute``;
-    neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and ``torch.func``, and for
-    ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
+    The arguments are those of a KA layer and are not checked; the expanded basis takes one map, and a norm is taken where
+    there are ``norm_functions``. What is saved for the backward pass is x, a few numbers a channel, and φ(u) unless
+    ``phi.recompute``; neither x̂ nor u nor the expanded basis ever are. Under ``torch.compile``, ``torch.export`` and
+    ``torch.func``, and for ``impl="reference"`` and ``"aten"``, it is composed of separate operations.
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
@@ -68,14 +68,13 @@ def ka_layer(
     return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
 
 
-def fuses(x: Tensor, phi: Phi) -> bool:
-    """Whether the layer is one operation here, which a norm may be part of; else it is made of separate ones."""
-    return _fuses(choose(phi, x.device.type, x.dtype))
+def norm_functions(x: Tensor, phi: Phi) -> ModuleType | None:
+    """What makes the statistics of ``Norm.found``: the functions of ``ops.normalise``, the fastest for x.
 
-
-def norm_functions(x: Tensor, phi: Phi) -> ModuleType:
-    """What makes the statistics of ``Norm.found``: the functions of ``ops.normalise``, the fastest for x."""
-    return norm_of(choose(phi, x.device.type, x.dtype), x)
+    None where the layer is made of separate operations, and a norm is one of them.
+    """
+    engine = choose(phi, x.device.type, x.dtype)
+    return norm_of(engine, x) if _fuses(engine) else None
 
 
 def _fuses(engine: str) -> bool:
@@ -161,12 +160,23 @@ class _Entry(NamedTuple):
     var: Tensor | None  # of a ``RowNorm`` 1/σ
 
 
-def _enter(x: Tensor, gamma: Tensor | None, beta: Tensor | None, mean: Tensor | None, var: Tensor | None, how: _How) -> _Entry:
+def _enter(
+    x: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    how: _How,
+    numbers: Tensor | None = None,
+) -> _Entry:
+    """``numbers`` are those of the scale and the shift where they are known."""
     if isinstance(how.norm, RowNorm):
         u, centre, rstd = normalise.rows_normalised(x, gamma, beta, how.norm)
         return _Entry(u, None, centre, rstd)
     if how.norm is None or mean is None or var is None:
         return _Entry(x, None, mean, var)
+    if numbers is not None:
+        return _Entry(x, Affine(numbers), mean, var)
     found = Statistics(mean, var, how.of)
     return _Entry(x, norm_of(how.engine, x).affine(found, gamma, beta, how.norm, x.shape[1]), mean, var)
 
@@ -207,7 +217,8 @@ class _Shared(Function):
         entry = _enter(x, gamma, beta, mean, var, how)
         outputs, h, room = _outputs(entry, coef, base_weight, how, _maps(tensors, how))
         kept = None if how.phi.recompute else _to_autocast(x, h)[0]
-        ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, *tensors)
+        numbers = None if entry.to is None else entry.to.numbers
+        ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, numbers, *tensors)
         ctx.how, ctx.room = how, room
         return outputs
 
@@ -217,8 +228,9 @@ class _Shared(Function):
 
 
 def _shared_backward(how: _How, room: Tensor | None, needs: tuple[bool, ...], *given: Any) -> tuple:
-    grads, (x, coef, base_weight, gamma, beta, mean, var, h, *tensors) = given[: len(how.linears)], given[len(how.linears) :]
-    entry = _enter(x, gamma, beta, mean, var, how)
+    grads, kept = given[: len(how.linears)], given[len(how.linears) :]
+    x, coef, base_weight, gamma, beta, mean, var, h, numbers, *tensors = kept
+    entry = _enter(x, gamma, beta, mean, var, how, numbers)
     h = _activate(entry, coef, base_weight, how, room) if h is None else h
     grad_h, of_maps = None, []
     for i, (grad, m) in enumerate(zip(grads, _maps(tensors, how), strict=True)):

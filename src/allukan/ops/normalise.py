@@ -196,7 +196,7 @@ def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
 
 def rows_normalised(x: Tensor, gamma: Tensor | None, beta: Tensor | None, norm: RowNorm) -> tuple[Tensor, Tensor, Tensor]:
     """u, and the mean and 1/σ of every place of x ``(B, C, *S)``."""
-    places = x.movedim(1, -1)
+    places = _wide_enough(x.movedim(1, -1), gamma)
     u, mean, rstd = torch.native_layer_norm(places, (x.shape[1],), gamma, beta, norm.eps)
     return u.movedim(-1, 1), mean, rstd
 
@@ -206,7 +206,13 @@ def rows_gradient(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of x, γ and β from that of u."""
     wanted = [True, gamma is not None, beta is not None]
-    places, grads = x.movedim(1, -1), g.movedim(1, -1).to(x.dtype)
+    places = _wide_enough(x.movedim(1, -1), gamma)
+    grads = g.movedim(1, -1).to(places.dtype)
     backward = torch.ops.aten.native_layer_norm_backward.default
     grad_x, grad_gamma, grad_beta = backward(grads, places, (x.shape[1],), mean, rstd, gamma, beta, wanted)
-    return grad_x.movedim(-1, 1), grad_gamma, grad_beta
+    return grad_x.movedim(-1, 1).to(x.dtype), grad_gamma, grad_beta
+
+
+def _wide_enough(x: Tensor, gamma: Tensor | None) -> Tensor:
+    """x in the wider of its type and that of γ, as not every device mixes them."""
+    return x if gamma is None else x.to(torch.promote_types(x.dtype, gamma.dtype))

@@ -98,6 +98,12 @@ def gradient_like(x: Tensor, coef: Tensor, blocks: int, channels_last: bool) -> 
     return _empty(x, coef, blocks, channels_last, 1)
 
 
+def in_lines(x: Tensor, blocks: int) -> tuple[Tensor, bool]:
+    """x with one of two orders of memory, and whether that is channels-last: else its channels follow each other."""
+    last = _worth_it(x, blocks)
+    return (x if last else x.contiguous()), last
+
+
 def _empty(x: Tensor, coef: Tensor, blocks: int, channels_last: bool, times: int) -> Tensor:
     if len(coef) == 1:
         return torch.empty_like(x)

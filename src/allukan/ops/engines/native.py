@@ -6,11 +6,12 @@ up in a fixed order.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
-from allukan.ops.autograd import cached
 from allukan.ops.engines import layout, native_norm
 from allukan.ops.engines import native_kernels as kernels
 from allukan.ops.engines.curves import MAX_ROWS, curves, rows_needed
@@ -74,7 +75,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     maps = {"x": values.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
     run("backward", threads, _job(phi, x.shape, len(c), _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
     grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)
-    kernels.finish(sums.numpy(), grad_coef.data_ptr(), grad_weight.data_ptr())
+    kernels.finish(sums.data_ptr(), *sums.shape, grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
         return out, grad_coef, grad_weight, rows
     return out.to(x.dtype), grad_coef.to(coef.dtype), grad_weight.to(base_weight.dtype), rows
@@ -100,7 +101,7 @@ def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
     return out.to(x.dtype)
 
 
-@cached
+@cache
 def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
     """Of "forward" and "backward"; ``period`` scales and shifts, or none."""
     elements, rows = shape.numel(), shape[0] * shape[1] if period else 1
@@ -110,7 +111,7 @@ def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
     return prepared(**sizes, **activations_of, **_tables(phi, "base"))
 
 
-@cached
+@cache
 def _expansion_job(phi: Phi, shape: torch.Size, table: str) -> bytes:
     """Of "expand" and "expand_backward": a segment a channel."""
     segments = shape[0] * shape[1]

@@ -100,6 +100,11 @@ def _floats(address: int, size: int) -> Any:
 
 
 @jit
+def _sums(address: int, threads: int, rows: int) -> Any:
+    return numba.carray(pointer(address), (threads, rows, 2), np.float64)
+
+
+@jit
 def _row_statistics(sums: Any, row: int, pivot: Any, inner: int) -> tuple[float, float]:
     """Mean of a row and its sum of squares around that, in float64."""
     first, second = 0.0, 0.0
@@ -111,21 +116,21 @@ def _row_statistics(sums: Any, row: int, pivot: Any, inner: int) -> tuple[float,
 
 @entry
 def finish_statistics(
-    sums: Any, x: int, mean: int, var: int, batch: int, channels: int, groups: int, samples: int, inner: int
+    sums: int, threads: int, x: int, out: int, batch: int, channels: int, groups: int, samples: int, inner: int
 ) -> None:
-    """Mean and biased variance ``(B or 1, G)`` from the sums of all threads; rows join one by one (Chan et al., 1979)."""
+    """Mean and biased variance ``(2, B or 1, G)`` from the sums of all threads; rows join one by one (Chan et al., 1979)."""
     each, rows, per = channels // groups, batch if samples else 1, 1 if samples else batch
+    parts, found = _sums(sums, threads, batch * channels), numba.carray(pointer(out), (2, rows * groups), np.float32)
     values = _floats(x, batch * channels * inner)
-    means, variances = _floats(mean, rows * groups), _floats(var, rows * groups)
     for s in range(rows * groups):
         centre, spread = 0.0, 0.0
         for i in range(per * each):
             channel = s % groups * each + i % each
-            own, around = _row_statistics(sums, (s // groups + i // each) * channels + channel, values[channel * inner], inner)
+            own, around = _row_statistics(parts, (s // groups + i // each) * channels + channel, values[channel * inner], inner)
             off = own - centre
             centre += off / (i + 1)
             spread += around + inner * off * off * i / (i + 1)
-        means[s], variances[s] = centre, max(spread, 0.0) / (per * each * inner)
+        found[0, s], found[1, s] = centre, max(spread, 0.0) / (per * each * inner)
 
 
 @entry
@@ -151,17 +156,21 @@ def fold(mean: int, var: int, gamma: int, beta: int, out: int, rows: int, channe
 
 
 @entry
-def finish_gradient(
-    sums: Any, mean: Any, var: Any, count: int, eps: float, gamma: int, how: int, of_gamma: int, of_beta: int, batch: int
-) -> None:
-    """own, along and level ``(3, B or 1, C)`` of the gradient of x, and those of γ and β, from the sums of all threads.
+def finish_gradient(sums: int, threads: int, found: Any, gamma: int, out: int, batch: int, channels: int, eps: float) -> None:
+    """own, along and level of the gradient of x ``(3, B or 1, C)``, then those of γ and β, from the sums of all threads.
 
-    Mean and variance ``(B or 1, G)`` are of ``count`` elements each; 0 says that x has no part in them.
+    ``found`` are the addresses of mean and variance ``(rows, groups)``, these two, and of how many elements each is; 0 elements
+    say that x has no part in them.
     """
-    threads, channels, (rows, groups) = sums.shape[0], sums.shape[1] // batch, mean.shape
-    each, per = channels // groups, batch // rows
-    weights, out = _floats(gamma, channels), numba.carray(pointer(how), (3, rows, channels), np.float32)
-    d_gamma, d_beta = _floats(of_gamma, channels), _floats(of_beta, channels)
+    mean_at, var_at, rows, groups, count = found
+    mean, var = (
+        numba.carray(pointer(mean_at), (rows, groups), np.float32),
+        numba.carray(pointer(var_at), (rows, groups), np.float32),
+    )
+    parts, each, per = _sums(sums, threads, batch * channels), channels // groups, batch // rows
+    weights, numbers = _floats(gamma, channels), numba.carray(pointer(out), (3, rows, channels), np.float32)
+    of_parameters = _floats(out + 12 * rows * channels, 2 * channels)
+    d_gamma, d_beta = of_parameters[:channels], of_parameters[channels:]
     for c in range(channels):
         d_gamma[c] = d_beta[c] = 0
     for s in range(rows * groups):
@@ -171,16 +180,16 @@ def finish_gradient(
             total, along = 0.0, 0.0
             for t in range(threads):
                 for i in range(b, b + per):
-                    total += sums[t, i * channels + c, 0]
-                    along += sums[t, i * channels + c, 1] * rstd
+                    total += parts[t, i * channels + c, 0]
+                    along += parts[t, i * channels + c, 1] * rstd
             weight = np.float64(weights[c]) if gamma else 1.0
             level += weight * total
             slope += weight * along
             d_gamma[c] += along
             d_beta[c] += total
-            out[0, b, c] = weight * rstd
+            numbers[0, b, c] = weight * rstd
         level = level / count if count else 0.0
         slope = slope / count if count else 0.0
         for c in range(group * each, (group + 1) * each):
-            out[1, b, c] = -rstd * rstd * slope
-            out[2, b, c] = rstd * rstd * slope * mean[b, group] - rstd * level
+            numbers[1, b, c] = -rstd * rstd * slope
+            numbers[2, b, c] = rstd * rstd * slope * mean[b, group] - rstd * level

@@ -196,9 +196,9 @@ def backward(address: int, thread: int, threads: int) -> None:
 
 
 @entry
-def finish(sums: Any, coef: int, weight: int) -> None:
+def finish(address: int, threads: int, activations: int, columns: int, coef: int, weight: int) -> None:
     """Adds up the sums of the threads, in order, into the gradients ``(A, M)`` and ``(A,)`` at these addresses."""
-    threads, activations, columns = sums.shape
+    sums = numba.carray(pointer(address), (threads, activations, columns), np.float64)
     grad_coef = numba.carray(pointer(coef), (activations, columns - 1), np.float32)
     grad_weight = numba.carray(pointer(weight), activations, np.float32)
     for a in range(activations):

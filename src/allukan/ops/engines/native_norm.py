@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
-from allukan.ops.autograd import cached
 from allukan.ops.engines import native_channels as loops
 from allukan.ops.engines.native_team import prepared, run, team_size
 from allukan.ops.normalise import Affine, ChannelNorm, InputGradient, Statistics
@@ -25,8 +26,9 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
     groups, rows, inner = norm.groups or channels, batch if norm.samples else 1, x.numel() // (batch * channels)
     sums, found = room(x, threads), torch.empty(2, rows, groups)
     run("sum_channels", threads, _job(x.shape, 0), x=values.data_ptr(), row_sums=sums.data_ptr())
-    at, sizes = found.data_ptr(), (batch, channels, groups, norm.samples, inner)
-    loops.finish_statistics(sums.numpy(), values.data_ptr(), at, at + 4 * rows * groups, *sizes)
+    loops.finish_statistics(
+        sums.data_ptr(), threads, values.data_ptr(), found.data_ptr(), batch, channels, groups, norm.samples, inner
+    )
     mean, var = found.unbind()
     return Statistics(mean, var, batch * channels * inner // (rows * groups))
 
@@ -41,7 +43,7 @@ def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
         normalise.track(found, mean, var, share)
 
 
-@cached
+@cache
 def _job(shape: torch.Size, period: int) -> bytes:
     """Of "sum_channels" and "mix_channels"."""
     inner = shape.numel() // (shape[0] * shape[1])
@@ -62,13 +64,13 @@ def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: 
     rows, batch = len(found.mean), sums.shape[1] // channels
     if norm.team is not None:
         return normalise.input_gradient(sums, found, gamma, norm, channels)
-    how, of_gamma, of_beta = torch.empty(3, rows, channels), torch.empty(channels), torch.empty(channels)
-    mean, var, weights = plain(found.mean), plain(found.var), None if gamma is None else plain(gamma)
-    addresses = (0 if weights is None else weights.data_ptr(), *(t.data_ptr() for t in (how, of_gamma, of_beta)))
-    count = 0 if norm.fixed else found.of
-    loops.finish_gradient(sums.double().numpy(), mean.numpy(), var.numpy(), count, norm.eps, *addresses, batch)
-    own, along, level = how.unbind()
-    return InputGradient(own, along, level, of_gamma, of_beta)
+    mean, var, weights, parts = plain(found.mean), plain(found.var), None if gamma is None else plain(gamma), sums.double()
+    out, of = torch.empty(3 * rows + 2, channels), 0 if norm.fixed else found.of
+    where = (mean.data_ptr(), var.data_ptr(), *mean.shape, of)
+    at = 0 if weights is None else weights.data_ptr()
+    loops.finish_gradient(parts.data_ptr(), len(parts), where, at, out.data_ptr(), batch, channels, norm.eps)
+    own, along, level, of_parameters = out.split([rows, rows, rows, 2])
+    return InputGradient(own, along, level, of_parameters[0], of_parameters[1])
 
 
 def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:

@@ -14,24 +14,24 @@ import torch
 import triton
 from torch import Tensor
 
-from allukan.ops import bspline, normalise
+from allukan.ops import bspline
 from allukan.ops.activations import split_base
-from allukan.ops.engines import layout
+from allukan.ops.engines import layout, triton_norm, triton_tiles
+from allukan.ops.engines import triton_channels as channel_kernels
 from allukan.ops.engines import triton_kernels as kernels
 from allukan.ops.engines.layout import Gradients, Three
+from allukan.ops.engines.triton_tiles import LAUNCH, THREADS, accurate
 from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
 CHANNELS_LAST = True  # short blocks of channels are read as fast as long ones
-NORM = normalise
+NORM = triton_norm
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1 was set: the kernels run in numpy, on the CPU
 BASE_KINDS = ("silu", "identity", "relu", "leaky_relu", "gelu", "tanh")
-WIDE_FROM = 1 << 31  # elements from which 32-bit offsets do not reach
 _FORWARD_TILE = 1024  # elements of a tile: 8 a thread, 16-byte loads in half precision
 _REGISTERS = 64  # for sums, a thread
-_THREADS = 128
+_FORWARD_PROGRAMS, _BACKWARD_PROGRAMS = 16, 8  # a multiprocessor
 _SPAN = 16  # basis functions a program sums where not all of them fit
-_LAUNCH = {"num_warps": _THREADS // 32, "enable_fp_fusion": True}
 Pieces = tuple[tuple[float, ...], ...]
 
 
@@ -53,69 +53,109 @@ def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Tensor:
     """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``."""
-    return layout.forward(_forward, x, coef, base_weight, phi, to, CHANNELS_LAST)
+    if to is None or not x.numel():
+        return layout.forward(_forward, x, coef, base_weight, phi, to, CHANNELS_LAST)
+    return _forward_of_channels(x, coef, base_weight, phi, to)
 
 
 def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None = None) -> Gradients:
     """Gradients of ``forward`` for x, coef and base_weight, from the inputs alone."""
-    return layout.backward(_backward, grad, x, coef, base_weight, phi, to, CHANNELS_LAST)
+    if to is None or not x.numel():
+        return layout.backward(_backward, grad, x, coef, base_weight, phi, to, CHANNELS_LAST)
+    return _backward_of_channels(grad, x, coef, base_weight, phi, to)
 
 
 def _forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Tensor:
     """x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)`` → ``(B, J, R, N)``."""
     (outer, blocks, length), each = x.shape, coef.shape[1]
     out = x.new_empty(outer, blocks, each, length)
-    shape = _shape(x, coef, _FORWARD_TILE)
-    grid = _grid(coef, phi)
-    workers = _workers(x, shape, programs=16)
-    tables = x.new_empty(workers * blocks * each * (phi.spline_order + 1) * grid["ROWS"], dtype=_wide(x))
-    with torch.cuda.device_of(x):
-        kernels.forward_kernel[blocks, workers](
-            x.contiguous(),
-            coef.contiguous(),
-            base_weight.contiguous(),
-            out,
-            tables,
-            outer,
-            length,
-            POLY=_pieces(phi.spline_order),
-            **grid,
-            **shape,
-            **_LAUNCH,
-        )
+    shape = triton_tiles.flat(x, coef, _FORWARD_TILE)
+    workers = triton_tiles.workers(x, shape, _FORWARD_PROGRAMS)
+    tensors = x.contiguous(), coef.contiguous(), base_weight.contiguous(), out
+    _run_forward(kernels.forward_kernel, tensors, (outer, length), coef, phi, workers, shape)
     return out
+
+
+def _forward_of_channels(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine) -> Tensor:
+    """φ(scale·x + shift) of whole tensors."""
+    (x, last), each = layout.in_lines(x, phi.blocks), len(coef) // phi.blocks
+    out = layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
+    lines = triton_tiles.lines(x, phi.blocks, each, last, _FORWARD_TILE, _FORWARD_PROGRAMS)
+    coef = coef.unflatten(0, (phi.blocks, each)).contiguous()
+    tensors = x, coef, base_weight.contiguous(), *to.numbers.contiguous()[:2].unbind(), out
+    sizes = *lines.sizes, _own(to), lines.steps
+    _run_forward(channel_kernels.channel_forward_kernel, tensors, sizes, coef, phi, lines.workers, lines.shape)
+    return out
+
+
+def _run_forward(kernel: Any, tensors: tuple, sizes: tuple, coef: Tensor, phi: Phi, workers: int, shape: dict[str, Any]) -> None:
+    x, (blocks, each, _), grid = tensors[0], coef.shape, _grid(coef, phi)
+    tables = x.new_empty(workers * blocks * each * (phi.spline_order + 1) * grid["ROWS"], dtype=accurate(x))
+    with torch.cuda.device_of(x):
+        kernel[blocks, workers](*tensors, tables, *sizes, POLY=_pieces(phi.spline_order), **grid, **shape, **LAUNCH)
 
 
 def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Three:
     """Its gradients, from grad ``(B, J, R, N)``."""
-    blocks, each, count = coef.shape
-    per_thread = max(1, min(4, _REGISTERS // (each * count)))
-    shape, grid = _shape(x, coef, _THREADS * per_thread), _grid(coef, phi)
-    workers = _workers(x, shape, programs=8)
-    tables = x.new_empty(workers * blocks * each * phi.spline_order * grid["ROWS"] if phi.exact else 1, dtype=_wide(x))
-    partials = x.new_empty(workers, blocks * each, count + 1, dtype=_wide(x))
+    shape = triton_tiles.flat(x, coef, _backward_tile(coef))
+    workers = triton_tiles.workers(x, shape, _BACKWARD_PROGRAMS)
     grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    tensors = *(t.contiguous() for t in (grad, x, coef, base_weight)), grad_x
+    sizes = x.shape[0], x.shape[2]
+    return grad_x, *_run_backward(kernels.backward_kernel, tensors, sizes, phi, workers, shape)
+
+
+def _backward_of_channels(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine) -> Gradients:
+    """The gradients of whole tensors, that of scale·x + shift and its sums a line among them."""
+    x, last = layout.in_lines(x, phi.blocks)
+    grad = grad.movedim(1, -1).contiguous() if last else grad.contiguous()
+    coef = coef.unflatten(0, (phi.blocks, -1)).contiguous()
+    lines = triton_tiles.lines(x, phi.blocks, coef.shape[1], last, _backward_tile(coef), _BACKWARD_PROGRAMS)
+    grad_x, sums = torch.empty_like(x), x.new_empty(lines.runs, x.shape[0] * x.shape[1], 2, dtype=accurate(x))
+    tensors = grad, x, coef, base_weight.contiguous(), *to.numbers.contiguous().unbind(), grad_x, sums
+    sizes = *lines.sizes, _own(to), lines.steps
+    kernel = channel_kernels.channel_backward_kernel
+    grad_coef, grad_weight = _run_backward(kernel, tensors, sizes, phi, lines.workers, lines.shape)
+    return grad_x, grad_coef.flatten(0, 1), grad_weight.flatten(), sums
+
+
+def _backward_tile(coef: Tensor) -> int:
+    """Elements of a tile whose sums fit into registers."""
+    _, each, count = coef.shape
+    return THREADS * max(1, min(4, _REGISTERS // (each * count)))
+
+
+def _run_backward(
+    kernel: Any, tensors: tuple, sizes: tuple, phi: Phi, workers: int, shape: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Fills what ``tensors`` has room for; returns the gradients of coef ``(J, R, M)`` and base_weight."""
+    x, coef, base_weight = tensors[1:4]
+    (blocks, each, count), grid = coef.shape, _grid(coef, phi)
+    tables = x.new_empty(workers * blocks * each * phi.spline_order * grid["ROWS"] if phi.exact else 1, dtype=accurate(x))
+    partials = x.new_empty(workers, blocks * each, count + 1, dtype=accurate(x))
     grad_coef, grad_weight = torch.empty_like(coef), torch.empty_like(base_weight)
-    tensors = *(t.contiguous() for t in (grad, x, coef, base_weight)), grad_x, tables, partials, x.shape[0], x.shape[2]
+    arguments = *tensors, tables, partials, *sizes
     slopes = _slopes(phi.spline_order, grid["SCALE"])
-    options = {"PIECES": _pieces(phi.spline_order), "SLOPES": slopes, "EXACT": phi.exact, **grid, **shape, **_LAUNCH}
+    options = {"PIECES": _pieces(phi.spline_order), "SLOPES": slopes, "EXACT": phi.exact, **grid, **shape, **LAUNCH}
     with torch.cuda.device_of(x):
         if each * count <= _REGISTERS // 2:
-            kernels.backward_kernel[blocks, workers, 1](*tensors, INPUT=True, SPAN=count, R_SPAN=each, **options)
+            kernel[blocks, workers, 1](*arguments, INPUT=True, SPAN=count, R_SPAN=each, **options)
         else:
             span = min(_SPAN, count + count % 2)
             parts = each * triton.cdiv(count, span)
-            kernels.backward_kernel[blocks, workers, 1](*tensors, INPUT=True, SPAN=0, R_SPAN=each, **options)
-            kernels.backward_kernel[blocks, workers, parts](*tensors, INPUT=False, SPAN=span, R_SPAN=1, **options)
+            kernel[blocks, workers, 1](*arguments, INPUT=True, SPAN=0, R_SPAN=each, **options)
+            kernel[blocks, workers, parts](*arguments, INPUT=False, SPAN=span, R_SPAN=1, **options)
         columns = triton.next_power_of_2(count + 1)
         kernels.sum_kernel[blocks * each,](
-            partials, grad_coef, grad_weight, workers, count, columns, max(1, 2048 // columns), **_LAUNCH
+            partials, grad_coef, grad_weight, workers, count, columns, max(1, 2048 // columns), **LAUNCH
         )
-    return grad_x, grad_coef, grad_weight
+    return grad_coef, grad_weight
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+def _own(to: Affine) -> int:
+    """From the numbers of a sample to the next one's; 0 where all have the same."""
+    _, rows, channels = to.numbers.shape
+    return channels if rows > 1 else 0
 
 
 def _grid(coef: Tensor, phi: Phi) -> dict[str, Any]:
@@ -126,24 +166,6 @@ def _grid(coef: Tensor, phi: Phi) -> dict[str, Any]:
     spline = {"R": each, "M": count, "K": order, "ROWS": triton.next_power_of_2(count + order + 2)}
     position = {"SCALE": scale, "SHIFT": order + 1 - lo * scale, "TOP": size + 2 * order + 1.5}
     return {**spline, **position, "BASE": kind, "LEAK": leak}
-
-
-def _shape(x: Tensor, coef: Tensor, tile: int) -> dict[str, Any]:
-    """Rows and columns of a tile of ``(B, ·, N)``; 64-bit offsets only where 32 bits do not reach."""
-    columns = min(tile, triton.next_power_of_2(x.shape[2]))
-    wide = x.numel() * coef.shape[1] + tile >= WIDE_FROM
-    return {"TILE_ROWS": tile // columns, "COLS": columns, "FLAT": x.shape[0] == 1, "WIDE": wide}
-
-
-def _workers(x: Tensor, shape: dict[str, Any], programs: int) -> int:
-    """Programs for a block of channels: ``programs`` a multiprocessor in all, never more than there are tiles."""
-    tiles = triton.cdiv(x.shape[0], shape["TILE_ROWS"]) * triton.cdiv(x.shape[2], shape["COLS"])
-    return max(1, min(tiles, programs * _multiprocessors(x.device) // x.shape[1]))
-
-
-@cache
-def _multiprocessors(device: torch.device) -> int:
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 @cache

@@ -67,7 +67,7 @@ def _locate(x, SCALE: tl.constexpr, SHIFT: tl.constexpr, TOP: tl.constexpr):
 
 
 @triton.jit
-def _write_tables(coef, tables, R: tl.constexpr, M: tl.constexpr, K: tl.constexpr, POLY: tl.constexpr, ROWS: tl.constexpr):
+def write_tables(coef, tables, R: tl.constexpr, M: tl.constexpr, K: tl.constexpr, POLY: tl.constexpr, ROWS: tl.constexpr):
     """Polynomial coefficients of every interval for the R activations of one block, ``(R, powers, ROWS)``.
 
     POLY[q][p] is the coefficient of t^p of the q-th basis function that lives on an interval. Every program keeps a copy of
@@ -116,6 +116,34 @@ def _tile(tile, outer, length, TILE_ROWS: tl.constexpr, COLS: tl.constexpr, FLAT
 
 
 @triton.jit
+def write_activations(
+    values,
+    y,
+    at,
+    step,
+    mask,
+    weight,
+    tables,
+    R: tl.constexpr,
+    K: tl.constexpr,
+    ROWS: tl.constexpr,
+    SCALE: tl.constexpr,
+    SHIFT: tl.constexpr,
+    TOP: tl.constexpr,
+    BASE: tl.constexpr,
+    LEAK: tl.constexpr,
+):
+    """φ_r of a tile of values to y + at + r·step, for all R activations of a block."""
+    piece, t = _locate(values, SCALE, SHIFT, TOP)
+    activated, _ = _base(values, BASE, LEAK)
+    for r in range(R):
+        w = tl.load(weight + r).to(values.dtype)
+        out = _look_up(tables + r * ((K + 1) * ROWS), piece, t, K + 1, ROWS) + w * activated
+        tl.store(y + at, out, mask)
+        at += step  # and not r·step, which 32 bits might not hold
+
+
+@triton.jit
 def forward_kernel(
     x,
     coef,
@@ -142,18 +170,14 @@ def forward_kernel(
     """y = w b(x) + Σ_p T[row, p] t^p for the R activations of block ``program_id(0)``."""
     j, worker, blocks = tl.program_id(0), tl.program_id(1), tl.num_programs(0)
     tables += (worker * blocks + j) * (R * (K + 1) * ROWS)
-    _write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
+    write_tables(coef + j * (R * M), tables, R, M, K, POLY, ROWS)
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
     for tile in range(worker.to(tl.int64) if WIDE else worker, tiles, tl.num_programs(1)):
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
         segment = row * blocks + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(tables.dtype.element_ty)
-        piece, t = _locate(values, SCALE, SHIFT, TOP)
-        activated, _ = _base(values, BASE, LEAK)
-        for r in range(R):
-            w = tl.load(weight + j * R + r).to(values.dtype)
-            out = _look_up(tables + r * ((K + 1) * ROWS), piece, t, K + 1, ROWS) + w * activated
-            tl.store(y + (segment * R + r) * length + column, out, mask)
+        at = segment * R * length + column
+        write_activations(values, y, at, length, mask, weight + j * R, tables, R, K, ROWS, SCALE, SHIFT, TOP, BASE, LEAK)
 
 
 @triton.jit
@@ -191,6 +215,55 @@ def _store_sums(to, sums, part, M: tl.constexpr, SPAN: tl.constexpr):
     for m in tl.static_range(SPAN):
         tl.store(to + part * SPAN + m, tl.sum(sums[m]), part * SPAN + m < M)
     tl.store(to + M, tl.sum(sums[SPAN]), part == 0)
+
+
+@triton.jit
+def store_all_sums(to, sums, part, M: tl.constexpr, SPAN: tl.constexpr, R_SPAN: tl.constexpr):
+    """Those of R_SPAN activations."""
+    if SPAN > 0:
+        for r in tl.static_range(R_SPAN):
+            _store_sums(to + r * (M + 1), sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)], part, M, SPAN)
+
+
+@triton.jit
+def differentiate(
+    sums,
+    values,
+    g,
+    at,
+    step,
+    mask,
+    weight,
+    tables,
+    part,
+    K: tl.constexpr,
+    PIECES: tl.constexpr,
+    ROWS: tl.constexpr,
+    SCALE: tl.constexpr,
+    SHIFT: tl.constexpr,
+    TOP: tl.constexpr,
+    BASE: tl.constexpr,
+    LEAK: tl.constexpr,
+    EXACT: tl.constexpr,
+    INPUT: tl.constexpr,
+    SPAN: tl.constexpr,
+    R_SPAN: tl.constexpr,
+):
+    """The sums with a tile's products added (SPAN > 0), and the gradient of its values (INPUT); g_r is at g + at + r·step."""
+    piece, t = _locate(values, SCALE, SHIFT, TOP)
+    activated, slope = _base(values, BASE, LEAK)
+    total = tl.zeros(values.shape, values.dtype)
+    new = ()
+    for r in tl.static_range(R_SPAN):
+        gr = tl.load(g + at, mask, 0.0).to(values.dtype)
+        at += step
+        if INPUT:
+            w = tl.load(weight + r).to(values.dtype)
+            total += gr * _derivative(tables + r * (K * ROWS), w * slope, piece, t, EXACT, K, ROWS)
+        if SPAN > 0:
+            mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
+            new = new + _add_products(mine, gr, activated, piece, t, part * (SPAN // 2), SPAN, K, PIECES)
+    return new if SPAN > 0 else sums, total
 
 
 @triton.jit
@@ -233,7 +306,7 @@ def backward_kernel(
     r_first, part = (tl.program_id(2) // parts) * R_SPAN, tl.program_id(2) % parts
     tables += (worker * blocks + j) * (R * K * ROWS)
     if INPUT and EXACT:
-        _write_tables(coef + j * (R * M), tables, R, M, K, SLOPES, ROWS)
+        write_tables(coef + j * (R * M), tables, R, M, K, SLOPES, ROWS)
     zero = tl.zeros([TILE_ROWS * COLS], partials.dtype.element_ty)
     sums = (zero,) * (R_SPAN * (SPAN + 1))
     tiles = tl.cdiv(outer, TILE_ROWS) * tl.cdiv(length, COLS)
@@ -241,26 +314,32 @@ def backward_kernel(
         row, column, mask = _tile(tile, outer, length, TILE_ROWS, COLS, FLAT, WIDE)
         segment = row * blocks + j
         values = tl.load(x + segment * length + column, mask, 0.0).to(zero.dtype)
-        piece, t = _locate(values, SCALE, SHIFT, TOP)
-        activated, slope = _base(values, BASE, LEAK)
-        total = zero
-        new = ()
-        for r in tl.static_range(R_SPAN):
-            gr = tl.load(g + (segment * R + r_first + r) * length + column, mask, 0.0).to(zero.dtype)
-            if INPUT:
-                w, table = tl.load(weight + j * R + r_first + r).to(zero.dtype), tables + (r_first + r) * (K * ROWS)
-                total += gr * _derivative(table, w * slope, piece, t, EXACT, K, ROWS)
-            if SPAN > 0:
-                mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
-                new = new + _add_products(mine, gr, activated, piece, t, part * (SPAN // 2), SPAN, K, PIECES)
-        if SPAN > 0:
-            sums = new
+        sums, total = differentiate(
+            sums,
+            values,
+            g,
+            (segment * R + r_first) * length + column,
+            length,
+            mask,
+            weight + j * R + r_first,
+            tables + r_first * (K * ROWS),
+            part,
+            K,
+            PIECES,
+            ROWS,
+            SCALE,
+            SHIFT,
+            TOP,
+            BASE,
+            LEAK,
+            EXACT,
+            INPUT,
+            SPAN,
+            R_SPAN,
+        )
         if INPUT:
             tl.store(dx + segment * length + column, total, mask)
-    if SPAN > 0:
-        for r in tl.static_range(R_SPAN):
-            mine = sums[r * (SPAN + 1) : (r + 1) * (SPAN + 1)]
-            _store_sums(partials + ((worker * blocks + j) * R + r_first + r) * (M + 1), mine, part, M, SPAN)
+    store_all_sums(partials + ((worker * blocks + j) * R + r_first) * (M + 1), sums, part, M, SPAN, R_SPAN)
 
 
 @triton.jit
