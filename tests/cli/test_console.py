@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from allukan.cli import console
+from allukan.scores import METRICS
 
 BRACKETS = "[red]data[_red] [1] :smile: [link=x]y"
 
@@ -65,7 +66,7 @@ def test_class_names_in_tables(capsys, make_summary):
 def make_summary():
     def summary(classes):
         score = {"mean": 0.5, "low": 0.4, "high": 0.6}
-        figures = {"cases": 3, "status": {"ok": 3}, **dict.fromkeys(("dice", "iou", "hd95", "surface_dice"), score)}
+        figures = {"cases": 3, "status": {"ok": 3}, **dict.fromkeys(METRICS, score)}
         found = {"model": "[b]m", "subset": "test", "distance_unit": "pixel", "overall": figures}
         return {**found, "classes": dict.fromkeys(classes, figures)}
 

@@ -54,7 +54,7 @@ def test_json_has_everything(shell):
     assert cpu["obstacles"]["triton"]
     assert found["loops"]["writable"] is True
     checks = {check["name"]: check for check in found["checks"] if check["device"] == "cpu"}
-    assert list(checks) == ["eager", "native", "aten", "KAConv2d"]
+    assert {"eager", "native", "aten", "KAConv2d"} <= set(checks)
     assert all(0 < check["value_error"] < 1e-5 and 0 < check["gradient_error"] < 1e-4 for check in checks.values())
 
 
@@ -95,7 +95,9 @@ def test_an_engine_that_cannot_run_says_why(shell, monkeypatch):
     assert found["engines"][0]["obstacles"]["native"] == reason
     assert found["engines"][0]["chosen"] == "eager"
     assert found["loops"] is None
-    assert [check["name"] for check in found["checks"]][:2] == ["eager", "aten"]
+    names = {check["name"] for check in found["checks"]}
+    assert {"eager", "aten"} <= names
+    assert "native" not in names
 
 
 def test_packages_that_are_missing_or_too_old(shell, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from allukan.data import read_image
+from allukan.data import IMAGE_SUFFIXES, read_image
 from allukan.data.decode import decode, header
 from allukan.data.pixels import CHANNEL_LIMIT, PIXEL_LIMIT
 
@@ -355,3 +355,4 @@ def test_the_page_holds_the_matrix():
         PAGE.write_text(renewed, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == renewed
     assert f"{PIXEL_LIMIT // 1_000_000} million" in text
+    assert all(f"`{suffix}`" in text for suffix in IMAGE_SUFFIXES)

@@ -2,13 +2,13 @@
 
 import copy
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from allukan.costs import inspect_model, parameter_count, saved_bytes
-from allukan.costs.flops import BASES
 from allukan.models import build_model
 from allukan.nn import (
     SPRECHER,
@@ -21,7 +21,7 @@ from allukan.nn import (
     StackedKANLinear,
     convert,
 )
-from allukan.ops.activations import base_function
+from allukan.ops.activations import BASES, base_function
 from allukan.ops.basis import FAMILIES
 
 OTHERS = [name for name in FAMILIES if name != "bspline"]
@@ -181,9 +181,14 @@ def test_a_network_of_every_basis_takes_a_step(basis):
     assert all(p.grad is not None and p.grad.isfinite().all() for layer in layers for p in layer.parameters())
 
 
+def test_the_page_says_what_each_basis_is():
+    page = (Path(__file__).parents[2] / "docs/model.md").read_text(encoding="utf-8")
+    assert not [name for name in FAMILIES if f"\n| `{name}` | " not in page]
+
+
 def test_flops_are_counted_by_hand():
     """FastKAN's bells: place 2 and, a bell, distance 1, limits 2, square 1, exp 1; slope 3. M = 8, 512 inputs."""
-    values, slopes, silu, both = 2 + 8 * 5, 8 * 3, BASES["silu"][0], sum(BASES["silu"])
+    values, slopes, silu, both = 2 + 8 * 5, 8 * 3, BASES["silu"].flops[0], sum(BASES["silu"].flops)
     shared = inspect_model(KAConv2d(4, 6, 3, bias=False, spline=Spline(basis="rbf")), (2, 4, 8, 8)).total().cost
     assert shared.forward.spline == 512 * (values + silu + 2 * 8 + 2)
     again = shared.forward.spline  # φ(x) is not saved

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from allukan.ops.engines import reference
-from allukan.ops.engines.dispatch import COMPOSED, ENGINES, UNAVAILABLE, available, choose, obstacle
-from allukan.ops.phi import IMPLEMENTATIONS, Phi, checked_phi
+from allukan.ops.engines.dispatch import COMPOSED, ENGINES, IMPLEMENTATIONS, available, choose, obstacle
+from allukan.ops.phi import Phi, checked_phi
 
 ARGUMENTS = {
     "obstacle": ["phi", "device", "dtype"],
@@ -16,7 +16,7 @@ ARGUMENTS = {
     "expand": ["x", "phi"],
     "expand_backward": ["grad", "x", "phi"],
 }
-RUNNING = available(Phi(5, 3, (-3.0, 3.0)), "cpu", torch.float32)
+RUNNING, EXPANDING = (available(Phi(5, 3, (-3.0, 3.0), expanded=e), "cpu", torch.float32) for e in (False, True))
 
 
 def missing(engine, names):
@@ -24,7 +24,6 @@ def missing(engine, names):
 
 
 def test_they_have_what_they_must():
-    assert {*ENGINES, *COMPOSED, *UNAVAILABLE} == set(IMPLEMENTATIONS) - {"auto"}
     for name, engine in ENGINES.items():
         expands = engine.obstacle(Phi(5, 3, (-3.0, 3.0), expanded=True), "cpu", torch.float32) is None
         assert not missing(engine, ARGUMENTS if expands else ("obstacle", "forward", "backward")), name
@@ -35,7 +34,7 @@ def test_they_have_what_they_must():
 
 
 @pytest.mark.parametrize("phi", [Phi(5, 3, (-3.0, 3.0)), Phi(3, 2, (-1.0, 2.0), "rbf", "tanh", exact=False)], ids=str)
-@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("name", EXPANDING)
 def test_they_expand_as_the_reference(name, phi):
     x = torch.randn(3, 4, 9)
     wide = x.double().requires_grad_()
@@ -44,6 +43,21 @@ def test_they_expand_as_the_reference(name, phi):
     (slope,) = torch.autograd.grad(wanted, wide, grad.double())
     torch.testing.assert_close(ENGINES[name].expand(x, phi), wanted.float(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(ENGINES[name].expand_backward(grad, x, phi), slope.float(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("phi", [Phi(5, 3, (-3.0, 3.0), blocks=2), Phi(3, 2, (-1.0, 2.0), "rbf", "tanh", exact=False)], ids=str)
+@pytest.mark.parametrize("name", RUNNING)
+def test_their_values_and_gradients_are_the_references(name, phi):
+    tensors = torch.randn(3, 4, 5, 9), torch.randn(4, phi.coefficients), torch.randn(4)
+    wide = [t.double().requires_grad_() for t in tensors]
+    wanted = reference.forward(*wide, phi)
+    grad = torch.randn(wanted.shape)
+    gradients = torch.autograd.grad(wanted, wide, grad.double())
+    torch.testing.assert_close(ENGINES[name].forward(*tensors, phi, None), wanted.float(), rtol=1e-5, atol=1e-5)
+    found = ENGINES[name].backward(grad, *tensors, phi, None)
+    assert found[3] is None
+    for mine, theirs in zip(found[:3], gradients, strict=True):
+        torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", IMPLEMENTATIONS[1:])

@@ -3,14 +3,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from allukan.report import Activation, Overlay, RunReport, write_report
-from allukan.scores import summarise
+from allukan.report import HEADINGS, Activation, Overlay, RunReport, write_report
+from allukan.scores import METRICS, summarise
 
 
 def run(name="<script>alert(1)</script>"):
     rows = [
-        {"class": "a", "group": str(i), "iou": 0.5, "dice": 0.6, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}
-        for i in range(4)
+        {"class": "a", "group": str(i), **dict.fromkeys(METRICS, 0.5), "dice": 0.6, "hd95": 3.0, "status": "ok"} for i in range(4)
     ]
     mask = np.zeros((1, 20, 30), bool)
     mask[0, 5:9, 5:9] = True
@@ -48,13 +47,17 @@ def test_the_page_is_one_file_and_escapes_what_users_wrote(tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["r.html"]
 
 
+def test_every_metric_has_a_heading():
+    assert set(HEADINGS) == set(METRICS)
+
+
 def test_a_class_of_the_name_that_all_have_is_a_row_of_its_own(tmp_path):
     rows = [
-        {"class": name, "group": "g", "iou": score, "dice": score, "hd95": 3.0, "surface_dice": 0.7, "status": "ok"}
+        {"class": name, "group": "g", **dict.fromkeys(METRICS, score), "status": "ok"}
         for name, score in (("all", 0.25), ("b<i>", 0.75))
     ]
     shown = RunReport("run", [], {**summarise(rows), "distance_unit": "pixel"}, [], [], {})
     page = write_report([shown], tmp_path / "r.html", "t").read_text(encoding="utf-8")
     scores = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)]
-    found = {(row[1], row[3].partition("<")[0]) for row in scores if len(row) == 8}
+    found = {(row[1], row[3].partition("<")[0]) for row in scores if len(row) == 4 + len(METRICS)}
     assert {("all", "0.500"), ("all", "0.250"), ("b&lt;i&gt;", "0.750")} <= found

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from sklearn.metrics import f1_score, jaccard_score
 
-from allukan.scores import bootstrap_interval, case_metrics, paired_difference, pooled_iou, summarise
+from allukan.scores import METRICS, bootstrap_interval, case_metrics, paired_difference, pooled_iou, summarise
 
 
 def square(top, left, size=10, shape=(40, 50)):
@@ -93,7 +93,7 @@ def test_paired_difference_sees_a_small_constant_gain():
 
 def test_summary_counts_what_happened():
     rows = [
-        {"class": "a", "group": g, "iou": v, "dice": v, "hd95": 1 - v, "surface_dice": v, "status": s}
+        {"class": "a", "group": g, **dict.fromkeys(METRICS, v), "status": s}
         for g, v, s in [("1", 1.0, "both_empty"), ("1", 0.5, "ok"), ("2", 0.0, "missed")]
     ]
     overall = summarise(rows)["overall"]

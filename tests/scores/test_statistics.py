@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from allukan.scores import bootstrap_interval, holm, paired_difference, pooled_iou, summarise
+from allukan.scores import METRICS, bootstrap_interval, holm, paired_difference, pooled_iou, summarise
 
 
 def test_without_groups_it_is_scipys_interval():
@@ -79,7 +79,7 @@ def test_paired_difference_is_tested_between_groups():
 
 
 def row(dice, status="ok", **more):
-    return {"iou": dice / (2 - dice), "dice": dice, "hd95": 1.0, "surface_dice": dice, "status": status, **more}
+    return {**dict.fromkeys(METRICS, dice), "iou": dice / (2 - dice), "hd95": 1.0, "status": status, **more}
 
 
 def test_classes_are_summarised_apart_and_rows_of_one_case_stay_together():

@@ -36,7 +36,7 @@ def write_run(folder, scores, *, data="a", protocol="clean", seed=0, ukan=None):
         writer.writeheader()
         for name, values in scores.items():
             for label, value in enumerate(np.atleast_1d(values)):
-                row = {"iou": value, "dice": value, "hd95": 10 * (1 - value), "surface_dice": value}
+                row = {**dict.fromkeys(METRICS, value), "hd95": 10 * (1 - value)}
                 writer.writerow({"id": name, "group": f"p{int(name[1:]) // 2}", "class": label, "status": "ok", **row})
     summary = {"data": f"/somewhere/{data}", "protocol": protocol, "seed": seed, **({"ukan": ukan} if ukan else {})}
     (folder / "evaluation/summary.json").write_text(json.dumps(summary))
@@ -221,6 +221,14 @@ def test_the_figure_shows_every_model(study):
     assert draw_forest(compare([study]), study / "forest.png").read_bytes()[1:4] == b"PNG"
 
 
+def test_scores_of_an_older_version_are_to_be_made_again(tmp_path):
+    runs = [write_run(tmp_path / name, draw(i)) for i, name in enumerate(("a", "b"))]
+    table = runs[1] / "evaluation/cases.csv"
+    table.write_text(table.read_text().replace("hd95", "hd100"))
+    with pytest.raises(UserError, match=r"b/evaluation/cases\.csv holds no hd95: run allukan evaluate .*/b again\."):
+        compare(runs)
+
+
 HOSTILE = ["[b] a|b `c` *d* _e_ <f> x_y", "$1$ \\frac{", "100% & #1_2 ~^ <|>"]
 
 
@@ -228,7 +236,8 @@ def test_names_mean_nothing_to_markdown_latex_and_matplotlib(tmp_path):
     runs = [write_run(tmp_path / name, draw(i), data="[red] $x_1$") for i, name in enumerate(["ref", *HOSTILE])]
     found = compare(runs)
     rows = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "[red] $x_1$" in line} == {10}  # no column more
+    bars = {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "[red] $x_1$" in line}
+    assert bars == {6 + len(METRICS), 10}  # no column more
     assert any(r"[b] a\|b \`c\` \*d\* \_e\_ \<f> x_y" in line for line in rows)
     assert any(r"$1$ \\frac{" in line for line in rows)
     text = render(found.tables, "latex")

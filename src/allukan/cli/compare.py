@@ -16,7 +16,7 @@ Option = typer.Option
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folder of a study, or evaluated run folders.", show_default=False)],
     against: Annotated[str | None, Option(help="Model that the others are compared with  [the first]")] = None,
-    metric: Annotated[str, Option(help="Of the paired differences: iou, dice, hd95 or surface_dice")] = "iou",
+    metric: Annotated[str, Option(help="Of the paired differences: iou, dice or another score in cases.csv")] = "iou",
     style: Annotated[str, Option("--format", help="markdown, latex or csv")] = "markdown",
     out: Annotated[Path | None, Option(help="File for the tables  [print them]")] = None,
     figure: Annotated[Path | None, Option(help="Forest plot of the differences: FILE.png, .svg or .pdf")] = None,

@@ -114,13 +114,16 @@ def show_wide(table: Table) -> None:
 
 def show_summary(summary: dict[str, Any]) -> None:
     """A table of means and 95 % intervals, overall and a class, and the figures of the ukan protocol."""
-    overall = summary["overall"]
+    from allukan.report import DISTANCES, HEADINGS
+
+    overall, unit = summary["overall"], summary["distance_unit"]
+    headings = [f"{text} ({unit})" if key in DISTANCES else text for key, text in HEADINGS.items()]
     table = Table(title=f"{summary['model']}, {summary['subset']}: {overall['cases']} masks, mean (95 % interval)")
-    for column in ("class", "Dice", "IoU", f"HD95 ({summary['distance_unit']})", "surface Dice", "outcome"):
+    for column in ("class", *headings, "outcome"):
         table.add_column(column, overflow="fold")
     classes = summary["classes"].items() if len(summary["classes"]) > 1 else ()
     for name, figures in [("all", overall), *classes]:  # a class may be called "all"
-        scores = [_score(figures[key], 1 if key == "hd95" else 3) for key in ("dice", "iou", "hd95", "surface_dice")]
+        scores = [_score(figures[key], 1 if key in DISTANCES else 3) for key in HEADINGS]
         outcome = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in figures["status"].items())
         table.add_row(name, *scores, outcome)
     console.print(table)

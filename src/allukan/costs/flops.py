@@ -39,12 +39,10 @@ from dataclasses import astuple, dataclass
 from torch import Tensor
 
 from allukan.nn import KAConv, KAFork, KALayer, SprecherLinear
-from allukan.ops.activations import split_base
+from allukan.ops.activations import base_activation
 from allukan.ops.basis import family
 
 LOCATE = 4  # u = s x + o: 2; t = u - floor(u): 2
-BASES = {"silu": (4, 4), "identity": (0, 0), "relu": (1, 1), "leaky_relu": (2, 1), "gelu": (5, 6), "tanh": (1, 2)}
-# FLOPs of b, and of b' where b is known
 NORM = (8, 9)  # an element, forward and backward: ``operators`` lists them
 
 
@@ -99,7 +97,7 @@ def shared_cost(
     >>> shared_cost(1000, 1, 5, 3).forward.spline == 1000 * (4 + 4 + 6 + 2) + 2 * 4**2 * 13
     True
     """
-    k, m, (value, slope), flops = spline_order, grid_size + spline_order, BASES[split_base(base)[0]], family(basis).flops
+    k, m, (value, slope), flops = spline_order, grid_size + spline_order, base_activation(base).flops, family(basis).flops
     if flops is not None:
         values, slopes = flops(m)
         forward = elements * (values + value + met * (2 * m + 2))
@@ -119,7 +117,7 @@ def expansion_cost(
     >>> expansion_cost(1, 5, 3).forward.spline, expansion_cost(1, 5, 3).backward.spline
     (32, 38)
     """
-    k, m, (value, slope), flops = spline_order, grid_size + spline_order, BASES[split_base(base)[0]], family(basis).flops
+    k, m, (value, slope), flops = spline_order, grid_size + spline_order, base_activation(base).flops, family(basis).flops
     if flops is not None:
         values, slopes = flops(m)
         backward = value + slope + 2 + (values + slopes + 2 * m) * exact

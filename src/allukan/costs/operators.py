@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from allukan.costs.flops import BASES, NORM, NOTHING, Cost, Flops
+from allukan.costs.flops import NORM, NOTHING, Cost, Flops
+from allukan.ops.activations import BASES, base_activation
 
 _VECTORS = {"mv", "dot"}
 _NORMS = {"native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "native_layer_norm", "native_group_norm"}
@@ -40,7 +41,8 @@ _REDUCTIONS |= {"_adaptive_avg_pool3d": 1, "std": 4, "linalg_vector_norm": 2}
 _SOFTMAX = {"_softmax", "_log_softmax"}
 _SUMS = {"add", "sub", "rsub"}
 _COPIES = {"clone", "where", "masked_fill"}  # that torch tags as elementwise
-_ACTIVATIONS = BASES | {"sigmoid": (3, 2)}
+_ACTIVATIONS = {name: base.flops for name, base in BASES.items()}
+_ACTIVATIONS |= {"leaky_relu": base_activation("leaky_relu:0").flops, "sigmoid": (3, 2)}
 
 
 def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost:

@@ -3,10 +3,11 @@
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
+from allukan.data.decode import IMAGE_SUFFIXES
 from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
-from allukan.data.images import IMAGE_SUFFIXES, as_trained, fit_channels, read_image, resize_image, write_image
+from allukan.data.images import as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.names import alike, is_image, not_read, on_disk, search, unread

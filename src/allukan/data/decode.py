@@ -12,7 +12,8 @@ from allukan.data import png, raster, tiff
 from allukan.data.pixels import Decoded, Header
 from allukan.errors import UserError
 
-_READERS = {
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})  # by which images are found in a folder
+_READERS = {  # by how a file begins
     b"\x89PNG\r\n\x1a\n": (png.header, png.decode),
     b"\xff\xd8\xff": (raster.jpeg_header, raster.jpeg),
     b"BM": (raster.bmp_header, raster.bmp),

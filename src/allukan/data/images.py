@@ -14,7 +14,6 @@ from allukan.data.decode import decode
 from allukan.errors import UserError
 from allukan.files import whole
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _GREY_LEVELS = 8  # by which the channels of a grey picture may differ: what a JPEG does to it
 _PERCENTILES = (0.5, 99.5)  # of intensities that become 0 and 255 where there are more than 256 levels
 

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
-from allukan.data.images import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.names import is_data, notes, on_disk, visible
 from allukan.data.pairing import (

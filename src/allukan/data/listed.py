@@ -11,8 +11,8 @@ from typing import Any
 
 from allukan.data.channels import channel_names, file_patterns
 from allukan.data.dataset import Dataset, GivenSplit
+from allukan.data.decode import IMAGE_SUFFIXES
 from allukan.data.given_splits import nnunet_splits, with_test
-from allukan.data.images import IMAGE_SUFFIXES
 from allukan.data.listed_splits import Listed, labelled_entries, listed_split
 from allukan.data.names import case_id, not_read, odd_name, on_disk
 from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti

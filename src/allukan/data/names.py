@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
-from allukan.data.images import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES
 from allukan.files import as_path, name_text, nfc
 
 _SYSTEM = frozenset(  # of macOS, Windows and network drives; hidden ones need no list

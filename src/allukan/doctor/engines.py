@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from allukan.ops.engines.dispatch import choose, obstacle
-from allukan.ops.phi import IMPLEMENTATIONS, Phi
+from allukan.ops.engines.dispatch import IMPLEMENTATIONS, choose, obstacle
+from allukan.ops.phi import Phi
 
 _USUAL = Phi(5, 3, (-3.0, 3.0))  # a layer by default
 

@@ -17,6 +17,7 @@ from allukan.inference.matching import match_classes
 from allukan.inference.predictor import Predictor
 from allukan.models import ka_layers
 from allukan.report import Activation, Overlay, RunReport, write_report
+from allukan.scores import check_complete
 
 
 def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto") -> Path:
@@ -33,6 +34,7 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
     if not summary_file.is_file():
         raise UserError(f"{run.folder} has not been evaluated yet: run allukan evaluate {run.folder} first.")
     summary = read_json(summary_file)
+    check_complete(summary["overall"], summary_file, run.folder)
     card, splits = predictor.card, run.splits
     facts = {
         "model": card.model,

@@ -10,10 +10,10 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator
 
 from allukan.errors import suggestion
-from allukan.ops.activations import split_base
+from allukan.ops.activations import CHOICES, split_base
 from allukan.ops.basis import FAMILIES
 from allukan.ops.bspline import check_grid
-from allukan.ops.phi import IMPLEMENTATIONS
+from allukan.ops.engines.dispatch import IMPLEMENTATIONS
 from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, changed, option_set
 
 SHARINGS = ("layer", "input", "output", "edge")
@@ -72,15 +72,12 @@ class Spline:
     base: Annotated[
         str,
         AfterValidator(_base),
-        Help("base activation b: silu, identity, relu, gelu, tanh or leaky_relu:SLOPE, as in leaky_relu:0.01"),
+        Help(f"base activation b: {', '.join(CHOICES)}, as in leaky_relu:0.01"),
     ] = "silu"
     basis: Annotated[
         str,
         OneOf(*FAMILIES),
-        Help(
-            "the functions B_m: bspline, rbf (FastKAN), rswaf (FasterKAN), wavelet (Wav-KAN), chebyshev (ChebyKAN), fourier "
-            "(FourierKAN) or rational (after KAT); formulas and what they do outside the grid in docs/model.md"
-        ),
+        Help(f"the functions B_m: {', '.join(FAMILIES)}; formulas, sources and what they do outside the grid in docs/model.md"),
     ] = "bspline"
     recompute: Annotated[
         bool,
@@ -92,7 +89,7 @@ class Spline:
     impl: Annotated[
         str,
         OneOf(*IMPLEMENTATIONS),
-        Help("implementation of the shared spline: auto, native, triton, eager, aten or reference"),
+        Help(f"implementation of the shared spline: {', '.join(IMPLEMENTATIONS)}"),
     ] = "auto"
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ def shared_spline(
             file in ``ops.basis`` says.
         spline_order: polynomial degree, 1 or more; for another basis it only counts in M.
         basis: the functions B_m, "bspline" or another of ``ops.basis.FAMILIES``.
-        base: "silu", "identity", "relu", "gelu", "tanh" or "leaky_relu:SLOPE" with a slope from 0 to below 1.
+        base: b, a name of ``ops.activations.BASES``, or "leaky_relu:SLOPE" with a slope from 0 to below 1.
         input_grad: "exact", or "free" (Grad-Free Spline): x receives its gradient through the base activation only.
         blocks: equal blocks of channels, as many as divide C and A.
         impl: "auto" (the fastest that runs here), "native" (CPU and float32 arithmetic, compiled by numba), "triton" (CUDA),

@@ -3,9 +3,10 @@
 from allukan.report import palette
 from allukan.report.overlays import draw_contours
 from allukan.report.plots import LINE_WIDTH, plain
-from allukan.report.runs import HEADINGS, Activation, Overlay, RunReport, write_report
+from allukan.report.runs import DISTANCES, HEADINGS, Activation, Overlay, RunReport, write_report
 
 __all__ = [
+    "DISTANCES",
     "HEADINGS",
     "LINE_WIDTH",
     "Activation",

@@ -14,6 +14,7 @@ from allukan.report import page, plots
 from allukan.report.palette import LINES, pick
 
 HEADINGS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "surface_dice": "surface Dice"}  # of the metrics, for people
+DISTANCES = ("hd95",)  # those with a unit, of which less is better
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _scores(run: RunReport) -> Iterator[tuple[str, str, int, list[tuple[str, str
 
 def _score(figure: Mapping[str, float], summary: Mapping[str, Any], key: str) -> tuple[str, str]:
     """Mean with its unit, and interval."""
-    unit, digits = (f" {summary.get('distance_unit', 'mm')}", 1) if key == "hd95" else ("", 3)
+    unit, digits = (f" {summary.get('distance_unit', 'mm')}", 1) if key in DISTANCES else ("", 3)
     mean, low, high = (f"{figure[name]:.{digits}f}" for name in ("mean", "low", "high"))
     return mean + unit, f"{low} … {high}"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,16 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
+from allukan.errors import UserError
+
 Mask = NDArray[np.bool_]
 METRICS = ("iou", "dice", "hd95", "surface_dice")
+
+
+def check_complete(scores: Container[str], file: Path, run: Path) -> None:
+    """Raise ``UserError`` for a file of scores without a metric of today, as an older version wrote it."""
+    if lacking := [metric for metric in METRICS if metric not in scores]:
+        raise UserError(f"{file} holds no {', '.join(lacking)}: run allukan evaluate {run} again.")
 
 
 def case_metrics(
@@ -51,11 +60,11 @@ def case_metrics(
 def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> dict[str, Any]:
     both, either = int((prediction & truth).sum()), int((prediction | truth).sum())
     if either == 0:
-        return {"iou": 1.0, "dice": 1.0, "hd95": 0.0, "surface_dice": 1.0, "status": "both_empty"}
+        return {**dict.fromkeys(METRICS, 1.0), "hd95": 0.0, "status": "both_empty"}
     if not prediction.any() or not truth.any():
         diagonal = math.hypot(*(n * s for n, s in zip(truth.shape, spacing, strict=True)))
         status = "missed" if truth.any() else "false_alarm"
-        return {"iou": 0.0, "dice": 0.0, "hd95": diagonal, "surface_dice": 0.0, "status": status}
+        return {**dict.fromkeys(METRICS, 0.0), "hd95": diagonal, "status": status}
     window = _window(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[window]))[None, None] for mask in (prediction, truth)]
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import numpy as np
 
 from allukan.errors import UserError
 from allukan.files import read_json
-from allukan.report import HEADINGS
+from allukan.report import DISTANCES, HEADINGS
 from allukan.scores import METRICS, holm, paired_difference
 from allukan.study.results import Result, check_same_images, parameters, read_results
 from allukan.study.tables import Interval, Spread, Table
@@ -133,6 +133,7 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _scores(results: Sequence[Result]) -> Table:
+    distances = ", ".join(HEADINGS[metric] for metric in DISTANCES)
     rows: list[list[Any]] = []
     for (data, protocol), models in _sections(results).items():
         for model, runs in models.items():
@@ -140,7 +141,7 @@ def _scores(results: Sequence[Result]) -> Table:
             rows.append([data, protocol, model, parameters(runs), len(runs), *scores])
     return Table(
         "Scores",
-        "Mean over the test images, ± standard deviation over seeds. HD95: lower is better.",
+        f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better.",
         ("data", "protocol", "model", "parameters", "seeds", *(HEADINGS[metric] for metric in METRICS)),
         rows,
     )
@@ -185,7 +186,7 @@ def _paired(differences: Sequence[Difference], reference: str, metric: str) -> T
         [d.data, d.protocol, d.model, d.seeds, d.images, d.groups, Interval(d.mean, d.low, d.high), d.p, d.p_holm]
         for d in differences
     ]
-    better = "below" if metric == "hd95" else "above"
+    better = "below" if metric in DISTANCES else "above"
     return Table(
         f"Against {reference}",
         f"Paired difference in {HEADINGS[metric]}, {better} 0 is better than {reference}: mean [95 % bootstrap interval], "

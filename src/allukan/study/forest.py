@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from allukan.errors import UserError
-from allukan.report import HEADINGS, LINE_WIDTH, palette, plain
+from allukan.report import DISTANCES, HEADINGS, LINE_WIDTH, palette, plain
 from allukan.study.comparison import Comparison, Difference
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -41,7 +41,7 @@ def draw_forest(comparison: Comparison, path: Path) -> Path:
         plain(axes, grid="x")
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-    better = "lower" if comparison.metric == "hd95" else "higher"
+    better = "lower" if comparison.metric in DISTANCES else "higher"
     what = f"paired difference in {HEADINGS[comparison.metric]} to {comparison.reference} ({better} is better)"
     grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9, parse_math=False)
     figure.savefig(path, dpi=150)

@@ -14,7 +14,7 @@ from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
 from allukan.models import load_card
-from allukan.scores import METRICS
+from allukan.scores import METRICS, check_complete
 from allukan.study.trials import TUNE
 
 Scores = dict[str, dict[str, float]]  # metric: image: mean over its classes
@@ -105,6 +105,7 @@ def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Resu
     summary, rows = read_json(folder / kind / "summary.json"), read_table(folder / kind / "cases.csv")
     values: dict[str, dict[str, list[float]]] = {metric: {} for metric in METRICS}
     for row in rows:
+        check_complete(row, folder / kind / "cases.csv", folder)
         for metric in METRICS:
             values[metric].setdefault(row["id"], []).append(float(row[metric]))
     scores = {metric: {name: float(np.mean(found)) for name, found in images.items()} for metric, images in values.items()}

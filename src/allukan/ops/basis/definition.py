@@ -24,7 +24,7 @@ class Family:
         ends: ``(*grid)`` → the two x beyond which every function is constant, to the rounding of float32.
         width: ``(*grid)`` → a length over which no function bends much, (max |B⁗|)^(-1/4); tables are made in steps of a
             fraction of it. Infinite for what is cubic between the borders of the grid's intervals.
-        flops: M → FLOPs of the M values of an element, and of the M slopes beside them (conventions of ``analysis.flops``);
+        flops: M → FLOPs of the M values of an element, and of the M slopes beside them (conventions of ``costs.flops``);
             None where the B-spline's formulas hold.
     """
 

@@ -17,15 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from allukan.ops.activations import base_function, split_base
+from allukan.ops.activations import base_activation
 from allukan.ops.basis import family
 from allukan.ops.bspline import GridRange
 
 Grid = tuple[int, int, GridRange]  # G, k and the ends
 FINENESS = 16  # rows a width of the basis: cubics in Chebyshev's nodes are then off by 1 / (3072 · 16⁴) = 5e-9
 MAX_ROWS = 1 << 15
-# where a base is curved (half-width), its slopes right and left of that, the widest step; others are two lines that meet in 0
-_CURVED = {"silu": (18.0, 1.0, 0.0, 1 / 16), "gelu": (7.0, 1.0, 0.0, 1 / 32), "tanh": (9.5, 0.0, 0.0, 1 / 32)}
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,8 @@ def curves(grid: Grid, basis: str, base: str) -> Curves:
         value = table[end].T @ torch.tensor([t**p for p in range(4)], dtype=torch.float64)
         table[end] = 0.0
         table[end, 0] = value
-    reach, right, left, _ = _asymptotes(base)
-    ends = ((last - shift) / scale, (first + 1 - shift) / scale) if reach else (0.0, 0.0)
-    position = np.array([scale, shift, first, last, *ends, right, left], np.float32)
+    ends = ((last - shift) / scale, (first + 1 - shift) / scale) if base_activation(base).curved else (0.0, 0.0)
+    position = np.array([scale, shift, first, last, *ends, *base_activation(base).slopes], np.float32)
     slopes = torch.zeros_like(table)
     slopes[:, :3] = table[:, 1:] * torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.float64) * scale
     columns, column_slopes = (t.permute(2, 0, 1).float().contiguous().numpy() for t in (table, slopes))
@@ -103,20 +100,14 @@ def _extent(grid: Grid, basis: str, base: str) -> tuple[int, int, float]:
     """Numbers of the first and the last row, and rows a unit of x; the outermost rows lie beyond everything that is curved."""
     (grid_size, _, (lo, hi)), functions = grid, family(basis)
     h = (hi - lo) / grid_size
-    reach, _, _, step = _asymptotes(base)
-    scale = max(1, math.ceil(h / min(step, functions.width(*grid) / FINENESS))) / h
+    reach = base_activation(base).curved
+    scale = max(1, math.ceil(h / min(base_activation(base).step, functions.width(*grid) / FINENESS))) / h
     start, stop = functions.ends(*grid)
     left, right = min(start, -reach), max(stop, reach)
     return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
 
 
-def _asymptotes(base: str) -> tuple[float, float, float, float]:
-    """Half-width of the curved range, 0 for two straight lines, the slopes to the right and to the left of it, and the step."""
-    if base in _CURVED:
-        return _CURVED[base]
-    return 0.0, 1.0, 1.0 if base == "identity" else split_base(base)[1], math.inf
-
-
 def _curved(base: str, x: Tensor) -> Tensor:
     """The base where it is curved; straight lines are not in the table."""
-    return base_function(base)(x) if base in _CURVED else torch.zeros_like(x)
+    known = base_activation(base)
+    return known.function(x) if known.curved else torch.zeros_like(x)

@@ -13,7 +13,7 @@ An engine is a module with
     CHANNELS_LAST                                   whether it keeps channels-last memory for several activations, too
 
 ``COMPOSED`` ones have ``forward`` and ``expand`` only, made of operators that torch differentiates. A new engine is one file
-beside the others and one line at the end.
+beside the others and one ``_load`` at the end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FASTEST = {"cpu": "native", "cuda": "triton"}
 def choose(phi: Phi, device: str, dtype: torch.dtype) -> str:
     """The engine for tensors of that device and type; one asked for by name is taken or refused, never replaced.
 
-    Raises ``ValueError`` with the reason when ``phi.impl`` cannot run.
+    Raises ``ValueError`` with the reason when ``phi.impl`` cannot run or does not exist.
 
     >>> choose(Phi(5, 3, (-3.0, 3.0)), "cpu", torch.float64)
     'eager'
@@ -78,6 +78,8 @@ def available(phi: Phi, device: str, dtype: torch.dtype) -> list[str]:
 
 def obstacle(engine: str, phi: Phi, device: str, dtype: torch.dtype) -> str | None:
     """Why that engine cannot compute this, or None."""
+    if engine not in IMPLEMENTATIONS:
+        raise ValueError(f"unknown impl {engine!r}; choose one of {', '.join(IMPLEMENTATIONS)}")
     if engine in COMPOSED:
         return None
     return UNAVAILABLE[engine] if engine in UNAVAILABLE else ENGINES[engine].obstacle(phi, device, dtype)
@@ -102,3 +104,4 @@ def _load(name: str, module: str, package: str) -> None:
 
 _load("native", "allukan.ops.engines.native", "numba")
 _load("triton", "allukan.ops.engines.triton_engine", "triton")
+IMPLEMENTATIONS = ("auto", *{**ENGINES, **UNAVAILABLE}, *COMPOSED)

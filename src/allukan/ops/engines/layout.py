@@ -1,6 +1,7 @@
 """From tensors of any layout to the ``(B, J, N)`` of engines that want it, and back.
 
-J blocks of channels, R activations a block: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)``, φ(x) ``(B, J, R, N)``.
+J blocks of channels, R activations a block: x ``(B, J, N)``, coef ``(J, R, M)``, base_weight ``(J, R)``, φ(x) ``(B, J, R, N)``;
+φ(x) and the gradient of x are contiguous.
 """
 
 from __future__ import annotations
