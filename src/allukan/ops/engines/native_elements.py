@@ -93,17 +93,26 @@ def fill_slopes(curves: Any, scale: Any, weight: Any, coef: Any, exact: bool, ou
             out[row, p] *= np.float32(p + 1) * scale
 
 
+@jit_sums
+def _product(x: Any, y: Any) -> float:
+    """Σ x y in float64."""
+    total = 0.0
+    for i in range(x.size):
+        total += np.float64(x[i]) * np.float64(y[i])
+    return total
+
+
 @jit
 def fold(moments: Any, curves: Any, sums: Any) -> None:
     """Adjoint of ``fill``: adds to sums ``(1 + M,)``, the gradients of weight and coefficients, and clears the moments."""
     base, local, begin, first = curves
-    for row in range(moments.shape[0]):
-        for p in range(4):
-            sums[0] += np.float64(moments[row, p]) * base[row, p]
+    sums[0] += _product(moments.reshape(moments.size), base.reshape(base.size))
     for row in range(local.shape[0]):
         for q in range(local.shape[1]):
+            total = 0.0
             for p in range(4):
-                sums[begin[row] + q + 1] += np.float64(moments[first + row, p]) * local[row, q, p]
+                total += np.float64(moments[first + row, p]) * local[row, q, p]
+            sums[begin[row] + q + 1] += total
     moments[:] = 0
 
 

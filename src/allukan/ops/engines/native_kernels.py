@@ -106,6 +106,13 @@ def _argument(job: Any, x: Any, first: int, scale: Any, shift: Any, moved: Any) 
 
 
 @jit
+def _fold_of(made: int, moments: Any, curves: Any, sums: Any) -> None:
+    """``fold`` for the activation of that number, if there was one."""
+    if made >= 0:
+        fold(moments, curves, sums[made // sums.shape[1], made % sums.shape[1]])
+
+
+@jit
 def _collect_rows(job: Any, r: int, x: Any, g: Any, first: int, mean: Any, sums: Any) -> None:
     """Sums a row of g, once the last activation has added to it."""
     if job[_INNER] != 0 and r == job[_R] - 1:
@@ -168,7 +175,7 @@ def backward(address: int, thread: int, threads: int) -> None:
         for r in range(per_block):
             w, c, total = weight[j, r], coef[j, r], sums[j, r]
             if tabled and made != j * per_block + r:
-                fold(moments, curves, sums[max(made, 0) // per_block, max(made, 0) % per_block])
+                _fold_of(made, moments, curves, sums)
                 fill_slopes(curves, grid[0], w, c, exact, own)
                 made, waiting = j * per_block + r, 0
             for start in range(left, right, _RUN):
@@ -191,8 +198,7 @@ def backward(address: int, thread: int, threads: int) -> None:
                 if waiting >= _FLUSH:
                     fold(moments, curves, total)
                     waiting = 0
-    if tabled:
-        fold(moments, curves, sums[made // per_block, made % per_block])
+    _fold_of(made, moments, curves, sums)
 
 
 @entry
