@@ -170,7 +170,7 @@ def draw(path: Path, rows: Sequence[Row], where: Row) -> None:
         line[0].set(yscale="log", xlabel="layer", ylabel=task, title=f"gradient norm of λ at the start, {deepest} layers")
         line[1].set(yscale="log", xlabel="layer", title="and after the training")
         line[2].set(xscale="log", xlabel="layers", title="last loss (1: no better than the mean)", ylim=(0, 2))
-    axes[1, 2].legend(fontsize=7, loc="center right")
+    axes[1, 2].legend(fontsize=7, loc="upper right")
     for place in axes.flat:
         plain(place)
     save(figure, path)
