@@ -49,7 +49,7 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine |
     if _scattered(x, coef, phi.blocks):
         return _scatter(forward(_gathered(normalise.normalised(x, to), phi.blocks), coef, base_weight, phi), x).to(x.dtype)
     values, c, w = _readable(x, coef) if to is None else plain(x), plain(coef), plain(base_weight)
-    activations = len(c)
+    activations = c.shape[0]
     out = torch.empty_like(values) if activations == 1 else values.new_empty(*_channels(x, activations // phi.blocks))
     job, theta = _job(phi, x.shape, activations, _period(to)), {"coef": c.data_ptr(), "weight": w.data_ptr()}
     run("forward", team_size(out.numel()), job, x=values.data_ptr(), out=out.data_ptr(), **theta, **native_norm.addresses(to))
@@ -67,13 +67,14 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
         grad_x = _scatter(inner, x)
         return grad_x.to(x.dtype), *others, None if to is None else normalise.channel_sums(grad_x, x, to.mean)  # type: ignore[return-value]
     values, c, w = _readable(x, coef) if to is None else plain(x), plain(coef), plain(base_weight)
-    g = _in_order_of(values, grad.reshape(x.shape)) if len(c) == 1 else plain(grad)
-    threads = team_size(x.numel() * len(c) // phi.blocks)
+    activations, count = c.shape
+    g = _in_order_of(values, grad) if activations == 1 else plain(grad)
+    threads = team_size(x.numel() * activations // phi.blocks)
     out, rows = torch.empty_like(values), None if to is None else native_norm.room(x, threads)
-    sums = torch.zeros(threads, len(c), c.shape[1] + 1, dtype=torch.float64)
+    sums = torch.zeros(threads, activations, count + 1, dtype=torch.float64)
     theta = {"coef": c.data_ptr(), "weight": w.data_ptr(), "sums": sums.data_ptr()}
     maps = {"x": values.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
-    run("backward", threads, _job(phi, x.shape, len(c), _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
+    run("backward", threads, _job(phi, x.shape, activations, _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
     grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)
     kernels.finish(sums.data_ptr(), *sums.shape, grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
@@ -136,7 +137,7 @@ def _channels(x: Tensor, times: int) -> tuple[int, ...]:
 
 def _readable(x: Tensor, coef: Tensor) -> Tensor:
     """x in float32 as the loops can read it; one activation takes any order of memory that has no gaps."""
-    if len(coef) > 1:
+    if coef.shape[0] > 1:
         return plain(x)
     if x.dtype is torch.float32 and (x.is_contiguous() or _dense(x)):
         return x
@@ -145,7 +146,7 @@ def _readable(x: Tensor, coef: Tensor) -> Tensor:
 
 def _scattered(x: Tensor, coef: Tensor, blocks: int) -> bool:
     """Whether the elements of an activation lie in runs too short to be worth a start each, as in ``(N, C)`` with A = C."""
-    return 1 < blocks == len(coef) and len(x) > 1 and x.numel() < _SHORT * blocks * len(x)
+    return 1 < blocks == coef.shape[0] and x.shape[0] > 1 and x.numel() < _SHORT * blocks * x.shape[0]
 
 
 def _gathered(x: Tensor, blocks: int) -> Tensor:
@@ -162,4 +163,4 @@ def _in_order_of(x: Tensor, grad: Tensor) -> Tensor:
     """The same float32 values, in the order of memory of x."""
     if grad.dtype is torch.float32 and grad.stride() == x.stride():
         return grad
-    return torch.empty_like(x).copy_(grad)
+    return torch.empty_like(x).copy_(grad.reshape(x.shape))

@@ -61,14 +61,14 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
 
 def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: ChannelNorm, channels: int) -> InputGradient:
     """See ``normalise.input_gradient``; the parts are those of the threads."""
-    rows, batch = len(found.mean), sums.shape[1] // channels
+    rows, batch = found.mean.shape[0], sums.shape[1] // channels
     if norm.team is not None:
         return normalise.input_gradient(sums, found, gamma, norm, channels)
     mean, var, weights, parts = plain(found.mean), plain(found.var), None if gamma is None else plain(gamma), sums.double()
     out, of = torch.empty(3 * rows + 2, channels), 0 if norm.fixed else found.of
     where = (mean.data_ptr(), var.data_ptr(), *mean.shape, of)
     at = 0 if weights is None else weights.data_ptr()
-    loops.finish_gradient(parts.data_ptr(), len(parts), where, at, out.data_ptr(), batch, channels, norm.eps)
+    loops.finish_gradient(parts.data_ptr(), parts.shape[0], where, at, out.data_ptr(), batch, channels, norm.eps)
     own, along, level, of_parameters = out.split([rows, rows, rows, 2])
     return InputGradient(own, along, level, of_parameters[0], of_parameters[1])
 
