@@ -42,14 +42,6 @@ class Phi:
     recompute: bool = False
     impl: str = "auto"
 
-    def __hash__(self) -> int:
-        """Made once: a layer asks for it several times a step."""
-        known = self.__dict__.get("_hash")
-        if known is None:
-            known = hash((self.grid, self.basis, self.base, self.exact, self.blocks, self.expanded, self.recompute, self.impl))
-            object.__setattr__(self, "_hash", known)
-        return known  # type: ignore[no-any-return]
-
     @property
     def grid(self) -> tuple[int, int, GridRange]:
         """What the families of basis functions ask for."""
