@@ -13,6 +13,7 @@ from allukan.ops.layer import Mapped, compose, ka_layer, norm_functions
 from allukan.ops.linear_maps import Convolution
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
+from allukan.ops.spline_autograd import normalised_spline_op
 
 EPS = 1e-5
 KINDS = {
@@ -210,3 +211,14 @@ def test_plain_torch_and_the_loops_are_one_contract():
     names = ("statistics", "track", "affine", "input_gradient", "apply_gradient")
     assert all(callable(getattr(engine.NORM, name)) for engine in ENGINES.values() for name in names)
     assert ENGINES["eager"].NORM is normalise
+
+
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+@pytest.mark.parametrize("impl", RUNNING)
+def test_the_operators_describe_themselves(impl, kind):
+    x, coef, base_weight, _, _, gamma, beta = single(tensors((2, 4, 6, 5), 1, 1, 1))
+    how = KINDS[kind]
+    numbers = normalise.affine(normalise.statistics(x.detach(), how), gamma, beta, how, 4).numbers.detach().requires_grad_()
+    options = (-3.0, 3.0, 3, "bspline", "silu", True, 1, impl)
+    for given in (x, x.detach().movedim(1, -1).contiguous().movedim(-1, 1).requires_grad_()):  # and channels-last
+        torch.library.opcheck(normalised_spline_op, (given, coef, base_weight, numbers, *options))

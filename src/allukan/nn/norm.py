@@ -16,7 +16,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from allukan.ops.layer import norm_functions
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
 from allukan.ops.phi import Phi
-from allukan.ops.tracing import sizes
+from allukan.ops.tracing import sees_operators, sizes
 
 BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -69,10 +69,11 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
     if ours is None:
         return None
     if kind is nn.LayerNorm.forward:
-        return Norm(RowNorm(norm.eps), norm.weight, norm.bias)  # type: ignore[arg-type]
+        return None if sees_operators() else Norm(RowNorm(norm.eps), norm.weight, norm.bias)  # type: ignore[arg-type]
+    x = x if sees_operators() else x.detach()
     if kind is nn.GroupNorm.forward or (kind is _InstanceNorm.forward and not norm.track_running_stats):
         how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
-        return Norm(how, norm.weight, norm.bias, ours.statistics(x.detach(), how))  # type: ignore[arg-type]
+        return Norm(how, norm.weight, norm.bias, ours.statistics(x, how))  # type: ignore[arg-type]
     if kind in (nn.SyncBatchNorm.forward, _BatchNorm.forward):
         how, found = _of_batch(norm, x, ours)  # type: ignore[arg-type]
         return Norm(how, norm.weight, norm.bias, found)  # type: ignore[arg-type]
@@ -97,7 +98,7 @@ def _of_batch(norm: _BatchNorm, x: Tensor, ours: ModuleType) -> tuple[ChannelNor
     if team is None:
         F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
     how = ChannelNorm(0, False, norm.eps, team=team)
-    found = ours.statistics(x.detach(), how)
+    found = ours.statistics(x, how)
     if norm.training and norm.running_mean is not None:
         _track(norm, found, ours)
     return how, found

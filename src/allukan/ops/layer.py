@@ -55,8 +55,8 @@ def ka_layer(
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
     engine = choose(phi, x.device.type, x.dtype)
-    if norm is None and not _fuses(engine):
-        return _composed(x, coef, base_weight, phi, engine, maps)
+    if not _fuses(engine):
+        return _composed(x, coef, base_weight, phi, engine, norm, maps)
     kind, gamma, beta, found = norm or (None, None, None, None)
     mean, var, of = found or (None, None, 0)
     tensors = [t for _, *pair in maps for t in pair]
@@ -71,10 +71,12 @@ def ka_layer(
 def norm_functions(x: Tensor, phi: Phi) -> ModuleType | None:
     """What makes the statistics of ``Norm.found``: the functions of ``ops.normalise``, the fastest for x.
 
-    None where the layer is made of separate operations, and a norm is one of them.
+    ``ops.normalise`` itself, differentiable, for ``torch.compile``. None where a norm is an operation of its own.
     """
     engine = choose(phi, x.device.type, x.dtype)
-    return norm_of(engine, x) if _fuses(engine) else None
+    if _fuses(engine):
+        return norm_of(engine, x)
+    return normalise if sees_operators() and engine not in COMPOSED and not phi.expanded else None
 
 
 def _fuses(engine: str) -> bool:
@@ -82,7 +84,7 @@ def _fuses(engine: str) -> bool:
 
 
 def _composed(
-    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, maps: tuple[Mapped, ...]
+    x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, norm: Norm | None, maps: tuple[Mapped, ...]
 ) -> tuple[Tensor, ...]:
     """The layer of separate operations, each differentiable by itself."""
     if phi.expanded:
@@ -92,8 +94,18 @@ def _composed(
     room = _headroom(x, base_weight)
     if room is not None:
         coef, base_weight = coef.float() / room, base_weight.float() / room
-    h = spline_autograd.apply(x, coef, base_weight, phi, engine)
+    if norm is None:
+        h = spline_autograd.apply(x, coef, base_weight, phi, engine)
+    else:
+        to = normalise.affine(*_found(norm), x.shape[1])
+        h = spline_autograd.apply_normalised(x, coef, base_weight, to, phi, engine)
     return tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in maps)
+
+
+def _found(norm: Norm) -> tuple[Statistics, Tensor | None, Tensor | None, ChannelNorm]:
+    assert isinstance(norm.how, ChannelNorm)
+    assert norm.found is not None
+    return norm.found, norm.gamma, norm.beta, norm.how
 
 
 def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:

@@ -98,8 +98,8 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
 
 def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
     """Move running statistics ``(G,)`` by this share to those of a batch, the variance to the unbiased one."""
-    unbiased = found.var * (found.of / max(1, found.of - 1))
-    mean.lerp_(found.mean[0].to(mean.dtype), share)
+    unbiased = found.var.detach() * (found.of / max(1, found.of - 1))
+    mean.lerp_(found.mean.detach()[0].to(mean.dtype), share)
     var.lerp_(unbiased[0].to(var.dtype), share)
 
 

@@ -34,6 +34,11 @@ def apply(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -
     return (transformable_spline if transforms() else SharedSpline.apply)(x, coef, base_weight, phi, engine)
 
 
+def apply_normalised(x: Tensor, coef: Tensor, base_weight: Tensor, to: Affine, phi: Phi, engine: str) -> Tensor:
+    """φ(scale·x + shift) for whoever sees operators, differentiable in the scale and the shift as well."""
+    return normalised_spline_op(x, coef, base_weight, to.numbers, *_arguments(phi, engine))
+
+
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, to: Affine | None = None) -> Tensor:
     """The engine's, as an operator of ``torch.library`` where somebody looks on (``watched``)."""
     if watched(x, coef, base_weight):
@@ -143,6 +148,84 @@ def _(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, *options: Any)
     return like, torch.empty_like(coef), torch.empty_like(base_weight)
 
 
+@torch.library.custom_op("allukan::normalised_spline", mutates_args=())
+def normalised_spline_op(
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    numbers: Tensor,
+    lo: float,
+    hi: float,
+    spline_order: int,
+    basis: str,
+    base: str,
+    exact: bool,
+    blocks: int,
+    engine: str,
+) -> Tensor:
+    """``forward`` of the engine with a scale and a shift a channel, ``numbers`` of ``Affine``; differentiable in them, too."""
+    phi = _phi(coef.shape[1], lo, hi, spline_order, basis, base, exact, blocks, engine)
+    out = ENGINES[engine].forward(x, coef, base_weight, phi, Affine(numbers))
+    return _laid_out(out, layout.output_like(x, coef, blocks, ENGINES[engine].CHANNELS_LAST))
+
+
+def _laid_out(tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor in the layout that its operator is known to give."""
+    return tensor if tensor.stride() == like.stride() else like.copy_(tensor)
+
+
+@torch.library.custom_op("allukan::normalised_spline_backward", mutates_args=())
+def normalised_spline_backward_op(
+    grad: Tensor,
+    x: Tensor,
+    coef: Tensor,
+    base_weight: Tensor,
+    numbers: Tensor,
+    lo: float,
+    hi: float,
+    spline_order: int,
+    basis: str,
+    base: str,
+    exact: bool,
+    blocks: int,
+    engine: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``backward`` of the engine likewise: gradients of φ's argument, coef and base_weight, and the sums ``(B, C, 2)``."""
+    phi = _phi(coef.shape[1], lo, hi, spline_order, basis, base, exact, blocks, engine)
+    inner, *others, sums = ENGINES[engine].backward(grad, x, coef, base_weight, phi, Affine(numbers))
+    inner = _laid_out(inner.to(x.dtype), layout.gradient_like(x, coef, blocks, ENGINES[engine].CHANNELS_LAST))
+    return inner, *others, sums.sum(0).view(*x.shape[:2], 2).to(numbers.dtype)
+
+
+@normalised_spline_op.register_fake
+def _(x: Tensor, coef: Tensor, base_weight: Tensor, numbers: Tensor, *options: Any) -> Tensor:
+    *_, blocks, engine = options
+    return layout.output_like(x, coef, blocks, ENGINES[engine].CHANNELS_LAST)
+
+
+@normalised_spline_backward_op.register_fake
+def _(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, numbers: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    *_, blocks, engine = options
+    like = layout.gradient_like(x, coef, blocks, ENGINES[engine].CHANNELS_LAST)
+    return like, torch.empty_like(coef), torch.empty_like(base_weight), numbers.new_empty(*x.shape[:2], 2)
+
+
+def _setup_normalised(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.options = inputs[4:]
+
+
+def _differentiate_normalised(ctx: Any, grad: Tensor) -> tuple:
+    x, coef, base_weight, numbers = ctx.saved_tensors
+    inner, *of_phi, sums = normalised_spline_backward_op(grad, x, coef, base_weight, numbers, *ctx.options)
+    to = Affine(numbers)
+    sums = sums if to.scale.shape[0] == x.shape[0] else sums.sum(0, keepdim=True)
+    total, along = sums.unbind(2)
+    of_numbers = torch.stack([along + to.mean * total, total, torch.zeros_like(total)])
+    scale = to.scale.view(*to.scale.shape, *[1] * (x.ndim - 2))
+    return (inner * scale).to(x.dtype), *of_phi, of_numbers, *([None] * len(ctx.options))
+
+
 def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:3])
     ctx.options = inputs[3:]
@@ -158,3 +241,5 @@ def _refuse(ctx: Any, *grads: Tensor) -> tuple:
 
 shared_spline_op.register_autograd(_differentiate, setup_context=_setup)
 shared_spline_backward_op.register_autograd(_refuse)
+normalised_spline_op.register_autograd(_differentiate_normalised, setup_context=_setup_normalised)
+normalised_spline_backward_op.register_autograd(_refuse)
