@@ -43,7 +43,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Kit:
+class PeerLayers:
     """The layers of a peer under one name; ``conv`` or ``linear`` is None where it has none. They include the activation."""
 
     name: str
@@ -84,22 +84,22 @@ class Flattened(nn.Module):
         return y.view(*x.shape[:-1], -1)
 
 
-def with_layers_of(kit: Kit, twin: nn.Module) -> nn.Module:
-    """The convolutional twin, every layer exchanged for the kit's and without its fixed activation; changed in place."""
-    assert kit.linear is not None
-    assert kit.conv is not None
+def with_layers_of(peer: PeerLayers, twin: nn.Module) -> nn.Module:
+    """The convolutional twin, every layer exchanged for the peer's and without its fixed activation; changed in place."""
+    assert peer.linear is not None
+    assert peer.conv is not None
     for name, child in twin.named_children():
         if isinstance(child, nn.Linear):
-            setattr(twin, name, Flattened(kit.linear(child.in_features, child.out_features)))
+            setattr(twin, name, Flattened(peer.linear(child.in_features, child.out_features)))
         elif isinstance(child, nn.Conv2d | nn.Conv3d):
             assert not isinstance(child.padding, str)
             sizes = (child.kernel_size[0], child.stride[0], child.padding[0], child.groups)
             dims = len(child.kernel_size)
-            setattr(twin, name, kit.conv(Convolution(dims, child.in_channels, child.out_channels, *sizes)))
+            setattr(twin, name, peer.conv(Convolution(dims, child.in_channels, child.out_channels, *sizes)))
         elif isinstance(child, Activation):
             setattr(twin, name, nn.Identity())
         else:
-            with_layers_of(kit, child)
+            with_layers_of(peer, child)
     return twin
 
 

@@ -15,7 +15,7 @@ from typer import Option
 
 from allukan.errors import UserError
 from allukan.models.layers import Activation, Layers
-from benchmarks.contenders import REFERENCE, VARIANTS, Convolution, Kit, choose
+from benchmarks.contenders import REFERENCE, VARIANTS, Convolution, PeerLayers, choose
 from benchmarks.measure import layer_contender, rows
 from benchmarks.peers import find_peers
 from benchmarks.program import Peers, Program, Variants
@@ -44,16 +44,16 @@ class Sizes:
 
 def layers(settings: Settings, sizes: Sizes, variants: Variants = None, peers: Peers = None) -> Result:
     """One convolution and one linear layer of every kind: parameters, memory kept for backward, times."""
-    kits, notes = find_peers(peers)
-    return Result(bench_layers(settings, sizes, variants=variants, kits=kits), notes)
+    of_peers, notes = find_peers(peers)
+    return Result(bench_layers(settings, sizes, variants=variants, of_peers=of_peers), notes)
 
 
 def bench_layers(
-    settings: Settings, sizes: Sizes | None = None, *, variants: Iterable[str] | None = None, kits: Sequence[Kit] = ()
+    settings: Settings, sizes: Sizes | None = None, *, variants: Iterable[str] | None = None, of_peers: Sequence[PeerLayers] = ()
 ) -> list[Row]:
     """Figures of a convolution ``channels`` → ``channels`` and of a linear layer ``features`` → ``features``, all without bias.
 
-    The reference is torch's layer after a SiLU; ``kits`` come from ``peers.find_peers``. Peers have the settings that they choose
+    The reference is torch's layer after a SiLU; ``of_peers`` come from ``find_peers``, with the settings that they choose
     themselves: grid 5 and order 3, or 8 radial functions. Raises ``UserError`` for a variant that does not exist.
     """
     names, s = choose(variants, VARIANTS, "variant"), sizes or Sizes()
@@ -61,9 +61,9 @@ def bench_layers(
     shape = (s.batch, s.channels, *[s.px] * s.spatial_dims)
     title = f"Conv {'×'.join([str(s.kernel_size)] * s.spatial_dims)} {s.channels}→{s.channels} on {'×'.join(map(str, shape))}"
     convs = _ours(names, s.spatial_dims, lambda layers: layers.conv(s.channels, s.channels, s.kernel_size))
-    convs |= {_stacked(kit): kit.conv(conv) for kit in kits if kit.conv}
+    convs |= {_stacked(peer): peer.conv(conv) for peer in of_peers if peer.conv}
     linears = _ours(names, s.spatial_dims, lambda layers: layers.linear(s.features, s.features))
-    linears |= {kit.name: kit.linear(s.features, s.features) for kit in kits if kit.linear}
+    linears |= {peer.name: peer.linear(s.features, s.features) for peer in of_peers if peer.linear}
     with settings.running():
         return [
             *_table(title, convs, shape, settings),
@@ -81,8 +81,8 @@ def _ours(names: list[str], spatial_dims: int, make: Callable[[Layers], nn.Modul
     return {f"{type(reference).__name__} + SiLU": nn.Sequential(Activation("silu"), reference), **modules}
 
 
-def _stacked(kit: Kit) -> str:
-    return kit.name if "Conv" in kit.name else f"unfold + {kit.name}"
+def _stacked(peer: PeerLayers) -> str:
+    return peer.name if "Conv" in peer.name else f"unfold + {peer.name}"
 
 
 def _table(title: str, modules: dict[str, nn.Module], shape: tuple[int, ...], settings: Settings) -> list[Row]:

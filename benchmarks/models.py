@@ -10,7 +10,7 @@ from typing import Annotated
 
 from torch import nn
 
-from benchmarks.contenders import REFERENCE, VARIANTS, Kit, choose, with_layers_of
+from benchmarks.contenders import REFERENCE, VARIANTS, PeerLayers, choose, with_layers_of
 from benchmarks.measure import Contender, rows
 from benchmarks.networks import Network, Task, factory_networks, fits, network_contender, on_paper, too_large
 from benchmarks.peers import find_peers, find_ukan
@@ -24,14 +24,14 @@ Others = Annotated[Iterable[str], listed("Further models of allukan train, separ
 
 def models(settings: Settings, task: Task, variants: Variants = None, peers: Peers = None, others: Others = ("ukan",)) -> Result:
     """ALL U-KAN, its convolutional twin and KANs in the same topology: memory, training step, inference."""
-    kits, notes = find_peers(peers)
+    of_peers, notes = find_peers(peers)
     further = factory_networks(task, others)
     if (task.in_channels, task.spatial_dims) == (3, 2):
         network, why = find_ukan(peers)
         notes += why
         further |= {"U-KAN (its own code)": network} if network else {}
-    notes += [f"{kit.name}: left out, it has no convolution; see benchmarks.layers" for kit in kits if kit.conv is None]
-    return Result(bench_models(settings, task, variants=variants, kits=kits, others=further), notes)
+    notes += [f"{peer.name}: left out, it has no convolution; see benchmarks.layers" for peer in of_peers if peer.conv is None]
+    return Result(bench_models(settings, task, variants=variants, of_peers=of_peers, others=further), notes)
 
 
 def bench_models(
@@ -39,16 +39,16 @@ def bench_models(
     task: Task | None = None,
     *,
     variants: Iterable[str] | None = None,
-    kits: Sequence[Kit] = (),
+    of_peers: Sequence[PeerLayers] = (),
     others: Mapping[str, Network] | None = None,
 ) -> list[Row]:
     """Figures of one training step (forward, loss, backward, Adam) and of inference; the convolutional twin is the reference.
 
-    ``kits`` are put into the topology of ALL U-KAN, every layer of the twin exchanged; ``others`` are networks of their own. Of a
+    ``of_peers`` take the places of the layers of the twin; ``others`` are networks of their own. Of a
     network that does not fit into memory, only size and saved bytes are given, measured on the meta device in float32.
     """
     task = task or Task()
-    networks = _networks(task, choose(variants, [*VARIANTS, *TWINS], "variant"), kits) | dict(others or {})
+    networks = _networks(task, choose(variants, [*VARIANTS, *TWINS], "variant"), of_peers) | dict(others or {})
     with settings.running():
         fitting: dict[str, Contender] = {}
         small: dict[str, Row] = {}
@@ -63,12 +63,12 @@ def bench_models(
     return [measured.get(name, small[name] | {"note": "does not fit into memory"}) for name in networks]
 
 
-def _networks(task: Task, variants: Iterable[str], kits: Sequence[Kit]) -> dict[str, Network]:
-    """How to make every network, by name; a kit needs both kinds of layers."""
+def _networks(task: Task, variants: Iterable[str], of_peers: Sequence[PeerLayers]) -> dict[str, Network]:
+    """How to make every network, by name; a peer needs both kinds of layers."""
     networks: dict[str, Network] = {name: lambda name=name: _network(task, name) for name in variants}  # type: ignore[misc]
-    for kit in kits:
-        if kit.linear and kit.conv:
-            networks[kit.name] = lambda kit=kit: with_layers_of(kit, task.network(REFERENCE))  # type: ignore[misc]
+    for peer in of_peers:
+        if peer.linear and peer.conv:
+            networks[peer.name] = lambda peer=peer: with_layers_of(peer, task.network(REFERENCE))  # type: ignore[misc]
     return networks
 
 

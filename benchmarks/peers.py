@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from allukan.errors import UserError
-from benchmarks.contenders import Convolution, Flattened, Kit, Unfolded
+from benchmarks.contenders import Convolution, Flattened, PeerLayers, Unfolded
 
 Network = Callable[[], nn.Module]
 
@@ -29,20 +29,20 @@ class Peer:
     url: str
     root: str
     modules: tuple[str, ...]
-    offer: Callable[..., list[Kit]]
+    offer: Callable[..., list[PeerLayers]]
     package: str | None = None  # that pip installs; None where only a clone can be had
     unrun: tuple[str, ...] = ()  # packages whose __init__ imports much that their modules do not need
 
 
-def _efficient_kan(kan: Any) -> list[Kit]:
-    return [Kit("efficient-kan", kan.KANLinear, partial(Unfolded, kan.KANLinear))]
+def _efficient_kan(kan: Any) -> list[PeerLayers]:
+    return [PeerLayers("efficient-kan", kan.KANLinear, partial(Unfolded, kan.KANLinear))]
 
 
-def _fast_kan(fastkan: Any) -> list[Kit]:
-    return [Kit("fast-kan", fastkan.FastKANLayer, partial(Unfolded, fastkan.FastKANLayer))]
+def _fast_kan(fastkan: Any) -> list[PeerLayers]:
+    return [PeerLayers("fast-kan", fastkan.FastKANLayer, partial(Unfolded, fastkan.FastKANLayer))]
 
 
-def _torch_conv_kan(kan_conv: Any, fast_kan_conv: Any, layers: Any) -> list[Kit]:
+def _torch_conv_kan(kan_conv: Any, fast_kan_conv: Any, layers: Any) -> list[PeerLayers]:
     def native(module: Any, prefix: str, conv: Convolution) -> nn.Module:
         layer = getattr(module, f"{prefix}{conv.spatial_dims}DLayer")
         options = {"stride": conv.stride, "padding": conv.padding, "groups": conv.groups}
@@ -52,20 +52,22 @@ def _torch_conv_kan(kan_conv: Any, fast_kan_conv: Any, layers: Any) -> list[Kit]
         return Flattened(layer(inputs, outputs))
 
     return [
-        Kit("torch-conv-kan KANConv", partial(flat, layers.KANLayer), partial(native, kan_conv, "KANConv")),
-        Kit("torch-conv-kan FastKANConv", partial(flat, layers.FastKANLayer), partial(native, fast_kan_conv, "FastKANConv")),
+        PeerLayers("torch-conv-kan KANConv", partial(flat, layers.KANLayer), partial(native, kan_conv, "KANConv")),
+        PeerLayers(
+            "torch-conv-kan FastKANConv", partial(flat, layers.FastKANLayer), partial(native, fast_kan_conv, "FastKANConv")
+        ),
     ]
 
 
-def _pykan(layer: Any) -> list[Kit]:
+def _pykan(layer: Any) -> list[PeerLayers]:
     def linear(inputs: int, outputs: int) -> nn.Module:
         return Flattened(layer.KANLayer(inputs, outputs))
 
-    return [Kit("pykan", linear, None)]  # unfolded it would take half a minute a step
+    return [PeerLayers("pykan", linear, None)]  # unfolded it would take half a minute a step
 
 
-def _inkan(layer: Any) -> list[Kit]:
-    return [Kit("inkan", layer.KANLayer, partial(Unfolded, layer.KANLayer))]
+def _inkan(layer: Any) -> list[PeerLayers]:
+    return [PeerLayers("inkan", layer.KANLayer, partial(Unfolded, layer.KANLayer))]
 
 
 GITHUB = "https://github.com"
@@ -86,14 +88,14 @@ PEERS = (
 UKAN_FOLDER, UKAN_URL = "U-KAN", f"{GITHUB}/CUHK-AIM-Group/U-KAN"
 
 
-def find_peers(folder: Path | None) -> tuple[list[Kit], list[str]]:
+def find_peers(folder: Path | None) -> tuple[list[PeerLayers], list[str]]:
     """The layers of every peer that is there, and a sentence on each that is not.
 
     ``folder`` holds clones under the names they have on GitHub; installed packages are taken where there is no clone. Raises
     ``UserError`` when ``folder`` does not exist.
     """
     _check(folder)
-    kits: list[Kit] = []
+    of_peers: list[PeerLayers] = []
     notes = []
     for peer in PEERS:
         try:
@@ -104,8 +106,8 @@ def find_peers(folder: Path | None) -> tuple[list[Kit], list[str]]:
         if modules is None:
             notes.append(f"{peer.folder}: not found; clone {peer.url} into the folder of --peers")
         else:
-            kits += peer.offer(*modules)
-    return kits, notes
+            of_peers += peer.offer(*modules)
+    return of_peers, notes
 
 
 def find_ukan(folder: Path | None) -> tuple[Network | None, list[str]]:

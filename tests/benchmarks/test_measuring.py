@@ -11,7 +11,7 @@ from allukan.costs import saved_bytes
 from allukan.errors import UserError
 from allukan.provenance import environment
 from benchmarks import networks
-from benchmarks.contenders import Kit
+from benchmarks.contenders import PeerLayers
 from benchmarks.gradients import bench_gradients
 from benchmarks.layers import Sizes, bench_layers
 from benchmarks.models import bench_models
@@ -60,9 +60,9 @@ def test_fast_steps_are_repeated_within_a_sample():
 
 
 def test_layers(quick, clones):
-    kits = [kit for kit in find_peers(clones)[0] if kit.name == "efficient-kan"]
+    of_peers = [peer for peer in find_peers(clones)[0] if peer.name == "efficient-kan"]
     sizes = Sizes(channels=6, px=8, features=10, samples=12)
-    rows = bench_layers(quick, sizes, variants=["ka", "stacked"], kits=kits)
+    rows = bench_layers(quick, sizes, variants=["ka", "stacked"], of_peers=of_peers)
     assert [row["name"] for row in rows] == [
         *("Conv2d + SiLU", "ka", "stacked", "unfold + efficient-kan"),
         *("Linear + SiLU", "ka", "stacked", "efficient-kan"),
@@ -88,10 +88,10 @@ def test_every_option_of_the_layers_changes_the_layer(quick):
 
 
 def test_models_in_the_same_topology(quick):
-    kit = Kit("linear", nn.Linear, plain_conv)
-    half = Kit("no convolution", nn.Linear, None)
+    peer = PeerLayers("linear", nn.Linear, plain_conv)
+    half = PeerLayers("no convolution", nn.Linear, None)
     others = {"other": lambda: nn.Conv2d(1, 1, 1)}
-    rows = bench_models(quick, TASK, variants=["ka", "ka-free"], kits=[kit, half], others=others)
+    rows = bench_models(quick, TASK, variants=["ka", "ka-free"], of_peers=[peer, half], others=others)
     assert [row["name"] for row in rows] == ["conv", "ka", "ka-free", "linear", "other"]
     assert rows[-1]["parameters"] == 2
     assert all(row["step_ratio"] > 0 and row["repeats"] == 1 for row in rows)

@@ -6,18 +6,18 @@ from torch import nn
 
 from allukan.errors import UserError
 from allukan.models.layers import Activation
-from benchmarks.contenders import VARIANTS, Convolution, Kit, Unfolded, choose, with_layers_of
+from benchmarks.contenders import VARIANTS, Convolution, PeerLayers, Unfolded, choose, with_layers_of
 from benchmarks.networks import Task
 from benchmarks.peers import PEERS, find_peers, find_ukan, load
 
 
 def test_a_clone_is_used_and_what_is_missing_is_named_with_its_address(clones):
-    kits, notes = find_peers(clones)
-    assert "efficient-kan" in [kit.name for kit in kits]
+    of_peers, notes = find_peers(clones)
+    assert "efficient-kan" in [peer.name for peer in of_peers]
     told = "\n".join(notes)
     assert "fast-kan: not usable (ModuleNotFoundError: No module named 'package_that_nobody_has')" in told
     assert "torch-conv-kan: not found; clone https://github.com/IvanDrokin/torch-conv-kan" in told
-    assert len({note.split(":")[0] for note in notes} | {kit.name for kit in kits}) == len(PEERS)
+    assert len({note.split(":")[0] for note in notes} | {peer.name for peer in of_peers}) == len(PEERS)
 
 
 def test_importing_leaves_no_trace(clones):
@@ -73,9 +73,9 @@ def test_an_unfolded_linear_layer_is_a_convolution(dims, groups):
 
 
 def test_a_kit_replaces_every_layer_of_the_twin():
-    kit = Kit("linear", nn.Linear, lambda c: Unfolded(nn.Linear, c))
+    peer = PeerLayers("linear", nn.Linear, lambda c: Unfolded(nn.Linear, c))
     task = Task("tiny", 1, 1, 32)
-    network = with_layers_of(kit, task.network("conv"))
+    network = with_layers_of(peer, task.network("conv"))
     plain = [m for m in task.network("conv").modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     assert not [m for m in network.modules() if isinstance(m, nn.Conv2d | Activation)]
     assert len([m for m in network.modules() if isinstance(m, Unfolded)]) == sum(isinstance(m, nn.Conv2d) for m in plain)
