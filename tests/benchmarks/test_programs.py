@@ -127,7 +127,7 @@ def test_the_depth_study(program, tmp_path):
 
 @pytest.mark.slow
 def test_the_gradient_study(program, tmp_path):
-    sizes = ["--px", 32, "--train", 16, "--val", 4, "--epochs", 1, "--seeds", 1]
+    sizes = ["--px", 32, "--train", 16, "--val", 4, "--epochs", 3, "--seeds", 1]
     code, out, err = program("gradient_study", *sizes, "--out", tmp_path / "g.json", "--figure", tmp_path / "g.png")
     assert code == 0, err
     result = json.loads((tmp_path / "g.json").read_text())

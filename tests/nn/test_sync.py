@@ -59,4 +59,4 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
         torch.testing.assert_close(first[name], second[name])
         found[name], wanted[name] = first[name], value
     for name, value in wanted.items():
-        assert (found[name].double() - value).norm() <= 2e-4 * value.double().norm() + 1e-5, name
+        assert (found[name].double() - value).norm() <= 5e-3 * value.double().norm() + 1e-4, name  # float32
