@@ -134,8 +134,9 @@ def _autocast(x: Tensor) -> torch.dtype | None:
 def _headroom(x: Tensor, base_weight: Tensor) -> Tensor | None:
     """What φ is divided by, and λ multiplied with, where φ(x) is float16: the largest |w|, at least 1, up to a power of two.
 
-    φ(x) grows as w x, w is 2.8 at the start, and float16 ends at 65504: without it the layer would be infinite from 23,400 on,
-    where a convolution is not. With it φ(x) is about as large as x; a power of two changes no bit of the output.
+    φ(x) grows as w x, w is 2.8 at the start of a layer without a norm, and float16 ends at 65504: without it the layer would be
+    infinite from 23,400 on, where a convolution is not. With it φ(x) is about as large as x; a power of two changes no bit of
+    the output.
     """
     if x.dtype is not torch.float16 and (x.dtype is torch.float64 or _autocast(x) is not torch.float16):
         return None
