@@ -90,7 +90,7 @@ def scored(predicted, truth, spacing=(1.0, 1.0)):
     distance = HausdorffDistanceMetric(include_background=True, percentile=95)(*pair, spacing=list(spacing)).item()
     surface = SurfaceDiceMetric([2.0], include_background=True)(*pair, spacing=list(spacing)).item()
     overlap = {"iou": jaccard_score(*flat), "dice": f1_score(*flat)}
-    return {"status": "ok", **overlap, "hd95": distance, "surface_dice": surface}
+    return {"status": "ok", **overlap, "hd95": distance, "surface_dice": surface, **areas}
 
 
 def rows_of(run, names, spacing=(1.0, 1.0)):
