@@ -90,7 +90,7 @@ def _activations(layer: Learned, histogram: Histogram) -> Iterator[tuple[Tensor,
     met, which = _met(layer, histogram)
     moments = _moments(layer.spline, met)
     base, coef = layer.base_weight.detach().cpu().double(), layer.coef.detach().cpu().double()
-    if layer.spline.sharing == "edge":
+    if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
         coef = coef * layer.weight.detach().cpu().double().reshape(-1, 1)
     terms = torch.cat([base.unsqueeze(1), coef], dim=1)
     size = max(1, _TOGETHER // terms.shape[1] ** 2)
