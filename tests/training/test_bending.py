@@ -2,6 +2,8 @@
 
 import csv
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -106,3 +108,28 @@ def test_what_was_met_is_written_beside_a_model_and_refused_for_another(data, tm
     (tmp_path / "activations.safetensors").write_bytes(b"{}")
     with pytest.raises(UserError, match="cannot be read"):
         load_histograms(tmp_path, layer)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_is_measured(data, tmp_path, monkeypatch):
+    """With the graph that ``torch.compile`` takes, run by torch itself."""
+    torch._dynamo.reset()
+    compile = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile(self, backend="aot_eager"))
+    plain, compiled = (column(trained(data, tmp_path / str(how), compile=how, spline_lr=0.01)) for how in (False, True))
+    assert float(compiled[0]) == pytest.approx(float(plain[0]), rel=0.05)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_all_their_images_once(data, tmp_path):
+    arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--model", "allukan-tiny", "--size", "32", "--epochs", "1"]
+    arguments += ["--batch-size", "4", "--accelerator", "cpu", "--devices", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "allukan", *arguments], capture_output=True, text=True, encoding="utf-8", check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    network, card = load_model(tmp_path / "run/model")
+    met = collect_inputs(network, [first_images(tmp_path / "run", data, card)])
+    kept = load_histograms(tmp_path / "run/model", network)
+    assert all(torch.equal(kept[name].counts.sum(1), met[name].counts.sum(1)) for name in met)
+    assert float(column(tmp_path / "run")[0]) == pytest.approx(median_bend(network, met), rel=1e-3)

@@ -47,7 +47,7 @@ def load_histograms(folder: str | Path, model: nn.Module) -> dict[str, Histogram
     if not path.is_file():
         raise UserError(
             f"{folder} does not say what its activations met ({FILE} is missing, which older versions did not write): "
-            "give the run folder instead, with its data where they were."
+            "leave it in its run folder, with the data of the training where they were."
         )
     try:
         tensors = load_file(path)
