@@ -13,7 +13,7 @@ from allukan.nn.histogram import Histogram, collect_inputs, learned
 from allukan.training.batches import Batch
 from allukan.training.module import SegmentationModule
 
-IMAGES = 8  # a rank: under 3 % of an epoch of a hundred images and more
+IMAGES = 8  # a rank: 2 % of an epoch of 400 images, 4 % with an activation a channel
 
 
 class Bending(pl.Callback):
