@@ -37,11 +37,11 @@ def test_version_and_no_arguments(shell):
 def test_training_leaves_everything_that_it_promises(trained):
     files = {"config.yaml", "splits.json", "history.csv", "last.ckpt", "model", "tensorboard"}
     assert files <= {p.name for p in trained.iterdir()}
-    assert {p.name for p in (trained / "model").iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in (trained / "model").iterdir()} == {"activations.safetensors", "config.json", "model.safetensors"}
     with (trained / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert {"train_loss", "val_loss", "val_dice", "val_iou", "val_iou_pooled", "lr", "seconds"} <= rows[0].keys()
+    assert {"train_loss", "val_loss", "val_dice", "val_iou", "val_iou_pooled", "bend", "lr", "seconds"} <= rows[0].keys()
     assert yaml.safe_load((trained / "config.yaml").read_text())["weight_decay"] == 1e-4
     assert list((trained / "tensorboard").glob("events*"))
 
