@@ -53,7 +53,10 @@ def decode(dataset: Dataset) -> NDArray:
     if plugin is None:
         decoder, plugin = Decoder(syntax), _NAME  # of our own: those of pydicom are everybody's
         decoder.add_plugin(_NAME, (__name__, "decode_frame"))
-    array, properties = decoder.as_array(dataset, decoding_plugin=plugin, allow_excess_frames=False, correct_unused_bits=True)
+    array, properties = decoder.as_array(dataset, decoding_plugin=plugin, allow_excess_frames=False)
+    spare = 8 * array.itemsize - int(dataset.BitsStored)  # overlays, or the sign that a codec did not extend
+    if spare > 0:
+        array = (array << spare) >> spare
     frames = int(properties["number_of_frames"])
     return array.reshape(frames, *array.shape[array.ndim - (3 if dataset.SamplesPerPixel > 1 else 2) :])
 

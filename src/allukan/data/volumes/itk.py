@@ -42,11 +42,12 @@ def read(path: Path, kind: str, channels: int | None = None) -> Image:
     if channels is not None or volumes != _PICTURE or len(size) == 4 or _is_list(reader):
         check_channels(path, volumes, channels, f"dimensions {'×'.join(map(str, (*size[::-1], components)))}")
     check_claim(path, (volumes, *size[-3:]), _itemsize(reader), _bytes_of(path), packed=True)
-    values = sitk.GetArrayFromImage(reader.Execute())
+    image = reader.Execute()
+    values = sitk.GetArrayFromImage(image)
     if components > 1:
         values = np.moveaxis(values, -1, 0)
     values = np.ascontiguousarray(values.reshape(volumes, *size[-3:]))
-    return Image(values, _geometry(reader, size[-3:], path), Source(kind, (path,)))
+    return Image(values, _geometry(image, size[-3:], path), Source(kind, (path,)))
 
 
 def _is_list(reader: sitk.ImageFileReader) -> bool:
@@ -66,10 +67,11 @@ def _bytes_of(path: Path) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(path.parent) if entry.is_file())
 
 
-def _geometry(reader: sitk.ImageFileReader, shape: tuple[int, ...], path: Path) -> Geometry:
-    count, of_file = len(shape), reader.GetDimension()
-    direction = np.reshape(reader.GetDirection(), (of_file, of_file))[:count, :count]
-    spacing, origin = reader.GetSpacing()[:count][::-1], reader.GetOrigin()[:count]
+def _geometry(image: sitk.Image, shape: tuple[int, ...], path: Path) -> Geometry:
+    """Of the image and not of its header: a negative spacing has become a direction there."""
+    count, of_file = len(shape), image.GetDimension()
+    direction = np.reshape(image.GetDirection(), (of_file, of_file))[:count, :count]
+    spacing, origin = image.GetSpacing()[:count][::-1], image.GetOrigin()[:count]
     return Geometry.from_axes(shape, spacing, origin, direction[:, ::-1], path)
 
 

@@ -45,9 +45,8 @@ def _check_fits(frame: Frame, first: Frame) -> None:
     if turned > _TURNED:
         raise UserError(f"{_name(frame)} lies at an angle to {_name(first)} (a scout image?): keep slices of one direction.")
     if not np.allclose(frame.spacing_mm, first.spacing_mm, rtol=1e-3):
-        raise UserError(
-            f"{_name(frame)} has pixels of {frame.spacing_mm} mm and {_name(first)} of {first.spacing_mm}: they do not fit."
-        )
+        sizes = f"{_name(frame)} has pixels of {frame.spacing_mm} mm and {_name(first)} of {first.spacing_mm}"
+        raise UserError(f"{sizes}: they do not fit together.")
 
 
 def _check_gaps(ordered: Sequence[Frame], gaps: NDArray[np.float64]) -> None:
@@ -68,10 +67,8 @@ def _check_gaps(ordered: Sequence[Frame], gaps: NDArray[np.float64]) -> None:
     even = np.linspace(0, gaps.sum(), len(ordered))
     off = np.abs(np.concatenate([[0], gaps.cumsum()]) - even)
     if off.max() > _UNEVEN * usual:
-        where = _name(ordered[int(off.argmax())])
-        raise UserError(
-            f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, unevenly ({where} is {off.max():.3g} mm off)."
-        )
+        where = f"{_name(ordered[int(off.argmax())])} lies {off.max():.3g} mm off"
+        raise UserError(f"{where}: slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart, which is too uneven for one grid.")
 
 
 def _step(ordered: Sequence[Frame], normal: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
