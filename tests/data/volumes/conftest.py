@@ -30,7 +30,7 @@ def numbers(dtype, shape=(7, 6, 5), seed=0):
 
 
 class Series:
-    """A CT of ``count`` slices of 5×6 pixels, 0.5×0.75 mm, 3 mm apart; every slice is a DICOM file, changed by hand and then saved."""
+    """A CT of ``count`` slices of 5×6 pixels, 0.5×0.75 mm, 3 mm apart: files to change by hand and to save."""
 
     def __init__(self, folder: Path, count: int = 6, uid: str | None = None):
         self.folder, self.uid = folder, uid or generate_uid()

@@ -167,7 +167,7 @@ def test_a_codec_that_is_not_read_is_named(series):
     series.slices[0].file_meta.TransferSyntaxUID = uid.HTJ2KLossless
     series.slices[0].PixelData = encapsulate([b"\0" * 64])
     series.slices[0]["PixelData"].VR = "OB"
-    with pytest.raises(UserError, match="is compressed as High-Throughput JPEG 2000 .*, which is not read: decompress it"):
+    with pytest.raises(UserError, match=r"is compressed as High-Throughput JPEG 2000 .*, which is not read: decompress it"):
         read_image(series.save())
 
 

@@ -44,7 +44,8 @@ class Axes:
         """``(…, *S)`` → ``(…, *S')``, a view: no value is changed or made up."""
         first = array.ndim - len(self.order)
         moved = array.transpose(*range(first), *(first + axis for axis in self.order))
-        return moved[(..., *(slice(None, None, -1 if back else 1) for back in self.reversed))]
+        steps: tuple[Any, ...] = tuple(slice(None, None, -1 if back else 1) for back in self.reversed)
+        return np.asarray(moved[(..., *steps)])
 
     @property
     def inverse(self) -> Axes:
@@ -93,7 +94,9 @@ class Geometry:
         finite = all(np.isfinite(values).all() for values in (sizes, place, turned))
         if not finite or not (sizes > 0).all() or abs(np.linalg.det(turned)) < _FLAT:
             numbers = "; ".join(" ".join(f"{value:g}" for value in row) for row in turned)
-            raise UserError(f"{name} has no usable geometry (spacing {_times(sizes)} mm, directions {numbers}): mend its header.")
+            raise UserError(
+                f"{name} has no usable geometry (spacing {_times(sizes.tolist())} mm, directions {numbers}): mend its header."
+            )
         return cls(tuple(map(int, shape)), tuple(sizes.tolist()), tuple(place.tolist()), tuple(map(tuple, turned.tolist())))
 
     @classmethod
