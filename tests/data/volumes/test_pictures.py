@@ -68,6 +68,13 @@ def test_stacks(tmp_path, how):
     assert (tifffile.imread(tmp_path / "o.tif") == values[:, ::-1] % 5).all()
 
 
+def test_a_damaged_tiff_is_no_volume(tmp_path):
+    (tmp_path / "x.tif").write_bytes(b"II*\0\xff\xff\0\0")
+    assert not is_volume(tmp_path / "x.tif")
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        read_image(tmp_path / "x.tif")
+
+
 def test_stacks_of_channels(tmp_path):
     values = numbers("uint8", (7, 2, 20, 30))
     tifffile.imwrite(tmp_path / "x.tif", values, imagej=True, metadata={"axes": "ZCYX"})

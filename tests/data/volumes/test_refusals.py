@@ -110,7 +110,51 @@ def test_truncated_nrrd_and_metaimage(tmp_path, name):
     sitk.WriteImage(sitk.GetImageFromArray(numbers("int16", (40, 40, 40))), str(tmp_path / name), name.startswith("z"))
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
-    refused(tmp_path / name, "cannot be read as an image|is cut short")
+    refused(tmp_path / name, "is cut short or its header is wrong|its packed voxels are cut short")
+
+
+def test_voxels_as_text(tmp_path):
+    """Which need not be as many bytes as the header claims."""
+    text = " ".join(map(str, range(8))) + "\n"
+    head = "NRRD0004\ntype: double\ndimension: 3\nsizes: 2 2 2\nencoding: ascii\nspacings: 1 1 1\n\n"
+    (tmp_path / "x.nrrd").write_text(head + text, encoding="utf-8")
+    head = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = False\nDimSize = 2 2 2\nElementType = MET_DOUBLE\nElementDataFile = LOCAL\n"
+    )
+    (tmp_path / "x.mha").write_text(head + text, encoding="utf-8")
+    for name in ("x.nrrd", "x.mha"):
+        assert read_image(tmp_path / name).array.ravel().tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("name", ["z.nrrd", "z.mha", "z.nhdr", "z.mhd"])
+def test_a_damaged_byte_in_packed_voxels(tmp_path, name):
+    """Which ITK may read as other voxels, without an error."""
+    sitk.WriteImage(sitk.GetImageFromArray(numbers("int16", (40, 40, 40))), str(tmp_path / name), useCompression=True)
+    assert (read_image(tmp_path / name).array[0] == numbers("int16", (40, 40, 40))).all()
+    data = max(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[-5000] ^= 255
+    data.write_bytes(content)
+    refused(tmp_path / name, r"cannot be read as an image \(Error -3 while decompressing|packed voxels are cut short")
+    data.write_bytes(content[:-6])
+    refused(tmp_path / name, r"cannot be read as an image \(Error -3 while decompressing|packed voxels are cut short")
+
+
+def nrrd(tmp_path, more):
+    head = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n{more}\n"
+    (tmp_path / "n.nrrd").write_bytes(head.encode() + bytes(8))
+    return tmp_path / "n.nrrd"
+
+
+def test_an_nrrd_without_a_space_or_a_size(tmp_path, caplog):
+    assert not read_image(nrrd(tmp_path, "")).geometry.in_mm
+    assert read_image(nrrd(tmp_path, "spacings: 1 2 3\n")).spacing_mm == (3, 2, 1)
+    assert caplog.text.count("does not say how the patient lies (it has no space)") == 2
+    caplog.clear()
+    said = "space: right-anterior-superior\nspace directions: (1,0,0) (0,2,0) (0,0,3)\n"
+    assert read_image(nrrd(tmp_path, said)).geometry.orientation == "SAR"
+    assert not caplog.text
+    refused(nrrd(tmp_path, said + 'space units: "um" "um" "um"\n'), "measures in um, and mm are expected")
 
 
 def test_data_files_that_are_missing(tmp_path):

@@ -6,7 +6,7 @@ import gzip
 import re
 from pathlib import Path
 
-from allukan.data.decode import is_picture
+from allukan.data.decode import damage_told, is_picture
 from allukan.data.names import visible
 from allukan.errors import UserError
 
@@ -59,12 +59,17 @@ def kind_of(path: Path) -> str:
 def is_volume(path: Path) -> bool:
     """Whether this package reads a path and the decoders of pictures do not: volumes, DICOM, TIFF stacks, DICOM folders.
 
-    False for what is missing or of no known kind.
+    False for what is missing, damaged or of no known kind.
     """
     try:
-        kind = kind_of(path)
-    except (UserError, OSError):
+        with damage_told(path):
+            return _is_volume(path)
+    except UserError:
         return False
+
+
+def _is_volume(path: Path) -> bool:
+    kind = kind_of(path)
     if kind == "series":
         return any(file.is_file() and _kind(_start(file)) == "dicom" for file in visible(path))
     if kind != "tiff":

@@ -22,6 +22,7 @@ _log = logging.getLogger("allukan")
 _GZIP = b"\x1f\x8b"
 _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TO_MM = {1: 1e3, 3: 1e-3}  # xyzt_units: metres, micrometres; 0 and 2 are millimetres
+_LEVEL = 1  # of zlib, as nibabel has it: label maps pack well at any
 _SCANNER = 1  # the code of matrices that we write ourselves
 
 
@@ -119,7 +120,7 @@ def write(path: Path, labels: NDArray[Any], like: Image) -> None:
         image.set_qform(affine if like.geometry.is_orthogonal else None, _SCANNER if like.geometry.is_orthogonal else 0)
     content = image.to_bytes()
     with whole(path) as part:
-        part.write_bytes(gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
+        part.write_bytes(gzip.compress(content, _LEVEL, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _with_header(data: NDArray[Any], source: nib.Nifti1Header) -> nib.Nifti1Image:
