@@ -4,6 +4,7 @@ import logging
 from itertools import pairwise
 
 import imagecodecs
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -11,7 +12,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from allukan.data.volumes import is_volume, read_image
+from allukan.data.volumes import is_volume, read_image, write_labels
 from allukan.errors import UserError
 from tests.data.volumes.conftest import Series
 
@@ -68,6 +69,12 @@ def test_gantry_tilt_is_kept_as_a_sheared_grid_and_said(series, caplog):
         there = (image.geometry.affine @ [number, 0, 0, 1])[:3]
         np.testing.assert_allclose(there, np.array(made.ImagePositionPatient, float), atol=1e-6)
     assert image.geometry.voxel_mm3 == pytest.approx(3 * 0.5 * 0.75)
+    write_labels(series.folder.parent / "o.nii.gz", np.zeros(image.geometry.shape, int), image)
+    written = nib.load(series.folder.parent / "o.nii.gz")
+    np.testing.assert_allclose(
+        (written.affine @ [0, 0, 5, 1])[:3] * [-1, -1, 1], series.slices[5].ImagePositionPatient, atol=1e-4
+    )
+    assert int(written.header["qform_code"]) == 0  # which holds no shear
 
 
 def test_positions_with_one_decimal_are_even_enough(series, caplog):

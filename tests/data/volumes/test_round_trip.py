@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from allukan.data.volumes import read_image, read_labels, write_labels
+from allukan.data.volumes import read_image, read_labels, resample, resize_labels, write_labels
 from allukan.data.volumes.writing import label_suffix
 from tests.data.volumes.conftest import RAS, numbers, oblique
 
@@ -147,6 +147,20 @@ def test_the_kind_of_a_file_is_kept(tmp_path, name, suffix):
     image = read_image(tmp_path / name)
     assert (image.array[0] == numbers("int16")).all()
     assert label_suffix(image) == suffix
+
+
+@pytest.mark.parametrize(("order", "signs"), TURNS[::7])
+def test_the_way_of_a_prediction(nifti, order, signs):
+    """To the axes and the spacing of a model and back: every label is where it was."""
+    image = read_image(nifti(numbers("int16"), oblique(order=order, signs=signs)))
+    axes = image.geometry.axes_to("SPL")
+    seen = resample(image.moved(axes), [spacing / 2 for spacing in image.moved(axes).spacing_mm])
+    assert seen.geometry.orientation == "SPL"
+    assert seen.array.shape[1:] == tuple(2 * size for size in image.moved(axes).geometry.shape)
+    labels = labels_of(image)
+    predicted = resize_labels(axes.apply(labels), seen.geometry.shape)
+    back = axes.inverse.apply(resize_labels(predicted, image.moved(axes).geometry.shape))
+    assert (back == labels).all()
 
 
 def test_a_series_gives_a_nifti_where_it_lies(series, tmp_path):
