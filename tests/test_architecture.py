@@ -30,12 +30,16 @@ BELOW = {
     "study": {"training", "inference", *LOW},
     "cli": {"doctor", "study", "training", "inference", "integrations", *LOW},
 }
-HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"}
-IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "imageio", "cv2"}
+HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"} | {
+    "nibabel",
+    "pydicom",
+    "SimpleITK",
+}
+IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "SimpleITK", "highdicom", "imageio", "cv2"}
 OPENERS = {"open", "read_text", "write_text", "TemporaryFile", "NamedTemporaryFile", "TextIOWrapper", "FileHandler"}
 ONLY_IN = {"csv": ("files.py", "tables.py"), "yaml": ("yaml_files.py",)}
 RUNNERS = {"run", "Popen", "check_output"}
-OTHER_OPEN = {"Image", "os", "webbrowser", "tarfile", "zipfile"}  # whose open() is of no text
+OTHER_OPEN = {"Image", "os", "webbrowser", "tarfile", "zipfile", "gzip"}  # whose open() is of no text
 BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,22 @@ def header(path: Path) -> tuple[int, str]:
     return found.channels, found.kind
 
 
+def is_picture(start: bytes) -> bool:
+    """Whether a file that begins so is one of those that are read here."""
+    return any(start.startswith(magic) for magic in _READERS)
+
+
 def _read(path: Path, which: int) -> Any:
+    with damage_told(path):
+        return _reader(path)[which](path)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises becomes a ``UserError`` about ``path``, and what it warns of is not shown."""
     try:
-        reader = _reader(path)[which]
         with _QUIET:
-            return reader(path)
+            yield
     except UserError:
         raise
     except FileNotFoundError:

@@ -86,7 +86,7 @@ def _page(file: tifffile.TiffFile, path: Path) -> Any:
         raise UserError(f"{path} is a stack of shape {shape}: expected is one 2D image, save its slices as files.")
     if not all(_is_thumbnail(other, page) for other in pages[1:]):
         raise UserError(f"{path} holds {len(pages)} images: expected is one 2D image, save them as files.")
-    _check_kind(page, path)
+    check_kind(page, path)
     return page
 
 
@@ -95,7 +95,8 @@ def _is_thumbnail(page: Any, of: Any) -> bool:
     return page.imagelength * 2 <= of.imagelength and page.imagewidth * 2 <= of.imagewidth
 
 
-def _check_kind(page: Any, path: Path) -> None:
+def check_kind(page: Any, path: Path) -> None:
+    """Raises ``UserError`` for a page that is too large or of a kind that is not read, by name."""
     if page.imagedepth != 1:
         raise UserError(f"{path} is a stack of depth {page.imagedepth}: expected is one 2D image, save its slices as files.")
     check_size(path, page.imagelength, page.imagewidth, page.samplesperpixel)

@@ -1,0 +1,75 @@
+"""Label maps as DICOM SEG, which viewers and archives lay over the series that they belong to (extra ``allukan[dicom]``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from allukan._version import __version__
+from allukan.data.decode import damage_told
+from allukan.data.volumes.image import Image
+from allukan.data.volumes.reading import as_labels
+from allukan.data.volumes.writing import check_target
+from allukan.errors import UserError
+from allukan.files import whole
+
+
+def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, names: Mapping[int, str]) -> None:
+    """Write ``(D, H, W)`` as a DICOM SEG (binary, one segment a value) of the series that ``like`` was read from.
+
+    ``names`` are those of the values above 0, in the order of their segments: 1, 2 … Raises ``UserError`` without highdicom, for
+    an image of another kind or of frames in one file, for a value without a name, and as ``write_labels`` does.
+    """
+    path = Path(path)
+    check_target(path, labels.shape, like)
+    files = like.source.paths
+    if like.source.kind != "dicom" or len(labels.shape) != 3 or len(files) != labels.shape[0]:
+        raise UserError(
+            f"{path}: a DICOM SEG belongs to a DICOM series with a file a slice, which the image is not: write NIfTI."
+        )
+    numbers = as_labels(labels, path)
+    unknown = sorted(set(np.unique(numbers).tolist()) - {0, *names})
+    if unknown or not names:
+        raise UserError(f"{path}: the labels {unknown[:5]} have no name, and a DICOM SEG names every segment.")
+    segments = np.zeros(labels.shape, np.uint8)
+    for number, value in enumerate(names, 1):
+        segments[numbers == value] = number
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with damage_told(files[0]):
+        made = _made(segments, [pydicom.dcmread(file) for file in files], names)
+    with whole(path) as part:
+        made.save_as(part)
+
+
+def _made(segments: NDArray[np.uint8], slices: list[pydicom.Dataset], names: Mapping[int, str]) -> Any:
+    try:
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+    except ImportError:
+        raise UserError("DICOM SEG needs the package highdicom: pip install 'allukan[dicom]'.") from None
+    model = hd.AlgorithmIdentificationSequence("allukan", codes.DCM.ArtificialIntelligence, __version__)
+    described = [
+        hd.seg.SegmentDescription(
+            number, name, codes.SCT.Tissue, codes.SCT.Tissue, hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC, model
+        )
+        for number, name in enumerate(names.values(), 1)
+    ]
+    return hd.seg.Segmentation(
+        source_images=slices,
+        pixel_array=segments,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        series_instance_uid=hd.UID(),
+        series_number=int(slices[0].get("SeriesNumber") or 0) + 1000,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="allukan",
+        manufacturer_model_name="allukan",
+        software_versions=__version__,
+        device_serial_number="0",
+    )
