@@ -11,6 +11,7 @@ from typing import Any
 
 from allukan.data.dataset import Dataset
 from allukan.data.decode import header
+from allukan.data.names import bare
 from allukan.data.pairing import Problem
 from allukan.errors import UserError
 
@@ -45,8 +46,12 @@ def channel_names(info: Mapping[str, Any]) -> tuple[str, ...]:
 def file_channels(dataset: Dataset) -> tuple[int, ...]:
     """Channels that every file of an image brings: 3 for the only one as soon as one is in colour. Reads the headers alone.
 
+    Of volumes, whose headers are not looked at, as many as there are names for the only file, and one for each of several.
     Raises ``UserError`` for a file that has none, and where images differ otherwise.
     """
+    if dataset.spatial_dims == 3:
+        count = len(dataset.patterns)
+        return (max(1, len(dataset.channel_names)),) if count == 1 else (1,) * count
     with ThreadPoolExecutor() as pool:
         seen = list(pool.map(lambda case: tuple(header(path)[0] for path in case.images), dataset.cases))
     if set(seen) == {(1,), (3,)}:
@@ -99,7 +104,7 @@ def _of_one(files: Sequence[Path]) -> tuple[str, ...]:
     """Patterns of the files of one image: ``P1_t1``, ``P1_t2`` → ``*_t1``, ``*_t2``."""
     if len(files) == 1:
         return ("*",)
-    parts = [_SEPARATORS.split(path.with_suffix("").as_posix()) for path in files]
+    parts = [_SEPARATORS.split(bare(path).as_posix()) for path in files]
     start = _shared(parts)
     end = _shared([part[start:][::-1] for part in parts])
     return tuple(_pattern(part[:start], part[start : len(part) - end], part[len(part) - end :]) for part in parts)

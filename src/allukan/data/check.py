@@ -8,6 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data.channels import file_channels
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
 from allukan.data.duplicates import near_duplicates
@@ -18,6 +22,7 @@ from allukan.data.masks import foreground_values, read_masks
 from allukan.data.names import notes
 from allukan.data.planning import SplitPlan, plan_splits
 from allukan.data.splits import PARTS
+from allukan.data.volume_cases import read_volume
 from allukan.errors import UserError
 from allukan.options import LabelRules
 
@@ -56,6 +61,8 @@ class _Seen:
     foreground: tuple[float, ...] = ()
     values: frozenset[int] = frozenset()
     findings: tuple[Finding, ...] = ()
+    spacing: str = ""
+    orientation: str = ""
 
 
 def check_dataset(
@@ -98,6 +105,33 @@ def check_dataset(
 
 
 def _look(case: Case, dataset: Dataset) -> _Seen:
+    return _look_at_volume(case, dataset) if dataset.spatial_dims == 3 else _look_at_picture(case, dataset)
+
+
+def _look_at_volume(case: Case, dataset: Dataset) -> _Seen:
+    channels = file_channels(dataset)
+    try:
+        image = read_volume(case.images, channels)
+    except UserError as error:
+        return _Seen(findings=(Finding(str(error), case.id),))
+    geometry = image.geometry
+    seen = _Seen(
+        _text(geometry.shape), f"{image.array.dtype}", channels, spacing="×".join(f"{x:.3g}" for x in geometry.spacing_mm)
+    )
+    seen = replace(seen, orientation=geometry.orientation)
+    try:
+        masks = read_masks(case, dataset, image)
+    except UserError as error:
+        return replace(seen, findings=(Finding(str(error), case.id),))
+    values = frozenset(foreground_values(case)) if dataset.layout == "folders" else frozenset[int]()
+    return replace(seen, foreground=_shares(masks), values=values)
+
+
+def _shares(masks: NDArray[np.uint8]) -> tuple[float, ...]:
+    return tuple((masks == 1).reshape(len(masks), -1).mean(1).tolist())
+
+
+def _look_at_picture(case: Case, dataset: Dataset) -> _Seen:
     findings, size, mode, foreground = [], "", "", ()
     channels: tuple[int, ...] = ()
     values: frozenset[int] = frozenset()
@@ -109,7 +143,7 @@ def _look(case: Case, dataset: Dataset) -> _Seen:
         findings.append(Finding(str(error), case.id))
     try:
         masks = read_masks(case, dataset)
-        foreground = tuple((masks == 1).mean((1, 2)).tolist())
+        foreground = _shares(masks)
         values = frozenset(foreground_values(case)) if dataset.layout == "folders" else values
         if size and _text(masks.shape[1:]) != size:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
@@ -169,15 +203,19 @@ def _duplicates(pairs: Sequence[tuple[str, str, float]], plan: SplitPlan | None)
 
 def _facts(dataset: Dataset, cases: list[_Seen]) -> dict[str, str]:
     shares = list(zip(*(case.foreground for case in cases if case.foreground), strict=True))
+    volumes = dataset.spatial_dims == 3
     facts = {
         "layout": dataset.layout,
         "target": dataset.target,
         "images with masks": str(len(dataset.cases)),
         "classes": ", ".join(_classes(dataset)),
         "ignored label": "none" if dataset.ignored is None else str(dataset.ignored),
-        "sizes (height×width)": _counted(case.size for case in cases),
+        f"sizes ({'depth×' * volumes}height×width)": _counted(case.size for case in cases),
         "modes": _counted(case.mode for case in cases),
     }
+    if volumes:
+        facts["spacings (mm)"] = _counted(case.spacing for case in cases)
+        facts["orientations"] = _counted(case.orientation for case in cases)
     for name, values in zip(dataset.classes, shares, strict=False):
         empty = sum(value == 0 for value in values)
         mean, low, high = 100 * sum(values) / len(values), 100 * min(values), 100 * max(values)

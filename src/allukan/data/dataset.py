@@ -57,6 +57,7 @@ class Dataset:
         given: the split that came with it.
         patterns: of the paths of the files of an image, ``*`` for its name, as "*_0001"; empty strings without a rule.
         channel_names: of the files of an image or of their channels, where a description gives them.
+        spatial_dims: 2 for pictures, 3 for volumes.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class Dataset:
     given: GivenSplit = field(default_factory=GivenSplit)
     patterns: tuple[str, ...] = ("*",)
     channel_names: tuple[str, ...] = ()
+    spatial_dims: int = 2
 
     @property
     def merged(self) -> bool:

@@ -13,7 +13,8 @@ from allukan.data import png, raster, tiff
 from allukan.data.pixels import Decoded, Header
 from allukan.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})  # by which images are found in a folder
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})  # by which pictures are found in a folder
+VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"})  # by which volumes are
 _READERS = {  # by how a file begins
     b"\x89PNG\r\n\x1a\n": (png.header, png.decode),
     b"\xff\xd8\xff": (raster.jpeg_header, raster.jpeg),

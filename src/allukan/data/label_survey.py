@@ -23,7 +23,7 @@ class Survey:
     Attributes:
         values: above 0.
         single: those whose pixels are one connected region.
-        solid: those that fill 3 × 3 pixels somewhere; the others are thin lines.
+        solid: those that fill 3 × 3 pixels (3 × 3 × 3 voxels) somewhere; the others are thin lines.
     """
 
     values: frozenset[int] = frozenset()
@@ -39,7 +39,7 @@ def survey(path: Path) -> Survey:
         raise UserError(f"label map {path} holds {(values > 0).sum()} values: is it a mask, and not interpolated?")
     places = places.reshape(labels.shape) + 1
     regions = zip(values.tolist(), ndimage.find_objects(places), range(1, len(values) + 1), strict=True)
-    single = {value for value, box, place in regions if ndimage.label(places[box] == place, np.ones((3, 3)))[1] == 1}
+    single = {value for value, box, place in regions if ndimage.label(places[box] == place, np.ones((3,) * labels.ndim))[1] == 1}
     inside = ndimage.minimum_filter(labels, 3) == ndimage.maximum_filter(labels, 3)
     none = {0}
     return Survey(*(frozenset(found - none) for found in (set(values.tolist()), single, set(labels[inside].tolist()))))

@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
-from allukan.data.decode import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
-from allukan.data.names import is_data, notes, on_disk, visible
+from allukan.data.names import is_data, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
     Declared,
     Problem,
@@ -59,12 +59,22 @@ def scan_dataset(root: str | Path, rules: LabelRules = AS_IS, *, learn: bool = T
     Raises ``UserError`` only where there is no dataset to look at.
     """
     problems: list[Problem] = []
-    dataset = _recognised(on_disk(Path(root)), rules, problems)
+    dataset = _of_one_kind(_recognised(on_disk(Path(root)), rules, problems), problems)
     if not dataset.cases and not problems:
         raise UserError(f"{dataset.root} has no image with a mask of the same name.")
     if learn and not dataset.classes and not problems:
         raise UserError(f"every mask of {dataset.root} is empty: nothing can be learned.")
     return dataset, problems
+
+
+def _of_one_kind(dataset: Dataset, problems: list[Problem]) -> Dataset:
+    """With the dimensions of its images; a set of pictures and volumes is a problem."""
+    files = [path for case in dataset.cases for path in (*case.images, *chain(*case.masks))]
+    volumes, pictures = ([path for path in files if is_volume(path) == kind] for kind in (True, False))
+    if volumes and pictures:
+        both = f"{dataset.root} holds volumes, as {volumes[0]}, and pictures, as {pictures[0]}"
+        problems.append(Problem(str(dataset.root), f"{both}: keep files of one kind."))
+    return replace(dataset, spatial_dims=3) if volumes else dataset
 
 
 def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
@@ -101,9 +111,9 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Pa
 
     Names of classes of label maps stand in ``dataset.json`` there or in the folder ``described``.
     """
-    images, masks = by_id(find_images(root / "images"), problems), root / "masks"
+    images, masks = by_id(find_images(root / "images", series=True), problems), root / "masks"
     if not images:
-        raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES))}.")
+        raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES | VOLUME_SUFFIXES))}.")
     if not masks.is_dir():
         raise UserError(f"{root} has no masks: put them into masks/0/ (binary, a folder a class) or masks/ (label maps).")
     folders = [path for path in visible(masks) if path.is_dir()]

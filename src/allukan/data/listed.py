@@ -11,11 +11,11 @@ from typing import Any
 
 from allukan.data.channels import channel_names, file_patterns
 from allukan.data.dataset import Dataset, GivenSplit
-from allukan.data.decode import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.given_splits import nnunet_splits, with_test
 from allukan.data.listed_splits import Listed, labelled_entries, listed_split
-from allukan.data.names import case_id, not_read, odd_name, on_disk
-from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json, refuse_nifti
+from allukan.data.names import case_id, is_volume, not_read, odd_name, on_disk
+from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json
 from allukan.errors import UserError
 from allukan.files import nfc
 from allukan.options import LabelRules
@@ -25,14 +25,17 @@ def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     """nnU-Net raw: ``imagesTr/CASE_0000.png``, ``labelsTr/CASE.png``, names and values of the classes in ``dataset.json``."""
     info = read_json(root / "dataset.json")
     ending = str(info.get("file_ending", "")).lower()
-    refuse_nifti([root / "imagesTr" / f"*{ending}"])
-    if ending and ending not in IMAGE_SUFFIXES:
+    if ending and ending not in IMAGE_SUFFIXES | VOLUME_SUFFIXES:
         raise UserError(f"{root / 'dataset.json'} names file_ending {ending!r}, which is not read: convert to PNG or TIFF.")
     if not isinstance(info.get("labels"), dict):
         raise UserError(f"{root / 'dataset.json'} has no 'labels' mapping of names to values: add it as nnU-Net wants it.")
     declared = declared_labels(info, root / "dataset.json")
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
     images, patterns = _by_channel(root / "imagesTr", problems)
+    if ending in VOLUME_SUFFIXES and not all(is_volume(path) for files in images.values() for path in files):
+        raise UserError(
+            f"{root / 'dataset.json'} names file_ending {ending!r}, but {root / 'imagesTr'} holds pictures: mend one."
+        )
     given = nnunet_splits(root, images)
     if (root / "imagesTs").is_dir():
         tests, truth, given = _labelled_tests(root, given, images, problems)
@@ -87,13 +90,17 @@ def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Da
         entry = listed.entry
         files = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
         paths = [on_disk(path.parent / str(file)) for file in (*files, entry["label"])]
-        refuse_nifti(paths)
         name = listed.prefix + case_id(paths[0])
         if name in images:
             problems.append(Problem(name, f"{path} names {name!r} twice in {listed.key!r}: every image needs a name of its own."))
             continue
         gone = {file: f"{path} names {file}, which does not exist: add it or remove the entry." for file in paths}
-        wrong = [not_read(file) or gone[file] for file in paths if not_read(file) or not file.is_file()]
+        unread = {file: "" if is_volume(file) else not_read(file) for file in paths}
+        wrong = [
+            unread[file] or gone[file]
+            for file in paths
+            if unread[file] or not (file.is_file() or (file.is_dir() and is_volume(file)))
+        ]
         problems += [Problem(name, sentence) for sentence in wrong]
         if not wrong:
             images[name], masks[name], found[name] = tuple(paths[:-1]), paths[-1], listed

@@ -5,47 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import decode
-from allukan.data.images import size_text
+from allukan.data.names import is_volume
 from allukan.data.pixels import Decoded
 from allukan.errors import UserError
+
+if TYPE_CHECKING:
+    from allukan.data.volumes import Image
 
 IGNORED = 255  # in the planes of all classes, where a pixel is neither background nor a class
 
 
-def read_masks(case: Case, dataset: Dataset) -> NDArray[np.uint8]:
-    """Masks of a case ``(K, H, W)``: 1 in a class, 0 outside, ``IGNORED`` in all K where the label is ``dataset.ignored``.
+def read_masks(case: Case, dataset: Dataset, like: Image | None = None) -> NDArray[np.uint8]:
+    """Masks of a case ``(K, *S)``: 1 in a class, 0 outside, ``IGNORED`` in all K where the label is ``dataset.ignored``.
 
     In layout "folders" a mask has at most two values, the higher one is foreground; RGB, RGBA and palette files are fine, and
-    several files of one class are united. Label maps are read by their stored value (the index, for a palette). Raises
-    ``UserError`` for any other mask.
+    several files of one class are united. Label maps are read by their stored value (the index, for a palette). Masks of volumes
+    must lie on the volume ``like``, where it is given. Raises ``UserError`` for any other mask.
     """
     if dataset.layout == "folders":
-        return _planes([[_binary(path, dataset.ignored) for path in files] for files in case.masks], case.masks)
+        return _planes([[_binary(path, dataset.ignored, like) for path in files] for files in case.masks], case.masks)
     path = case.masks[0][0]
-    labels = read_labels(path)
+    labels = read_labels(path, like)
     known = {0, *dataset.label_values, *([] if dataset.ignored is None else [dataset.ignored])}
     unknown = [] if dataset.merged else sorted(set(np.unique(labels).tolist()) - known)
     if unknown:
         raise UserError(f"{path} holds the label values {unknown[:5]}, known are {sorted(known)}.")
-    planes = labels[None] > 0 if dataset.merged else labels == np.array(dataset.label_values, int).reshape(-1, 1, 1)
+    planes = labels[None] > 0 if dataset.merged else labels == np.array(dataset.label_values, int).reshape(-1, *[1] * labels.ndim)
     return np.where(labels == dataset.ignored, np.uint8(IGNORED), planes.astype(np.uint8))
 
 
-def split_ignored(masks: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Masks as ``read_masks`` gives them, ``(…, K, H, W)`` → true and false, and where they count, ``(…, 1, H, W)``.
+def split_ignored(masks: NDArray[np.uint8], spatial_dims: int = 2) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks as ``read_masks`` gives them, ``(…, K, *S)`` → true and false, and where they count, ``(…, 1, *S)``.
 
     >>> truth, counts = split_ignored(np.array([[[0, 1, IGNORED]]], np.uint8))
     >>> truth.tolist(), counts.tolist()
     ([[[False, True, False]]], [[[True, True, False]]])
     """
-    return masks == 1, ~(masks == IGNORED).any(-3, keepdims=True)
+    return masks == 1, ~(masks == IGNORED).any(-1 - spatial_dims, keepdims=True)
 
 
 def _planes(classes: Sequence[Sequence[NDArray[np.uint8]]], files: Sequence[Sequence[Path]]) -> NDArray[np.uint8]:
@@ -53,20 +56,25 @@ def _planes(classes: Sequence[Sequence[NDArray[np.uint8]]], files: Sequence[Sequ
     first = classes[0][0]
     for mask, path in zip(chain(*classes), chain(*files), strict=True):
         if mask.shape != first.shape:
-            sizes = f"{path} is {size_text(mask)} pixels but {files[0][0]} is {size_text(first)}"
+            sizes = f"{path} is {_size(mask)} pixels but {files[0][0]} is {_size(first)}"
             raise UserError(f"{sizes}: masks of a case must agree.")
     planes = np.stack([np.maximum.reduce(list(masks)) for masks in classes])
     planes[:, (planes == IGNORED).any(0)] = IGNORED
     return planes
 
 
-def _binary(path: Path, ignored: int | None) -> NDArray[np.uint8]:
-    values = _mask_values(path)
+def _size(mask: NDArray[Any]) -> str:
+    return "×".join(map(str, mask.shape))
+
+
+def _binary(path: Path, ignored: int | None, like: Image | None) -> NDArray[np.uint8]:
+    values = _mask_values(path, like)
     left_out = np.zeros(values.shape, bool) if ignored is None else values == ignored
     found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if decode(path).lossy else ""
+        lossy = not is_volume(path) and decode(path).lossy
+        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if lossy else ""
         raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
     return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
 
@@ -76,8 +84,10 @@ def foreground_values(case: Case) -> set[int]:
     return {int(value) for path in chain(*case.masks) for value in np.unique(_mask_values(path)) if value > 0}
 
 
-def _mask_values(path: Path) -> NDArray[Any]:
-    """``(H, W)``: grey, or the strongest of the colours; what is transparent is background."""
+def _mask_values(path: Path, like: Image | None = None) -> NDArray[Any]:
+    """``(*S)``: grey, or the strongest of the colours; what is transparent is background."""
+    if is_volume(path):
+        return read_labels(path, like)
     found = _decode_mask(path)
     values = (found.values if found.colours is None else found.colours).max(2)
     if found.opaque is not None:
@@ -96,8 +106,15 @@ def _decode_mask(path: Path) -> Decoded:
     return found
 
 
-def read_labels(path: Path) -> NDArray[Any]:
-    """The whole numbers ``(H, W)`` of a label map as stored. Raises ``UserError`` for a file that holds anything else."""
+def read_labels(path: Path, like: Image | None = None) -> NDArray[Any]:
+    """The whole numbers ``(*S)`` of a label map as stored. Raises ``UserError`` for a file that holds anything else.
+
+    A volume must lie on the volume ``like``, where it is given.
+    """
+    if is_volume(path):
+        from allukan.data import volumes  # which reads label maps of pictures by this module
+
+        return volumes.read_labels(path, like).array[0]
     found = _decode_mask(path)
     if found.lossy:
         raise UserError(f"label map {path} is a JPEG, which changes the numbers of classes: save the original as PNG or TIFF.")

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
-from allukan.data.decode import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.files import as_path, name_text, nfc
 
 _SYSTEM = frozenset(  # of macOS, Windows and network drives; hidden ones need no list
@@ -35,8 +35,17 @@ def visible(folder: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """By its suffix; a link that leads nowhere counts, so that it is missed and not overlooked."""
+    """A picture by its suffix; a link that leads nowhere counts, so that it is missed and not overlooked."""
     return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists())
+
+
+def is_volume(path: Path) -> bool:
+    """A file by its suffix, as ``is_image``; a folder if it holds slices of DICOM."""
+    if path.is_dir():
+        from allukan.data.volumes.kinds import is_volume as holds_slices  # which goes by content, and imports this module
+
+        return holds_slices(path)
+    return suffix(path) in VOLUME_SUFFIXES
 
 
 def search(folder: Path) -> Iterator[Path]:
@@ -58,7 +67,7 @@ def case_id(path: Path) -> str:
     >>> case_id(Path("a/scan.v2.png")), case_id(Path("e\\u0301.png")) == "\\u00e9"
     ('scan.v2', True)
     """
-    stem = path.name[: len(path.name) - len(suffix(path))]
+    stem = bare(path).name
     return name_text(stem) or os.fsencode(stem).decode("utf-8", "backslashreplace")
 
 
@@ -68,9 +77,18 @@ def suffix(path: Path) -> str:
     return "".join(found if found[-1:] in ([".gz"], [".bz2"], [".xz"]) else found[-1:])
 
 
-def unread(paths: Iterable[Path]) -> list[str]:
-    """A sentence for each kind of file that might be an image and is not read."""
-    others = [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES | _BESIDE and not path.is_dir()]
+def bare(path: Path) -> Path:
+    """Without its suffix; a folder has none.
+
+    >>> bare(Path("a/scan.v2.nii.gz")).as_posix()
+    'a/scan.v2'
+    """
+    return path if path.is_dir() else path.with_name(path.name[: len(path.name) - len(suffix(path))])
+
+
+def unread(paths: Iterable[Path], known: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
+    """A sentence for each kind of file that might be an image and is not among the ``known``, which are read."""
+    others = [path for path in paths if suffix(path) not in known | _BESIDE and not path.is_dir()]
     kinds = {path: kind if re.search("[a-z]", kind := suffix(path)) else "" for path in others}  # IM.001 has no suffix
     return [
         _sentence(kind, count, next(path for path in others if kinds[path] == kind))
@@ -102,7 +120,8 @@ def notes(dataset: Dataset) -> list[tuple[str, str]]:
     """What is left out of a dataset, and names that other systems cannot keep apart or write: (where, sentence)."""
     files = [path for case in dataset.cases for path in (*case.images, *(p for masks in case.masks for p in masks))]
     folders = sorted({path.parent for path in files}) if dataset.layout != "decathlon" else []
-    found = [(str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder)), *_nested(folder))]
+    known = VOLUME_SUFFIXES if dataset.spatial_dims == 3 else IMAGE_SUFFIXES
+    found = [(str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder), known), *_nested(folder))]
     for what, names in (("images", dataset.ids), ("classes", dataset.classes if dataset.layout == "folders" else ())):
         found += [(first, f"{what} {first!r} and {second!r} {_SAME}") for first, second in alike(names)]
         odd = [name for name in names if _DEVICE.fullmatch(name) or _FOREIGN.search(name)]
@@ -130,9 +149,9 @@ def alike(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(first[key], name) for name in names if first.setdefault(key := nfc(name).casefold(), name) != name]
 
 
-def not_read(path: Path) -> str:
-    """The sentence for one file whose suffix says that it is not read; empty where it is."""
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+def not_read(path: Path, known: frozenset[str] = IMAGE_SUFFIXES) -> str:
+    """The sentence for one file whose suffix says that it is not among the ``known``, which are read; empty where it is."""
+    if suffix(path) in known:
         return ""
     what = f"ends in {suffix(path)}, which is" if path.suffix else "has no suffix and is"
     return f"{path} {what} not read: convert it to PNG or TIFF."

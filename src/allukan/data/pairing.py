@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
+from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
-from allukan.data.names import case_id, is_image, mask_owner, not_read, odd_name, search, unread, visible
+from allukan.data.names import bare, case_id, is_image, is_volume, mask_owner, not_read, odd_name, search, unread, visible
 from allukan.errors import UserError
 from allukan.files import read_json as read_any
 from allukan.options import LabelRules
@@ -34,22 +35,18 @@ class Problem:
     learning: bool = False
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted, without hidden and system ones. ``UserError`` where all are in formats not read."""
-    files = [path for path in visible(folder) if not path.is_dir()]
-    found = [path for path in files if is_image(path)]
+def find_images(folder: Path, *, series: bool = False) -> list[Path]:
+    """The pictures of a folder, where there are none its volumes, sorted, without hidden and system files.
+
+    With ``series`` folders that hold slices of DICOM are volumes as well. ``UserError`` where all are in formats not read.
+    """
+    every = visible(folder)
+    files = [path for path in every if not path.is_dir()]
+    found = [path for path in files if is_image(path)] or [path for path in (every if series else files) if is_volume(path)]
     if not found:
-        refuse_nifti(files)
         for sentence in unread(files):
             raise UserError(sentence)
     return found
-
-
-def refuse_nifti(files: Iterable[Path]) -> None:
-    """Raises ``UserError`` for the first name of a NIfTI volume."""
-    for path in files:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            raise UserError(f"{path} is a NIfTI volume, and 3D NIfTI is not read yet: save its slices as PNG or TIFF.")
 
 
 def by_id(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
@@ -60,7 +57,11 @@ def by_id(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
         if sentence := odd_name(path):
             problems.append(Problem(name, sentence))
         if name in found:
-            same = "have the same name" if path.stem == found[name].stem else "differ only in the Unicode form of their names"
+            same = (
+                "have the same name"
+                if bare(path).name == bare(found[name]).name
+                else "differ only in the Unicode form of their names"
+            )
             problems.append(Problem(name, f"{path} and {found[name].name} {same}: keep one of them."))
         found.setdefault(name, path)
     return found
@@ -106,8 +107,10 @@ def find_unpaired(root: Path, images: Iterable[str], masks: Iterable[str], probl
 def _unread(root: Path, ids: Container[str]) -> tuple[dict[str, str], dict[str, str]]:
     """Sentences on files in formats that are not read, by the image: of those beside the images, and of the others."""
     found: tuple[dict[str, str], dict[str, str]] = ({}, {})
-    for path in search(root):
-        if sentence := not_read(path):
+    files = list(search(root))
+    known = IMAGE_SUFFIXES if any(map(is_image, files)) else VOLUME_SUFFIXES
+    for path in files:
+        if sentence := not_read(path, known):
             beside_images = path.relative_to(root).parts[0].startswith("images")
             found[0 if beside_images else 1][mask_owner(case_id(path), ids)[0]] = sentence
     return found

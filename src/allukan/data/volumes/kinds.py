@@ -10,7 +10,6 @@ from allukan.data.decode import damage_told, is_picture
 from allukan.data.names import visible
 from allukan.errors import UserError
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")  # by which volumes are found in a folder
 _START = 512
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NIFTI = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0", b"ni2\0")}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from allukan._version import __version__
@@ -17,6 +16,9 @@ from allukan.data.volumes.reading import as_labels
 from allukan.data.volumes.writing import check_target
 from allukan.errors import UserError
 from allukan.files import whole
+
+if TYPE_CHECKING:
+    import pydicom
 
 
 def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, names: Mapping[int, str]) -> None:
@@ -40,6 +42,8 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
     for number, value in enumerate(names, 1):
         segments[numbers == value] = number
     path.parent.mkdir(parents=True, exist_ok=True)
+    import pydicom
+
     with damage_told(files[0]):
         made = _made(segments, [pydicom.dcmread(file) for file in files], names)
     with whole(path) as part:

@@ -1,0 +1,110 @@
+"""Cases of volumes: read with their masks, checked against each other, and brought to where a network takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from allukan.data import volumes
+from allukan.data.dataset import Case, Dataset
+from allukan.data.masks import read_masks
+from allukan.data.volumes import CANONICAL, Image
+from allukan.errors import UserError
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Cases as a network takes them, each of its own size.
+
+    Attributes:
+        ids: of the cases.
+        images: float32 ``(C, D, H, W)`` as ``as_input`` gives them.
+        masks: uint8 ``(K, D, H, W)`` of 0, 1 and ``IGNORED``, on their grids.
+    """
+
+    ids: tuple[str, ...]
+    images: tuple[Image, ...]
+    masks: tuple[Tensor, ...]
+
+    def at(self, spacing_mm: Sequence[float]) -> Volumes:
+        """With voxels of another size: images linearly, masks by the nearest voxel."""
+        images = tuple(resampled(image, spacing_mm) for image in self.images)
+        resized = zip(self.masks, images, strict=True)
+        masks = tuple(torch.from_numpy(volumes.resize_labels(mask.numpy(), image.geometry.shape)) for mask, image in resized)
+        return replace(self, images=images, masks=masks)
+
+
+def read_volume(paths: Sequence[Path], channels: Sequence[int] = ()) -> Image:
+    """The files of one volume as ``(C, D, H, W)`` on the grid of the first, of which ``channels`` brings every one so many.
+
+    Raises ``UserError`` as ``volumes.read_image`` does; for pictures, files that do not say the size of their voxels, files that
+    do not lie on one grid, and NaN or infinity.
+    """
+    wanted = tuple(channels) or (None,) * len(paths)
+    images = [volumes.read_image(path, count) for path, count in zip(paths, wanted, strict=True)]
+    for path, image in zip(paths, images, strict=True):
+        _check_volume(image, path)
+        if how := images[0].geometry.differs(image.geometry):
+            raise UserError(f"{path} does not lie on the grid of {paths[0]}, another file of the same image: {how}.")
+    first = images[0]
+    return first if len(images) == 1 else replace(first, array=np.concatenate([image.array for image in images]))
+
+
+def _check_volume(image: Image, path: Path) -> None:
+    if len(image.geometry.shape) != 3:
+        raise UserError(f"{path} is a picture of {_times(image.geometry.shape)} pixels, and a volume is expected.")
+    if not image.geometry.in_mm:
+        raise UserError(
+            f"{path} does not say the size of its voxels in mm: save it as NIfTI, NRRD or MetaImage with its spacing."
+        )
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        raise UserError(f"{path} holds NaN or infinite values: repair or remove it.")
+
+
+def read_volume_case(case: Case, dataset: Dataset, channels: Sequence[int] = ()) -> tuple[Image, NDArray[np.uint8]]:
+    """Image ``(C, D, H, W)`` and masks ``(K, D, H, W)`` in the geometry of the file; ``UserError`` where they do not fit."""
+    image = read_volume(case.images, channels)
+    return image, read_masks(case, dataset, image)
+
+
+def as_input(image: Image) -> Image:
+    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume."""
+    turned = image.reoriented()
+    values = turned.array.astype(np.float32)
+    mean, spread = (f(values, axis=(1, 2, 3), keepdims=True, dtype=np.float64) for f in (np.mean, np.std))
+    return replace(turned, array=((values - mean) / np.maximum(spread, 1e-6)).astype(np.float32))
+
+
+def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[int]) -> Volumes:
+    """Read ``cases`` in threads, as ``as_input`` has them, with voxels of the size that they have.
+
+    Raises ``UserError`` without cases and for the first file that is not usable.
+    """
+    if not cases:
+        raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
+
+    def load(case: Case) -> tuple[Image, Tensor]:
+        image, masks = read_volume_case(case, dataset, channels)
+        turned = image.geometry.axes_to(CANONICAL[3]).apply(masks)
+        return as_input(image), torch.from_numpy(np.ascontiguousarray(turned))
+
+    with ThreadPoolExecutor() as pool:
+        images, masks = zip(*pool.map(load, cases), strict=True)
+    return Volumes(tuple(case.id for case in cases), images, masks)
+
+
+def resampled(image: Image, spacing_mm: Sequence[float]) -> Image:
+    """As ``volumes.resample``; an image that has such voxels stays as it is."""
+    return image if image.geometry.shape_at(spacing_mm) == image.geometry.shape else volumes.resample(image, spacing_mm)
+
+
+def _times(values: Sequence[Any]) -> str:
+    return "×".join(map(str, values))
