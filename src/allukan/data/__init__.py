@@ -3,19 +3,20 @@
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
-from allukan.data.decode import IMAGE_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
 from allukan.data.images import as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
-from allukan.data.names import alike, is_image, not_read, on_disk, search, unread
+from allukan.data.names import alike, bare, is_image, is_volume, not_read, on_disk, search, unread
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
+from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "FOREGROUND",
     "IGNORED",
     "IMAGE_SUFFIXES",
+    "VOLUME_SUFFIXES",
     "Case",
     "Check",
     "Dataset",
@@ -33,8 +35,11 @@ __all__ = [
     "Problem",
     "SplitPlan",
     "Splits",
+    "Volumes",
     "alike",
+    "as_input",
     "as_trained",
+    "bare",
     "channel_names",
     "check_dataset",
     "file_channels",
@@ -42,6 +47,7 @@ __all__ = [
     "fit_channels",
     "given_parts",
     "is_image",
+    "is_volume",
     "load_groups",
     "make_splits",
     "match_pattern",
@@ -54,10 +60,14 @@ __all__ = [
     "phantom",
     "plan_splits",
     "prepare",
+    "prepare_volumes",
     "read_case",
     "read_image",
     "read_json",
     "read_masks",
+    "read_volume",
+    "read_volume_case",
+    "resampled",
     "resize_image",
     "search",
     "split_ignored",

@@ -115,10 +115,8 @@ def _look_at_volume(case: Case, dataset: Dataset) -> _Seen:
     except UserError as error:
         return _Seen(findings=(Finding(str(error), case.id),))
     geometry = image.geometry
-    seen = _Seen(
-        _text(geometry.shape), f"{image.array.dtype}", channels, spacing="×".join(f"{x:.3g}" for x in geometry.spacing_mm)
-    )
-    seen = replace(seen, orientation=geometry.orientation)
+    spacing = "×".join(f"{size:.3g}" for size in geometry.spacing_mm)
+    seen = _Seen(_text(geometry.shape), str(image.array.dtype), channels, spacing=spacing, orientation=geometry.orientation)
     try:
         masks = read_masks(case, dataset, image)
     except UserError as error:

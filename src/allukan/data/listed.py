@@ -33,9 +33,7 @@ def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     masks = by_id(find_images(root / "labelsTr"), problems) if (root / "labelsTr").is_dir() else {}
     images, patterns = _by_channel(root / "imagesTr", problems)
     if ending in VOLUME_SUFFIXES and not all(is_volume(path) for files in images.values() for path in files):
-        raise UserError(
-            f"{root / 'dataset.json'} names file_ending {ending!r}, but {root / 'imagesTr'} holds pictures: mend one."
-        )
+        raise UserError(f"{root / 'dataset.json'} names file_ending {ending!r}, but {root / 'imagesTr'} holds pictures.")
     given = nnunet_splits(root, images)
     if (root / "imagesTs").is_dir():
         tests, truth, given = _labelled_tests(root, given, images, problems)
@@ -94,13 +92,7 @@ def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Da
         if name in images:
             problems.append(Problem(name, f"{path} names {name!r} twice in {listed.key!r}: every image needs a name of its own."))
             continue
-        gone = {file: f"{path} names {file}, which does not exist: add it or remove the entry." for file in paths}
-        unread = {file: "" if is_volume(file) else not_read(file) for file in paths}
-        wrong = [
-            unread[file] or gone[file]
-            for file in paths
-            if unread[file] or not (file.is_file() or (file.is_dir() and is_volume(file)))
-        ]
+        wrong = [sentence for file in paths if (sentence := _lacking(file, path))]
         problems += [Problem(name, sentence) for sentence in wrong]
         if not wrong:
             images[name], masks[name], found[name] = tuple(paths[:-1]), paths[-1], listed
@@ -111,6 +103,13 @@ def open_decathlon(path: Path, rules: LabelRules, problems: list[Problem]) -> Da
     given = listed_split(path, found, notes)
     dataset = Dataset(path.parent, "decathlon", given=given, patterns=patterns, channel_names=channel_names(info))
     return label_map_dataset(dataset, images, masks, declared_labels(info, path), rules, problems)
+
+
+def _lacking(file: Path, path: Path) -> str:
+    """Why a file of a datalist cannot be read; empty where it is there."""
+    if file.is_file() or (file.is_dir() and is_volume(file)):
+        return "" if is_volume(file) else not_read(file)
+    return not_read(file, IMAGE_SUFFIXES | VOLUME_SUFFIXES) or f"{path} names {file}, which does not exist: add it or remove the entry."
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:

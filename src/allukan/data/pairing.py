@@ -57,11 +57,8 @@ def by_id(paths: Sequence[Path], problems: list[Problem]) -> dict[str, Path]:
         if sentence := odd_name(path):
             problems.append(Problem(name, sentence))
         if name in found:
-            same = (
-                "have the same name"
-                if bare(path).name == bare(found[name]).name
-                else "differ only in the Unicode form of their names"
-            )
+            alike = bare(path).name == bare(found[name]).name
+            same = "have the same name" if alike else "differ only in the Unicode form of their names"
             problems.append(Problem(name, f"{path} and {found[name].name} {same}: keep one of them."))
         found.setdefault(name, path)
     return found

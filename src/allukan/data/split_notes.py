@@ -74,9 +74,7 @@ def group_notes(dataset: Dataset, groups: Mapping[str, str]) -> list[str]:
 def class_notes(dataset: Dataset, splits: Splits) -> list[str]:
     """Classes that are in some part, but in no image of train, or of another part."""
     with ThreadPoolExecutor() as pool:
-        present = list(
-            pool.map(lambda case: (read_masks(case, dataset) == 1).reshape(len(dataset.classes), -1).any(1), dataset.cases)
-        )
+        present = list(pool.map(lambda case: [bool((mask == 1).any()) for mask in read_masks(case, dataset)], dataset.cases))
     seen = dict(zip(dataset.ids, present, strict=True))
     notes = []
     for k, label in enumerate(dataset.classes):

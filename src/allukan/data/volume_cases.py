@@ -62,9 +62,7 @@ def _check_volume(image: Image, path: Path) -> None:
     if len(image.geometry.shape) != 3:
         raise UserError(f"{path} is a picture of {_times(image.geometry.shape)} pixels, and a volume is expected.")
     if not image.geometry.in_mm:
-        raise UserError(
-            f"{path} does not say the size of its voxels in mm: save it as NIfTI, NRRD or MetaImage with its spacing."
-        )
+        raise UserError(f"{path} does not say the size of its voxels in mm: save it as NIfTI, or with its spacing.")
     if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
         raise UserError(f"{path} holds NaN or infinite values: repair or remove it.")
 

@@ -71,10 +71,10 @@ class ModelCard:
         Help("binary and multilabel (a sigmoid a class) or multiclass (softmax over background and the classes)"),
     ]
     size: Annotated[
-        tuple[Pixels, Pixels],
+        tuple[Pixels, Pixels] | tuple[Pixels, Pixels, Pixels],
         Listed,
         Must("two numbers of pixels of at most 16384"),
-        Help("(H, W) in pixels that the network was trained at"),
+        Help("(H, W) in pixels that the network was trained at; (D, H, W) of the patches of volumes"),
     ]
     mean: Annotated[tuple[Number, ...], Listed, Must("numbers"), Help("per channel, of intensities scaled to 0 … 1")]
     std: Annotated[tuple[Number, ...], Listed, Must("numbers"), Help("likewise")]
@@ -95,6 +95,14 @@ class ModelCard:
         BeforeValidator(_image_files),
         Must("entries with pattern, channels and name"),
         Help("that make up an image, in the order of their channels; empty where version 0.1 saved the model and did not tell"),
+    ] = ()
+    normalisation: Annotated[
+        str,
+        OneOf("training", "image"),
+        Help("training: by mean and std of the training images; image: every channel of an image to mean 0 and deviation 1"),
+    ] = "training"
+    spacing_mm: Annotated[
+        tuple[Number, ...], Listed, Must("numbers"), Help("of the voxels that the network was trained at; empty for 2D")
     ] = ()
 
     @property

@@ -22,15 +22,21 @@ MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may di
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
 _LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
+DEFAULT_SIZE = (256, 256)  # of pictures
 _SMALLEST, _LARGEST = 32, 16_384  # pixels: the deepest feature map is 1/32 of the input
+_SMALLEST_3D = 16  # voxels: enough neighbours for a norm even where the deepest map is a single one
 
 
-def parse_size(value: Any) -> tuple[int, int]:
-    """``256``, ``"256"``, ``"192x256"`` (height × width) or a pair → ``(H, W)``; ``UserError`` when not usable.
+def parse_size(value: Any) -> tuple[int, ...]:
+    """``256``, ``"256"``, ``"192x256"`` (height × width), ``"40x56x40"`` (depth first) or a list of them → ``(H, W)``, ``(D, H, W)``.
 
-    >>> parse_size("192x256")
-    (192, 256)
+    What is empty stays so. ``UserError`` when not usable.
+
+    >>> parse_size("192x256"), parse_size("40x56x40")
+    ((192, 256), (40, 56, 40))
     """
+    if isinstance(value, list | tuple) and not value:
+        return ()
     parts = str(value).lower().split("x") if isinstance(value, str | int) else value
     try:
         numbers = [int(p) for p in parts if not isinstance(p, bool | float)]
@@ -39,13 +45,32 @@ def parse_size(value: Any) -> tuple[int, int]:
     if len(numbers) != len(parts if isinstance(parts, list | tuple) else ()):  # a mapping, or 256.5 pixels
         numbers = []
     wrong = f"size {shown(value)} is not usable"
-    if len(numbers) not in (1, 2):
+    if len(numbers) not in (1, 2, 3):
         raise UserError(f"{wrong}: give pixels such as 256, or height x width such as 192x256.")
-    if min(numbers) < _SMALLEST:
-        raise UserError(f"{wrong}: the network halves it five times, so give at least {_SMALLEST} pixels.")
+    least = _SMALLEST_3D if len(numbers) == 3 else _SMALLEST
+    if min(numbers) < least:
+        raise UserError(f"{wrong}: the network halves it five times, so give at least {least} pixels.")
     if max(numbers) > _LARGEST:
         raise UserError(f"{wrong}: give at most {_LARGEST} pixels a side.")
-    return numbers[0], numbers[-1]
+    return (numbers[0], numbers[-1]) if len(numbers) < 3 else tuple(numbers)
+
+
+def parse_spacing(value: Any) -> tuple[float, ...] | None:
+    """``"3,1,1"`` or three numbers → mm along depth, height and width; ``UserError`` when not usable.
+
+    >>> parse_spacing("3,1,1")
+    (3.0, 1.0, 1.0)
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        sizes = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        sizes = ()
+    if len(sizes) != 3 or not all(0 < size < float("inf") for size in sizes):
+        raise UserError(f"spacing_mm {shown(value)} is not usable: give depth,height,width of a voxel in mm, as 3,1,1.")
+    return sizes
 
 
 def _augmentations(value: Any) -> tuple[str, ...] | None:
@@ -88,10 +113,18 @@ class TrainConfig:
         ),
     ] = "allukan-base"
     size: Annotated[
-        tuple[int, int],
+        tuple[int, ...],
         BeforeValidator(parse_size),
-        Help("pixels at which the network works, 256 or 192x256 (height x width)", default="256"),
-    ] = (256, 256)
+        Help(
+            "pixels at which the network works, 256 or 192x256 (height x width); of volumes the patch, 40x56x40 (depth first)",
+            default="256; volumes: their median",
+        ),
+    ] = ()
+    spacing_mm: Annotated[
+        tuple[float, ...] | None,
+        BeforeValidator(parse_spacing),
+        Help("size of the voxels that volumes are trained at: depth,height,width in mm", default="the median"),
+    ] = None
     epochs: Annotated[Whole, Ge(1), Help("passes over the training images")] = 400
     batch_size: Annotated[Whole, Ge(1), Help("images a step and device")] = 8
     protocol: Annotated[
@@ -173,4 +206,5 @@ class TrainConfig:
 
     def save(self, path: Path) -> None:
         """Write every option in force as YAML."""
-        write_yaml(path, asdict(self) | {"size": list(self.size), "augment": list(self.augment or ())})
+        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        write_yaml(path, asdict(self) | lists)

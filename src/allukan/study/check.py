@@ -13,6 +13,7 @@ from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, o
 from allukan.errors import UserError
 from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
+from allukan.options import DEFAULT_SIZE
 from allukan.study.plan import Study
 from allukan.study.trials import Trial
 from allukan.study.tuning import chosen
@@ -39,7 +40,7 @@ def check_study(study: Study, out: Path) -> None:
         if network not in built:
             built.add(network)
             with torch.device("meta"):
-                replace(_card(dataset), model=config.model, size=config.size, options=config.options).build()
+                replace(_card(dataset), model=config.model, size=config.size or DEFAULT_SIZE, options=config.options).build()
         options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
             trial.check_started(trial.config(options))

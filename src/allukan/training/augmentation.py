@@ -15,7 +15,7 @@ _GRID = 5  # control points of the elastic field, a side
 
 
 def draw_turns(count: int, seed: int) -> Tensor:
-    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns.
+    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns (volumes: flip depth).
 
     >>> draw_turns(2, seed=0).shape
     torch.Size([2, 3])
@@ -26,8 +26,8 @@ def draw_turns(count: int, seed: int) -> Tensor:
 def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     """Every image its own rotation by 0, 90, 180 or 270 degrees and its own flips, the mask with it.
 
-    ``turns`` are those of ``draw_turns``, on the device of the images. Non-square images are rotated by 0 or 180 degrees only.
-    Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
+    ``turns`` are those of ``draw_turns``, on the device of the images. Non-square images are rotated by 0 or 180 degrees only,
+    volumes are flipped along each axis and not rotated. Source: ``RandomRotate90`` and ``Flip`` of the U-KAN protocol.
 
     >>> x = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
     >>> a, b = turn(x, x, draw_turns(1, seed=1))
@@ -35,26 +35,28 @@ def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     (True, True)
     """
     both = torch.cat([images, masks], dim=1)
-    horizontal, vertical, transposed = turns.view(-1, 3, 1, 1, 1).unbind(1)
+    horizontal, vertical, transposed = turns.view(-1, 3, *[1] * (both.ndim - 1)).unbind(1)
     both = torch.where(horizontal, both.flip(-1), both)
     both = torch.where(vertical, both.flip(-2), both)
-    if both.shape[-1] == both.shape[-2]:
+    if both.ndim == 5:
+        both = torch.where(transposed, both.flip(-3), both)
+    elif both.shape[-1] == both.shape[-2]:
         both = torch.where(transposed, both.transpose(-1, -2), both)  # with the flips: all eight symmetries of the square
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
 
 
 def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
-    """Bytes ``(B, C, H, W)`` and masks ``(B, K, H, W)`` → intensities 0 … 255 as float32, and masks of the same type.
+    """Images ``(B, C, *S)``, bytes or floats, and masks ``(B, K, *S)`` → intensities in their range, float32, and masks as they are.
 
     Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``:
 
     - "affine": rotation by up to 20°, size × 0.8 … 1.25, width × 0.9 … 1.1 more, shift by up to 8 % of each side.
     - "elastic": a smooth displacement, by up to about 6 % of each side.
     - "intensity": contrast × 0.7 … 1.4 about the mean, brightness ± 0.15 of the full range, gamma 0.7 … 1.4.
-    - "speckle": the multiplicative noise of ultrasound, with a deviation of up to 0.25 and a grain of one or two pixels.
+    - "speckle": the multiplicative noise of ultrasound, with a deviation of up to 0.25 and a grain of one or two pixels; in 2D.
 
-    Images are moved with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
-    Raises ``ValueError`` for another name.
+    The range of floats is that of each image. Volumes are rotated about a random axis, without another width. Images are moved with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
+    Raises ``ValueError`` for another name, and for speckle of volumes.
 
     >>> x = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
     >>> augment(x, x, ("intensity",), seed=0)[0].shape
@@ -63,8 +65,22 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> t
     for name in names:
         if name not in AUGMENTATIONS:
             raise ValueError(f"unknown augmentation {name!r}; choose from {', '.join(AUGMENTATIONS)}")
+    if "speckle" in names and images.ndim == 5:
+        raise ValueError("speckle is the noise of 2D ultrasound: leave it out for volumes")
+    low, span = _range(images)
     with torch.autocast(images.device.type, enabled=False):  # places in bfloat16 would be off by half a pixel
-        return _changed(images.float() / 255, masks, names, torch.Generator(images.device).manual_seed(seed))
+        images = (images.float() - low) / span
+        images, masks = _changed(images, masks, names, torch.Generator(images.device).manual_seed(seed))
+        return images * span + low, masks
+
+
+def _range(images: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    """Lowest intensity and the span up to the highest: of bytes all that there are, of floats those of each image."""
+    if images.dtype == torch.uint8:
+        return 0.0, 255.0
+    axes = tuple(range(1, images.ndim))
+    low = images.amin(axes, keepdim=True)
+    return low, (images.amax(axes, keepdim=True) - low).clamp(min=1e-6)
 
 
 def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
@@ -77,20 +93,22 @@ def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Gen
         images = _intensity(images, generator)
     if "speckle" in names:
         images = _speckle(images, generator)
-    return images * 255, masks
+    return images, masks
 
 
 def _places(images: Tensor, names: Sequence[str], generator: Generator) -> Tensor:
-    """Where every pixel comes from, ``(B, H, W, 2)`` in the units of ``grid_sample``."""
-    count, _, height, width = images.shape
-    still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
-    matrices = _matrices(count, height / width, generator) if "affine" in names else still
-    places = F.affine_grid(matrices, [count, 1, height, width], align_corners=False)
+    """Where every pixel comes from, ``(B, *S, 2 or 3)`` in the units of ``grid_sample``."""
+    count, _, *shape = images.shape
+    dims = len(shape)
+    matrices = torch.eye(dims, dims + 1, device=images.device).expand(count, dims, dims + 1)
+    if "affine" in names:
+        matrices = _matrices(count, shape[0] / shape[1], generator) if dims == 2 else _matrices_3d(count, shape, generator)
+    places = F.affine_grid(matrices, [count, 1, *shape], align_corners=False)
     if "elastic" in names:
-        knots = torch.randn(count, 2, _GRID, _GRID, generator=generator, device=images.device)
+        knots = torch.randn(count, dims, *[_GRID] * dims, generator=generator, device=images.device)
         size = _between(0.02, 0.06, count, generator) * _half(count, generator)
-        field = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
-        places = places + (field * size.view(-1, 1, 1, 1)).permute(0, 2, 3, 1)
+        field = F.interpolate(knots, shape, mode="bicubic" if dims == 2 else "trilinear", align_corners=True)
+        places = places + (field * size.view(-1, *[1] * (dims + 1))).movedim(1, -1)
     return places
 
 
@@ -106,12 +124,27 @@ def _matrices(count: int, aspect: float, generator: Generator) -> Tensor:
     return torch.stack(rows, dim=1).view(count, 2, 3)
 
 
+def _matrices_3d(count: int, shape: Sequence[int], generator: Generator) -> Tensor:
+    """Affine maps ``(count, 3, 4)``: a rotation about a random axis, a size and a shift; it turns voxels, not the unit cube."""
+    active = _half(count, generator)
+    axis = torch.randn(count, 3, generator=generator, device=generator.device)
+    angle = _between(-1, 1, count, generator) * math.radians(20) * active
+    x, y, z = (F.normalize(axis, dim=1) * angle[:, None]).unbind(1)
+    none = torch.zeros_like(x)
+    cross = torch.stack([none, -z, y, z, none, -x, -y, x, none], dim=1).view(count, 3, 3)
+    scale = (_between(-1, 1, count, generator) * math.log(1.25) * active).exp()
+    sides = torch.tensor(shape[::-1], dtype=torch.float32, device=generator.device)  # x is the last axis
+    turned = torch.matrix_exp(cross) * scale.view(-1, 1, 1) * sides / sides[:, None]
+    shift = torch.stack([_between(-0.16, 0.16, count, generator) * active for _ in range(3)], dim=1)
+    return torch.cat([turned, shift[..., None]], dim=2)
+
+
 def _intensity(images: Tensor, generator: Generator) -> Tensor:
     def draw(low: float, high: float) -> Tensor:
         count = len(images)
-        return (_between(low, high, count, generator) * _half(count, generator)).view(-1, 1, 1, 1)
+        return (_between(low, high, count, generator) * _half(count, generator)).view(-1, *[1] * (images.ndim - 1))
 
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    mean = images.mean(dim=tuple(range(1, images.ndim)), keepdim=True)
     changed = (images - mean) * draw(math.log(0.7), math.log(1.4)).exp() + mean + draw(-0.15, 0.15)
     return changed.clamp(0, 1) ** draw(math.log(0.7), math.log(1.4)).exp()
 

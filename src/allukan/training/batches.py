@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from allukan.data import Prepared
+from allukan.data import Prepared, Volumes
 from allukan.training.augmentation import draw_turns
+
+if TYPE_CHECKING:
+    from allukan.training.patches import Patches
 
 _CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Images ``(B, C, H, W)`` and masks ``(B, K, H, W)``, both uint8; ``turns`` (or None) and ``seed`` to augment them by.
+    """Images ``(B, C, *S)``, bytes (floats of volumes), and masks ``(B, K, *S)``, bytes; ``turns`` (or None) and ``seed`` to augment.
 
     ``company`` is a batch that another rank scores: it keeps a rank without validation images in step, and counts for nothing.
     """
@@ -104,7 +107,7 @@ class BatchOrder(Sampler[Request]):
     def _indices(self) -> Tensor:
         if not self.train:
             return torch.zeros(1, dtype=torch.int64) if self._company else torch.arange(self.count)[self.rank :: self.world]
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_mix(self.seed, self.epoch)))
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(mix(self.seed, self.epoch)))
         return order[: self.count - self.count % self.world][self.rank :: self.world]
 
     @property
@@ -119,14 +122,14 @@ class BatchOrder(Sampler[Request]):
         indices = _sent(self._indices(), self.device)
         turns = None
         if self.train:
-            turns = _sent(draw_turns(len(indices), _mix(self.seed, self.epoch, self.rank)), self.device)
+            turns = _sent(draw_turns(len(indices), mix(self.seed, self.epoch, self.rank)), self.device)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             step = slice(start, start + self.batch_size)
-            seed = _mix(self.seed, self.epoch, self.rank, start)
+            seed = mix(self.seed, self.epoch, self.rank, start)
             yield Request(indices[step], None if turns is None else turns[step], seed if self.train else 0, self._company)
 
 
-def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
+def batches(data: Bytes | Patches, order: BatchOrder, device: torch.device = _CPU) -> DataLoader[Batch]:
     """The loader that Lightning is given; there is nothing left for workers to do.
 
     Batches of bytes that had no room on ``device``, a GPU, go through pinned memory, copied while the GPU works.
@@ -134,9 +137,9 @@ def batches(data: Bytes, order: BatchOrder, device: torch.device = _CPU) -> Data
     return DataLoader(data, batch_size=None, sampler=order, pin_memory=device.type == "cuda" and data.device.type == "cpu")
 
 
-def foreground(data: Prepared) -> tuple[bool, ...]:
+def foreground(data: Prepared | Volumes) -> tuple[bool, ...]:
     """Whether any mask has a pixel of the class, for every class."""
-    return tuple((data.masks == 1).any(0).flatten(1).any(1).tolist())
+    return tuple(torch.stack([(masks == 1).flatten(1).any(1) for masks in data.masks]).any(0).tolist())
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
@@ -144,7 +147,7 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """One seed from several."""
     mixed = 0
     for number in numbers:

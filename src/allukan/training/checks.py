@@ -6,7 +6,7 @@ import logging
 
 from torch import nn
 
-from allukan.data import IGNORED, Prepared
+from allukan.data import IGNORED, Prepared, Volumes
 from allukan.errors import UserError
 from allukan.models import check_norms
 from allukan.training.batches import BatchOrder, foreground
@@ -23,7 +23,24 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
     check_norms(network, channels, config.size, order.batch_size)
 
 
-def check_foreground(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:
+def check_dimensions(config: TrainConfig, spatial_dims: int) -> None:
+    """``UserError`` for an option that is of pictures (2) or of volumes (3) where the others are to be trained on."""
+    size, data = "x".join(map(str, config.size)), config.data
+    if spatial_dims == 2:
+        if len(config.size) == 3:
+            raise UserError(f"size {size} is of volumes, and {data} holds pictures: give height x width.")
+        if config.spacing_mm:
+            raise UserError(f"spacing_mm is of volumes, and {data} holds pictures: leave it out.")
+        return
+    if len(config.size) == 2:
+        raise UserError(f"size {size} is of pictures, and {data} holds volumes: give depth x height x width, or leave it out.")
+    if config.protocol == "ukan":
+        raise UserError(f"the protocol ukan is of pictures, and {data} holds volumes: choose clean.")
+    if "speckle" in (config.augment or ()):
+        raise UserError(f"augment speckle is the noise of 2D ultrasound, and {data} holds volumes: leave it out.")
+
+
+def check_foreground(classes: tuple[str, ...], train_set: Prepared | Volumes, val_set: Prepared | Volumes) -> None:
     """A warning for every class that no training or validation mask has, and what follows from it.
 
     Raises ``UserError`` when no training mask has any foreground at all.
@@ -45,8 +62,8 @@ def check_foreground(classes: tuple[str, ...], train_set: Prepared, val_set: Pre
             )
 
 
-def warn_of_ignored(config: TrainConfig, *sets: Prepared) -> None:
+def warn_of_ignored(config: TrainConfig, *sets: Prepared | Volumes) -> None:
     """A warning where the option ``ignore`` changes nothing."""
     value = config.label_rules.value
-    if value is not None and not any((data.masks == IGNORED).any() for data in sets):
+    if value is not None and not any((masks == IGNORED).any() for data in sets for masks in data.masks):
         _log.warning(f"no mask holds the label {value} that is to be ignored.")

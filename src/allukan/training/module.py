@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from allukan.models import ModelCard, probabilities, to_masks
+from allukan.models import ModelCard, probabilities, slide, to_masks
 from allukan.models.layers import resize
 from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
@@ -21,11 +21,11 @@ _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains ``network`` on batches of bytes, normalised here, on the device.
+    """Trains ``network`` on batches of bytes, normalised here, on the device; or on patches of volumes, which are so already.
 
     Logs, an epoch, ``train_loss``, ``val_loss``, ``val_dice`` and ``val_iou`` (means over images and classes; 1 where
     prediction and truth are both empty) and ``val_iou_pooled`` (intersection over union of each batch, U-KAN's figure). All are
-    summed on the device, and no step waits for it: a GPU always has work queued.
+    summed on the device, and no step waits for it: a GPU always has work queued. Volumes are validated by a sliding window.
     """
 
     mean: Tensor
@@ -48,11 +48,13 @@ class SegmentationModule(pl.LightningModule):
         self._losses: Tensor | None = None
 
     def forward(self, images: Tensor) -> Tensor:
-        """Bytes ``(B, C, *S)`` → logits ``(B, K', *S)``."""
+        """Images ``(B, C, *S)`` → logits ``(B, K', *S)``."""
         return self.network(self.normalised(images))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Bytes → what the network is given."""
+        """Images of a batch → what the network is given."""
+        if self.card.normalisation == "image":
+            return images.to(self.mean.dtype)
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def on_train_epoch_start(self) -> None:
@@ -90,7 +92,7 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds the scores of one batch."""
         assert self._sums is not None
-        logits = self(batch.images)
+        logits = slide(self, batch.images, self.card.size) if self.card.spatial_dims == 3 else self(batch.images)
         truth, counts = split_ignored(batch.masks)
         masks = to_masks(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
         both, either = overlap(masks & counts, truth)

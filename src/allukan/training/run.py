@@ -18,20 +18,34 @@ from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
-from allukan.data import Dataset, Prepared, Splits, file_channels, load_groups, names_of_files, open_dataset, plan_splits, prepare
+from allukan.data import (
+    Dataset,
+    Prepared,
+    Splits,
+    Volumes,
+    file_channels,
+    load_groups,
+    names_of_files,
+    open_dataset,
+    plan_splits,
+    prepare,
+)
 from allukan.errors import UserError
 from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
+from allukan.options import DEFAULT_SIZE
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest
-from allukan.training.checks import check_foreground, check_steps, warn_of_ignored
+from allukan.training.checks import check_dimensions, check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
 from allukan.training.parameters import has_roughness, spline_parameters
+from allukan.training.patches import Patches
 from allukan.training.resume import check_checkpoint
+from allukan.training.volume_sets import read_volumes
 from allukan.training.watch import Watch
 
 _log = logging.getLogger("allukan")
@@ -72,14 +86,17 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     dataset = open_dataset(config.data, config.label_rules)
     splits, notes = _splits(config, dataset, run, resume)
     channels = file_channels(dataset)
+    check_dimensions(config, dataset.spatial_dims)
+    volumes = read_volumes(config, dataset, splits, channels) if dataset.spatial_dims == 3 else None
+    config = volumes.config if volumes else replace(config, size=config.size or DEFAULT_SIZE)
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
     _check_splines(config, network)
     check_steps(config, network, len(splits.train), sum(channels), trainer.world_size)
-    train_set = prepare(dataset, dataset.select(splits.train), config.size, channels)
-    val_set = prepare(dataset, dataset.select(splits.val), config.size, channels)
-    module = SegmentationModule(network, _normalised(card, train_set), config)
+    train_set, val_set = (volumes.train, volumes.val) if volumes else _bytes(config, dataset, splits, channels)
+    card = _normalised(card, train_set) if isinstance(train_set, Prepared) else card
+    module = SegmentationModule(network, card, config)
     last = run / "last.ckpt" if resume and (run / "last.ckpt").is_file() else None  # without one it starts again
     if last and check_checkpoint(last, module) >= config.epochs:
         return _finished(run, config.epochs)
@@ -92,8 +109,14 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
         _say(notes)
-    _fit(trainer, module, train_set, val_set, last)
+    _fit(trainer, module, train_set, val_set, last, volumes.repeats if volumes else 1)
     return run
+
+
+def _bytes(config: TrainConfig, dataset: Dataset, splits: Splits, channels: tuple[int, ...]) -> tuple[Prepared, Prepared]:
+    size = config.size[0], config.size[1]
+    train, val = (prepare(dataset, dataset.select(ids), size, channels) for ids in (splits.train, splits.val))
+    return train, val
 
 
 def _finished(run: Path, epochs: int) -> Path:
@@ -201,12 +224,15 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         in_channels=sum(channels),
         classes=dataset.classes,
         target=dataset.target,
-        size=config.size,
+        size=config.size,  # type: ignore[arg-type]
         mean=(0.0,) * sum(channels),
         std=(1.0,) * sum(channels),
         options=config.options,
         files=image_files(dataset, channels),
         label_values=dataset.label_values,
+        spatial_dims=dataset.spatial_dims,
+        normalisation="image" if dataset.spatial_dims == 3 else "training",
+        spacing_mm=config.spacing_mm or (),
     )
 
 
@@ -220,13 +246,25 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
     return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
 
 
-def _fit(trainer: pl.Trainer, module: SegmentationModule, train_set: Prepared, val_set: Prepared, last: Path | None) -> None:
+def _fit(
+    trainer: pl.Trainer,
+    module: SegmentationModule,
+    train_set: Prepared | Volumes,
+    val_set: Prepared | Volumes,
+    last: Path | None,
+    repeats: int,
+) -> None:
     config = module.config
     loaders, device = [], trainer.strategy.root_device
     for data in (train_set, val_set):
-        held = Bytes(data).to(device)
+        train = data is train_set
+        if isinstance(data, Prepared):
+            held: Bytes | Patches = Bytes(data).to(device)
+        else:
+            held = Patches(data, config.size, repeats) if train else Patches(data)
         place: dict[str, Any] = {"rank": trainer.global_rank, "world": trainer.world_size, "device": held.device}
-        order = BatchOrder(len(data.ids), config.batch_size, config.seed, train=data is train_set, **place)
+        size = config.batch_size if train or isinstance(data, Prepared) else 1  # volumes of one size are rare
+        order = BatchOrder(len(held.ids), size, config.seed, train=train, **place)
         loaders.append(batches(held, order, device))
     try:
         trainer.fit(module, loaders[0], loaders[1], ckpt_path=last, weights_only=True)
