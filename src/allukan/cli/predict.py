@@ -13,15 +13,23 @@ Option = typer.Option
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN/model.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN or RUN/model.", show_default=False)],
     inputs: Annotated[
-        list[Path], typer.Argument(help="Images, folders of images, or a JSON list of images.", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="Images, folders of images, or a JSON list of images; of volumes folders of DICOM slices too.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, Option(help="Folder for the results; new or empty.", show_default=False)],
-    mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
+    mode: Annotated[
+        str | None, Option(help="resize, or sliding (window over the image as it is)  [resize; volumes: sliding]")
+    ] = None,
     tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
-    overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over the image.")] = True,
+    overlays: Annotated[
+        bool, Option("--overlays/--no-overlays", help="Also draw the contours over the image (of pictures).")
+    ] = True,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done.
@@ -31,6 +39,7 @@ def predict(
     from allukan import inference
 
     show_log()
+    model = model / "model" if (model / "model" / "config.json").is_file() else model
     predictor = inference.Predictor(model, device, mode, tta)
     found = inference.find_images(inputs, predictor.card)
     outcome = inference.Outcome()

@@ -91,16 +91,20 @@ def unread(paths: Iterable[Path], known: frozenset[str] = IMAGE_SUFFIXES) -> lis
     others = [path for path in paths if suffix(path) not in known | _BESIDE and not path.is_dir()]
     kinds = {path: kind if re.search("[a-z]", kind := suffix(path)) else "" for path in others}  # IM.001 has no suffix
     return [
-        _sentence(kind, count, next(path for path in others if kinds[path] == kind))
+        f"{_sentence(kind, count, next(path for path in others if kinds[path] == kind))} to {_target(known)}."
         for kind, count in sorted(Counter(kinds.values()).items())
     ]
+
+
+def _target(known: frozenset[str]) -> str:
+    return "NIfTI" if known == VOLUME_SUFFIXES else "PNG or TIFF"
 
 
 def _sentence(kind: str, count: int, example: Path) -> str:
     one = count == 1
     how = f"{'ends' if one else 'end'} in {kind}, which" if kind else f"{'has' if one else 'have'} no suffix and"
     subject = f"{count} file{'' if one else 's'} in {example.parent}, as {example.name},"
-    return f"{subject} {how} {'is' if one or kind else 'are'} not read: convert {'it' if one else 'them'} to PNG or TIFF."
+    return f"{subject} {how} {'is' if one or kind else 'are'} not read: convert {'it' if one else 'them'}"
 
 
 def on_disk(path: Path) -> Path:
@@ -154,7 +158,7 @@ def not_read(path: Path, known: frozenset[str] = IMAGE_SUFFIXES) -> str:
     if suffix(path) in known:
         return ""
     what = f"ends in {suffix(path)}, which is" if path.suffix else "has no suffix and is"
-    return f"{path} {what} not read: convert it to PNG or TIFF."
+    return f"{path} {what} not read: convert it to {_target(known)}."
 
 
 def odd_name(path: Path) -> str:

@@ -105,9 +105,11 @@ def inspect_activations(model: str | Path, device: str = "auto", progress: Progr
 
 def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Images, masks and where they count, at the size of the training."""
+    if predictor.card.spatial_dims == 3:
+        raise UserError("it is measured of pictures only, and the model was trained on volumes.")
     dataset = match_files(run.open_data(), predictor.card)
     run.splits.matches(dataset)
-    data = prepare(dataset, dataset.select(run.splits.val), predictor.card.size, channels_of(predictor.card, dataset))
+    data = prepare(dataset, dataset.select(run.splits.val), predictor.card.size[:2], channels_of(predictor.card, dataset))
     return data.images, *split_ignored(data.masks.numpy())
 
 

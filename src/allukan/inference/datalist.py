@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allukan.data import Problem, channel_names, file_patterns, match_pattern, not_read, on_disk
+from allukan.data import (
+    IMAGE_SUFFIXES,
+    VOLUME_SUFFIXES,
+    Problem,
+    bare,
+    channel_names,
+    file_patterns,
+    is_volume,
+    match_pattern,
+    not_read,
+    on_disk,
+)
 from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.inference.grouping import group
@@ -34,11 +45,15 @@ def read_datalist(path: Path, card: ModelCard) -> list[InputImage]:
     names = channel_names(content) if isinstance(content, Mapping) else ()
     entries = [_files(entry, path) for entry in _entries(content, path)]
     base = Path(os.path.commonpath([file.parent for files in entries for file in files]))
+    known = VOLUME_SUFFIXES if card.spatial_dims == 3 else IMAGE_SUFFIXES
     single, together, faults = dict[Path, Path](), list[tuple[Path, ...]](), list[InputImage]()
     for files in entries:
-        name = files[0].relative_to(base).with_suffix("")
-        lacking = next((file for file in files if not file.is_file()), None)
-        unread = next(filter(None, map(not_read, files)), "")
+        name = bare(files[0]).relative_to(base)
+        found = [
+            file for file in files if not (file.is_dir() and is_volume(file))
+        ]  # which a folder with slices needs nothing for
+        lacking = next((file for file in found if not file.is_file()), None)
+        unread = next(filter(None, (not_read(file, known) for file in found)), "")
         if unread:
             faults.append(InputImage(name, files, unread))
         elif lacking:
@@ -65,8 +80,8 @@ def _ordered(
     order = file_order(where, patterns, names, card.image_files) if card.files else list(range(len(patterns)))
     images = []
     for files in entries:
-        found = match_pattern(files[0].relative_to(base).with_suffix("").as_posix(), patterns[0])
-        name = Path("".join(found)) if found else files[0].relative_to(base).with_suffix("")
+        found = match_pattern(bare(files[0]).relative_to(base).as_posix(), patterns[0])
+        name = Path("".join(found)) if found else bare(files[0]).relative_to(base)
         ordered = tuple(files[n] for n in order)
         fault = faults.get(str(files[0])) or ("" if names else _contradiction(ordered, card))
         images.append(InputImage(name, ordered, fault))

@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import Case, Dataset, LabelRules, Splits, load_groups, open_dataset, prepare, read_case, split_ignored
+from allukan.data import (
+    Case,
+    Dataset,
+    LabelRules,
+    Splits,
+    load_groups,
+    open_dataset,
+    prepare,
+    read_case,
+    read_volume_case,
+    split_ignored,
+)
+from allukan.data.volumes import Image
 from allukan.errors import UserError, suggestion
 from allukan.files import read_json, read_table, write_json, write_table
 from allukan.inference.inputs import channels_of, match_files
@@ -46,9 +58,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Truth:
-    """Image ``(H, W, C)`` of one case, masks bool ``(K, H, W)`` of a model's classes, and where they count ``(1, H, W)``."""
+    """Image ``(H, W, C)`` or volume of one case, masks bool ``(K, *S)`` of a model's classes, and where they count ``(1, *S)``."""
 
-    image: NDArray[np.uint8]
+    image: NDArray[np.uint8] | Image
     masks: NDArray[np.bool_]
     counts: NDArray[np.bool_]
 
@@ -79,13 +91,16 @@ def evaluate(
     Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
     ``match_classes``, which ``mapping`` helps; ``groups`` are those of ``data``, as in ``load_groups``. Distances are in pixels,
-    or in mm where ``spacing_mm`` (row, column) is given. A run of the "ukan" protocol gets its pooled figures in addition.
+    or in mm where ``spacing_mm`` (row, column) is given, and of volumes. A run of the "ukan" protocol gets its pooled figures in addition.
     The results go to ``out``, or to ``RUN/evaluation``, with the names of ``data`` and ``subset`` appended where these are given.
     "notes" of the summary say what is not as it seems: images that were in the training, classes that the dataset lacks.
 
     Raises ``UserError`` when a class of the dataset or a file of an image is none of the model, or no case is left.
     """
     dataset = match_files(run.open_data(data), predictor.card)
+    volumes = predictor.card.spatial_dims == 3
+    if volumes and spacing_mm:
+        raise UserError("spacing_mm is of pictures: volumes say the size of their voxels themselves.")
     out = out or _default_folder(run, data, subset)
     _check_folder(out, dataset.root)
     subset = subset or ("test" if data is None else "all")
@@ -104,7 +119,7 @@ def evaluate(
         "protocol": run.splits.protocol,
         "seed": run.splits.seed,
         "splits_from": run.splits.origin,
-        "distance_unit": "mm" if spacing_mm else "pixel",
+        "distance_unit": "mm" if spacing_mm or volumes else "pixel",
         "seen_in_training": None if seen is None else len(seen),
         "mapping": dict(mapping or {}),
         "notes": [*match.notes, *_seen_note(seen, len(cases))],
@@ -154,8 +169,9 @@ def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
 
 def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard) -> Truth:
     """Image and masks of one case of ``match_files``, as the model knows them. Raises ``UserError`` as ``read_case``."""
-    image, masks = read_case(case, dataset, channels_of(card, dataset))
-    return Truth(image, *split_ignored(match.arrange(masks)))
+    read = read_volume_case if card.spatial_dims == 3 else read_case
+    image, masks = read(case, dataset, channels_of(card, dataset))
+    return Truth(image, *split_ignored(match.arrange(masks), card.spatial_dims))
 
 
 def _score(
@@ -170,10 +186,17 @@ def _score(
     for done, case in enumerate(cases, 1):
         found = read_truth(case, dataset, match, predictor.card)
         masks = predictor(found.image).masks & found.counts
-        scores = case_metrics(masks[scored], found.masks[scored], spacing_mm or (1.0, 1.0))
+        volume = found.image.geometry if isinstance(found.image, Image) else None
+        spacing = volume.spacing_mm if volume else spacing_mm or (1.0, 1.0)
+        scores = case_metrics(masks[scored], found.masks[scored], spacing)
         for label, figures in zip(compress(predictor.card.classes, scored), scores, strict=True):
-            yield {"id": case.id, "class": label, **figures}
+            yield {"id": case.id, "class": label, **figures, **(_sizes(figures, volume.voxel_mm3) if volume else {})}
         progress(done, len(cases))
+
+
+def _sizes(figures: Mapping[str, Any], voxel_mm3: float) -> dict[str, float]:
+    """What a class of a volume takes by the truth and by the prediction, in mm³."""
+    return {f"{which}_mm3": round(figures[f"{which}_pixels"] * voxel_mm3, 3) for which in ("truth", "predicted")}
 
 
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:

@@ -24,7 +24,7 @@ def find_images(inputs: Sequence[str | Path], card: ModelCard) -> list[InputImag
         if given.suffix.lower() == ".json" and given.is_file():
             images += read_datalist(given, card)
         else:  # one at a time: files of one image may have the same name in two folders
-            loose |= {path: result for path, result in find_inputs([given]).items() if path not in loose}
+            loose |= {path: result for path, result in find_inputs([given], card.spatial_dims == 3).items() if path not in loose}
     images += group(loose, card)
     taken: dict[str, InputImage] = {}
     for image in images:

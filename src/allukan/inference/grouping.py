@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from allukan.data import channel_names, match_pattern, read_json
+from allukan.data import bare, channel_names, match_pattern, read_json
 from allukan.errors import UserError
 from allukan.inference.inputs import NUMBERED, described, file_order, slot
 from allukan.inference.predict import InputImage
@@ -53,10 +53,10 @@ def _named_otherwise(path: Path, files: Sequence[ImageFile]) -> tuple[int, str, 
     """As ``slot``: a number that no file of the model has comes after them all; a single file may do without a number."""
     if not all(NUMBERED.fullmatch(file.pattern) for file in files):
         return None
-    folder, number = f"{path.parent.as_posix()}/", NUMBERED.fullmatch(path.stem)
+    folder, number = f"{path.parent.as_posix()}/", NUMBERED.fullmatch(bare(path).name)
     if number:
         return len(files), folder, number[1]
-    return (0, folder, path.stem) if len(files) == 1 else None
+    return (0, folder, bare(path).name) if len(files) == 1 else None
 
 
 def _result(result: Path, name: str, files: Sequence[ImageFile]) -> Path:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import Dataset, as_trained, match_pattern, names_of_files, read_image
+from allukan.data import Dataset, as_trained, bare, match_pattern, names_of_files, read_image, read_volume
+from allukan.data.volumes import Image
 from allukan.errors import UserError
 from allukan.models import ImageFile, ModelCard
 
@@ -47,7 +48,7 @@ def slot(path: Path, files: Sequence[ImageFile]) -> tuple[int, str, str] | None:
     >>> slot(Path("deep/P1_0001.png"), [ImageFile("*_0000", 1), ImageFile("*_0001", 1)])
     (1, 'deep/', 'P1')
     """
-    text = path.with_suffix("").as_posix()
+    text = bare(path).as_posix()
     for number, file in sorted(enumerate(files), key=lambda item: -len(item[1].pattern)):  # "*_t2" before "*"
         found = match_pattern(text, file.pattern)
         if found:
@@ -69,6 +70,22 @@ def read_input(image: str | Path | Sequence[str | Path] | NDArray[np.uint8], car
     return _array(image, card)
 
 
+def read_volume_input(image: Any, card: ModelCard) -> Image:
+    """A file, the files of a volume in the order of the training, or an ``Image``; ``UserError`` for anything else."""
+    if isinstance(image, Image):
+        if len(image.geometry.shape) != 3 or len(image.array) != card.in_channels:
+            raise UserError(
+                f"an image of shape {image.array.shape} is given, and {card.in_channels} channels of a volume expected."
+            )
+        return image
+    paths = [image] if isinstance(image, str | Path) else image
+    if not isinstance(paths, list | tuple) or not paths or not all(isinstance(path, str | Path) for path in paths):
+        raise UserError(f"a path, a list of paths or an Image of allukan.data.volumes is expected, got {type(image).__name__}.")
+    files = [Path(path) for path in paths]
+    _check_files(files, card)
+    return read_volume(files, [file.channels for file in card.image_files])
+
+
 def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
     if array.dtype != np.uint8:
         raise UserError(f"images are expected as bytes 0 … 255 (uint8), got {array.dtype}.")
@@ -87,12 +104,16 @@ def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
 
 def read_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
     """The files of one image, in the order of the training, as ``(H, W, C)``; ``UserError`` where they are not those."""
+    _check_files(paths, card)
+    return stack_files(paths, card)
+
+
+def _check_files(paths: Sequence[Path], card: ModelCard) -> None:
     files = card.image_files
     if len(paths) != len(files) and (card.files or len(paths) == 1):
         shown = ", ".join(map(str, paths))
         raise UserError(f"{shown}: {len(paths)} given, but the model expects {described(files)}, together as a list.")
     check_names(paths, files)
-    return stack_files(paths, card)
 
 
 def stack_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
@@ -109,7 +130,7 @@ def check_names(paths: Sequence[Path], files: Sequence[ImageFile]) -> None:
     """Raises ``UserError`` where the names of files say another order, or another image, than their place in a list."""
     slots = [slot(path, files) for path in paths]
     for number, (path, found) in enumerate(zip(paths, slots, strict=True)):
-        other = NUMBERED.fullmatch(path.stem) if found is None and NUMBERED.fullmatch(files[0].pattern) else None
+        other = NUMBERED.fullmatch(bare(path).name) if found is None and NUMBERED.fullmatch(files[0].pattern) else None
         if other or (found and number < len(files) and found[0] != number):
             raise UserError(f"{path} is not file {number + 1} of what the model expects: {described(files)}, in this order.")
     names = {found[2] for found in slots if found}
@@ -131,8 +152,12 @@ def _check_untold(path: Path, card: ModelCard) -> None:
 def match_files(dataset: Dataset, card: ModelCard) -> Dataset:
     """The dataset with the files of every case in the order that the model expects, by their names where both sides have names.
 
-    Raises ``UserError`` where the files of an image are not those that the model expects.
+    Raises ``UserError`` where the files of an image are not those that the model expects, and for volumes where it expects
+    pictures or the other way round.
     """
+    if dataset.spatial_dims != card.spatial_dims:
+        kinds = {2: "pictures", 3: "volumes"}
+        raise UserError(f"{dataset.root} holds {kinds[dataset.spatial_dims]}, but the model expects {kinds[card.spatial_dims]}.")
     if not card.files:
         return dataset
     order = file_order(dataset.root, dataset.patterns, dataset.channel_names, card.files)

@@ -36,6 +36,8 @@ def describe(run: Run, predictor: Predictor) -> RunReport:
     summary = read_json(summary_file)
     check_complete(summary["overall"], summary_file, run.folder)
     card, splits = predictor.card, run.splits
+    if card.spatial_dims == 3:
+        raise UserError(f"{run.folder} was trained on volumes, and the report shows pictures only: see its evaluation/ instead.")
     facts = {
         "model": card.model,
         "parameters": f"{parameter_count(predictor.model):,}",

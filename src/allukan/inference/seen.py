@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from allukan.data import Case, Dataset, LabelRules, Splits, open_dataset
+from allukan.data.names import visible
 from allukan.errors import UserError
 
 
@@ -34,5 +35,6 @@ def seen_in_training(
 def _digest(case: Case) -> bytes:
     digest = hashlib.blake2b()
     for path in case.images:
-        digest.update(path.read_bytes())
+        for file in visible(path) if path.is_dir() else [path]:  # the slices of a series
+            digest.update(file.read_bytes())
     return digest.digest()

@@ -11,7 +11,9 @@ from torch import Tensor
 _BUFFERED = 4  # rows of windows that stay on another device before their sum goes to where the image lies
 
 
-def slide(network: Callable[[Tensor], Tensor], images: Tensor, size: tuple[int, ...], device: torch.device | None = None) -> Tensor:
+def slide(
+    network: Callable[[Tensor], Tensor], images: Tensor, size: tuple[int, ...], device: torch.device | None = None
+) -> Tensor:
     """Logits ``(B, K', *S)`` of images ``(B, C, *S)``, in windows of ``size``, half overlapping, with Gaussian weights (MONAI).
 
     Where a side is shorter than the window zeros go around it, as in training. Windows are computed on ``device``; image and
