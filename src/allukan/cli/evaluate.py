@@ -21,9 +21,7 @@ def evaluate(
     map_: Annotated[list[str] | None, Option("--map", help="Class of --data = class of the model, or none: cyst=tumour")] = None,
     groups: Annotated[str | None, Option(help="Of --data: FILE.csv[:COLUMN] or re:REGEX")] = None,
     spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
-    mode: Annotated[
-        str | None, Option(help="resize, or sliding (window over the image as it is)  [resize; volumes: sliding]")
-    ] = None,
+    mode: Annotated[str | None, Option(help="resize, or sliding (window over the image as it is)  [volumes: sliding]")] = None,
     tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:

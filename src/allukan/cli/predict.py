@@ -17,19 +17,15 @@ def predict(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Images, folders of images, or a JSON list of images; of volumes folders of DICOM slices too.",
+            help="Images, folders of images or of DICOM slices, or a JSON list of images.",
             show_default=False,
         ),
     ],
     out: Annotated[Path, Option(help="Folder for the results; new or empty.", show_default=False)],
-    mode: Annotated[
-        str | None, Option(help="resize, or sliding (window over the image as it is)  [resize; volumes: sliding]")
-    ] = None,
+    mode: Annotated[str | None, Option(help="resize, or sliding (window over the image as it is)  [volumes: sliding]")] = None,
     tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
-    overlays: Annotated[
-        bool, Option("--overlays/--no-overlays", help="Also draw the contours over the image (of pictures).")
-    ] = True,
+    overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over pictures.")] = True,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done.

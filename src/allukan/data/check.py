@@ -130,7 +130,8 @@ def _shares(masks: NDArray[np.uint8]) -> tuple[float, ...]:
 
 
 def _look_at_picture(case: Case, dataset: Dataset) -> _Seen:
-    findings, size, mode, foreground = [], "", "", ()
+    findings, size, mode = [], "", ""
+    foreground: tuple[float, ...] = ()
     channels: tuple[int, ...] = ()
     values: frozenset[int] = frozenset()
     try:

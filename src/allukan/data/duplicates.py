@@ -61,8 +61,8 @@ class _Look:
 def near_duplicates(dataset: Dataset) -> list[tuple[str, str, float]]:
     """Pairs of ids that show nearly the same, and how well their detail agrees, best first: 1.0 means identical pixels.
 
-    The rule is that of this module; of volumes only identical ones are found. At 647 images it takes a few seconds; a byte a pixel
-    of 256 × 256 is held of every image.
+    The rule is that of this module; of volumes only identical ones are found. At 647 images it takes a few seconds; a byte a
+    pixel of 256 × 256 is held of every image.
     """
     if dataset.spatial_dims == 3:
         return _same_volumes(dataset)

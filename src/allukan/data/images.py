@@ -92,17 +92,17 @@ def fit_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     raise UserError(f"the image has {have} channels and the model expects {channels}.")
 
 
-def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_image(image: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
     """``(H, W, C)`` → ``(*size, C)``, bilinear and antialiased."""
     return _resize(image, size, Image.Resampling.BILINEAR)
 
 
-def resize_masks(masks: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_masks(masks: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.uint8]:
     """``(K, H, W)`` → ``(K, *size)``, by the nearest pixel: masks are never interpolated."""
     return np.moveaxis(_resize(np.moveaxis(masks, 0, -1), size, Image.Resampling.NEAREST), -1, 0)
 
 
-def _resize(array: NDArray[np.uint8], size: tuple[int, int], method: Image.Resampling) -> NDArray[np.uint8]:
+def _resize(array: NDArray[np.uint8], size: tuple[int, ...], method: Image.Resampling) -> NDArray[np.uint8]:
     if array.shape[:2] == size:
         return array
     planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(size[::-1], method) for plane in np.moveaxis(array, -1, 0)]

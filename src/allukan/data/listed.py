@@ -109,10 +109,8 @@ def _lacking(file: Path, path: Path) -> str:
     """Why a file of a datalist cannot be read; empty where it is there."""
     if file.is_file() or (file.is_dir() and is_volume(file)):
         return "" if is_volume(file) else not_read(file)
-    return (
-        not_read(file, IMAGE_SUFFIXES | VOLUME_SUFFIXES)
-        or f"{path} names {file}, which does not exist: add it or remove the entry."
-    )
+    gone = f"{path} names {file}, which does not exist: add it or remove the entry."
+    return not_read(file, IMAGE_SUFFIXES | VOLUME_SUFFIXES) or gone
 
 
 def _same_number(path: Path, images: Mapping[str, tuple[Path, ...]], problems: list[Problem]) -> None:

@@ -36,7 +36,7 @@ class Prepared:
 
 
 def prepare(
-    dataset: Dataset, cases: Sequence[Case], size: tuple[int, int] | None = None, channels: Sequence[int] = ()
+    dataset: Dataset, cases: Sequence[Case], size: tuple[int, ...] | None = None, channels: Sequence[int] = ()
 ) -> Prepared:
     """Read ``cases`` in threads and bring them to ``size`` (height, width): images antialiased, masks by the nearest pixel.
 

@@ -109,7 +109,7 @@ def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.
         raise UserError("it is measured of pictures only, and the model was trained on volumes.")
     dataset = match_files(run.open_data(), predictor.card)
     run.splits.matches(dataset)
-    data = prepare(dataset, dataset.select(run.splits.val), predictor.card.size[:2], channels_of(predictor.card, dataset))
+    data = prepare(dataset, dataset.select(run.splits.val), predictor.card.size, channels_of(predictor.card, dataset))
     return data.images, *split_ignored(data.masks.numpy())
 
 

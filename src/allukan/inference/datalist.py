@@ -49,11 +49,9 @@ def read_datalist(path: Path, card: ModelCard) -> list[InputImage]:
     single, together, faults = dict[Path, Path](), list[tuple[Path, ...]](), list[InputImage]()
     for files in entries:
         name = bare(files[0]).relative_to(base)
-        found = [
-            file for file in files if not (file.is_dir() and is_volume(file))
-        ]  # which a folder with slices needs nothing for
-        lacking = next((file for file in found if not file.is_file()), None)
-        unread = next(filter(None, (not_read(file, known) for file in found)), "")
+        alone = [file for file in files if not (file.is_dir() and is_volume(file))]
+        lacking = next((file for file in alone if not file.is_file()), None)
+        unread = next(filter(None, (not_read(file, known) for file in alone)), "")
         if unread:
             faults.append(InputImage(name, files, unread))
         elif lacking:

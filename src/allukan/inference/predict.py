@@ -59,7 +59,8 @@ class Outcome:
 def find_inputs(inputs: Sequence[str | Path], volumes: bool = False) -> dict[Path, Path]:
     """Every picture among files and folders (searched to any depth) → the path, without suffix, of its results.
 
-    With ``volumes`` every volume instead, of which a folder with slices of DICOM is one. Raises ``UserError`` for an input that does not exist, for none at all, and for two that would have the same result.
+    With ``volumes`` every volume instead, of which a folder with slices of DICOM is one. Raises ``UserError`` for an input that
+    does not exist, for none at all, and for two that would have the same result.
     """
     found: dict[Path, Path] = {}
     taken: dict[str, Path] = {}

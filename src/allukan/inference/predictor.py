@@ -40,9 +40,9 @@ class Predictor:
     Args:
         model: the folder, ``RUN/model``.
         device: "cpu", "cuda", "cuda:1" …, or "auto".
-        mode: "resize", the default for pictures, scales the image to the size of the training and the probabilities back; "sliding" moves a window of that
-            size over the image as it is (half overlapping, Gaussian weights; MONAI), for images at the scale of the training. So
-            are volumes predicted, with voxels of the size of the training.
+        mode: "resize", the default for pictures, scales the image to the size of the training and the probabilities back;
+            "sliding" moves a window of that size over the image as it is (half overlapping, Gaussian weights; MONAI), for images
+            at the scale of the training. So are volumes predicted, with voxels of the size of the training.
         tta: average over the flips of the image (four passes; eight of volumes).
 
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.

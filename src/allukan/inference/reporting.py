@@ -77,7 +77,7 @@ def _overlays(run: Run, predictor: Predictor, summary: Mapping[str, Any]) -> lis
     chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
     overlays = []
     for title, case in zip(chosen, dataset.select(tuple(chosen.values())), strict=True):
-        found = read_truth(case, dataset, match, predictor.card)
+        found: Any = read_truth(case, dataset, match, predictor.card)
         masks = predictor(found.image).masks
         overlays.append(Overlay(case.id, title, found.image, found.masks, masks, float(np.mean(scores[case.id]))))
     return overlays

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Le, MaxLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import AfterValidator, BeforeValidator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -71,8 +71,10 @@ class ModelCard:
         Help("binary and multilabel (a sigmoid a class) or multiclass (softmax over background and the classes)"),
     ]
     size: Annotated[
-        tuple[Pixels, Pixels] | tuple[Pixels, Pixels, Pixels],
+        tuple[Pixels, ...],
         Listed,
+        MinLen(2),
+        MaxLen(3),
         Must("two numbers of pixels of at most 16384"),
         Help("(H, W) in pixels that the network was trained at; (D, H, W) of the patches of volumes"),
     ]

@@ -28,7 +28,7 @@ _SMALLEST_3D = 16  # voxels: enough neighbours for a norm even where the deepest
 
 
 def parse_size(value: Any) -> tuple[int, ...]:
-    """``256``, ``"256"``, ``"192x256"`` (height × width), ``"40x56x40"`` (depth first) or a list of them → ``(H, W)``, ``(D, H, W)``.
+    """``256``, ``"256"``, ``"192x256"`` (height × width), ``"40x56x40"`` (depth first) or a list → ``(H, W)`` or ``(D, H, W)``.
 
     What is empty stays so. ``UserError`` when not usable.
 

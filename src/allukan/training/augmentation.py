@@ -15,7 +15,7 @@ _GRID = 5  # control points of the elastic field, a side
 
 
 def draw_turns(count: int, seed: int) -> Tensor:
-    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns (volumes: flip depth).
+    """Three random bits ``(count, 3)`` an image: flip left and right, flip up and down, swap rows and columns (3D: flip depth).
 
     >>> draw_turns(2, seed=0).shape
     torch.Size([2, 3])
@@ -46,7 +46,7 @@ def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
-    """Images ``(B, C, *S)``, bytes or floats, and masks ``(B, K, *S)`` → intensities in their range, float32, and masks as they are.
+    """Images ``(B, C, *S)``, bytes or floats, and masks ``(B, K, *S)`` → float32 in the range of the images, and masks.
 
     Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``:
 
@@ -55,7 +55,8 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> t
     - "intensity": contrast × 0.7 … 1.4 about the mean, brightness ± 0.15 of the full range, gamma 0.7 … 1.4.
     - "speckle": the multiplicative noise of ultrasound, with a deviation of up to 0.25 and a grain of one or two pixels; in 2D.
 
-    The range of floats is that of each image. Volumes are rotated about a random axis, without another width. Images are moved with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
+    The range of floats is that of each image. Volumes are rotated about a random axis, without another width. Images are moved
+    with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
     Raises ``ValueError`` for another name, and for speckle of volumes.
 
     >>> x = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)

@@ -20,7 +20,8 @@ _CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Images ``(B, C, *S)``, bytes (floats of volumes), and masks ``(B, K, *S)``, bytes; ``turns`` (or None) and ``seed`` to augment.
+    """Images ``(B, C, *S)``, uint8 or of volumes float32, and masks ``(B, K, *S)``, uint8; ``turns`` (or None) and ``seed`` to
+    augment them by.
 
     ``company`` is a batch that another rank scores: it keeps a rank without validation images in step, and counts for nothing.
     """

@@ -114,8 +114,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
 
 
 def _bytes(config: TrainConfig, dataset: Dataset, splits: Splits, channels: tuple[int, ...]) -> tuple[Prepared, Prepared]:
-    size = config.size[0], config.size[1]
-    train, val = (prepare(dataset, dataset.select(ids), size, channels) for ids in (splits.train, splits.val))
+    train, val = (prepare(dataset, dataset.select(ids), config.size, channels) for ids in (splits.train, splits.val))
     return train, val
 
 
@@ -224,7 +223,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         in_channels=sum(channels),
         classes=dataset.classes,
         target=dataset.target,
-        size=config.size,  # type: ignore[arg-type]
+        size=config.size,
         mean=(0.0,) * sum(channels),
         std=(1.0,) * sum(channels),
         options=config.options,
