@@ -6,7 +6,6 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from tests.volume_sets import blob, blobs, decathlon, save
 
 from allukan.data import (
     IGNORED,
@@ -21,6 +20,7 @@ from allukan.data import (
 )
 from allukan.data.volumes import read_image
 from allukan.errors import UserError
+from tests.volume_sets import blob, blobs, decathlon, save
 
 TURNED = np.array([[0, -2.0, 0, 5], [0.5, 0, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]])
 
@@ -118,7 +118,11 @@ def spoilt(path, change):
 
 
 BAD = {
-    "label elsewhere": ("labelsTr", lambda a, m: (a, m + [[0, 0, 0, 4.0], [0] * 4, [0] * 4, [0] * 4]), "does not lie on its image"),
+    "label elsewhere": (
+        "labelsTr",
+        lambda a, m: (a, m + [[0, 0, 0, 4.0], [0] * 4, [0] * 4, [0] * 4]),
+        "does not lie on its image",
+    ),
     "label of another shape": ("labelsTr", lambda a, m: (a[:-1], m), "7×9×7 voxels instead of 7×9×8"),
     "label beyond the classes": ("labelsTr", lambda a, m: (a + np.uint8(5), m), r"label values \[5, 6, 7\], known are"),
     "fractions": ("labelsTr", lambda a, m: (a.astype(np.float32) / 2, m), "whole numbers"),
@@ -161,9 +165,7 @@ def test_pictures_and_volumes_are_not_mixed(tmp_path, cases):
 
 
 def test_a_volume_without_a_size_in_mm_is_refused(tmp_path):
-    (tmp_path / "x.nrrd").write_bytes(
-        b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(range(8))
-    )
+    (tmp_path / "x.nrrd").write_bytes(b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n\n" + bytes(range(8)))
     with pytest.raises(UserError, match="does not say the size of its voxels"):
         read_volume([tmp_path / "x.nrrd"])
 

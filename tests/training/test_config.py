@@ -30,7 +30,8 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
     [
         ("size", "big", "size 'big'"),
         ("size", 16, "at least 32"),
-        ("size", "64x64x64", "size"),
+        ("size", "64x64x8", "at least 16"),
+        ("size", "64x64x64x64", "size"),
         ("epochs", 0, "epochs"),
         ("epochs", 1.5, "whole number"),
         ("batch_size", -1, "batch_size"),

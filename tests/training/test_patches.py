@@ -151,7 +151,7 @@ def test_a_batch_with_zeros_around_it_is_what_sliding_gives_the_network():
 
     image = torch.arange(1.0, 61).view(1, 1, 3, 4, 5)
     seen = []
-    slide(lambda x: seen.append(x) or x, image, (6, 5, 8))
+    slide(lambda x: seen.append(x.clone()) or x, image, (6, 5, 8))
     data = Volumes(("a",), (Image(image[0].numpy(), Geometry.of_pixels((3, 4, 5), (1, 1, 1))),), (torch.zeros(1, 3, 4, 5),))
     assert torch.equal(drawn(data, (6, 5, 8), 1).images, seen[0])
     assert torch.equal(F.pad(image, (1, 2, 0, 1, 1, 2)), seen[0])

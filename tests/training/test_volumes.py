@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 import yaml
-from tests.volume_sets import blobs, hippocampus
 
 from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.files import read_table
 from allukan.training import TrainConfig, resume_config, train
+from tests.volume_sets import blobs, hippocampus
 
 
 @pytest.fixture(scope="session")
