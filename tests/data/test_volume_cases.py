@@ -22,6 +22,7 @@ from allukan.data.volumes import read_image
 from allukan.errors import UserError
 from tests.volume_sets import blob, blobs, decathlon, save
 
+MOVED = np.eye(4) + np.eye(4)[:, ::-1] * [0, 0, 0, 4]  # by 4 mm along x
 TURNED = np.array([[0, -2.0, 0, 5], [0.5, 0, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]])
 
 
@@ -118,11 +119,7 @@ def spoilt(path, change):
 
 
 BAD = {
-    "label elsewhere": (
-        "labelsTr",
-        lambda a, m: (a, m + [[0, 0, 0, 4.0], [0] * 4, [0] * 4, [0] * 4]),
-        "does not lie on its image",
-    ),
+    "label elsewhere": ("labelsTr", lambda a, m: (a, m @ MOVED), "does not lie on its image"),
     "label of another shape": ("labelsTr", lambda a, m: (a[:-1], m), "7×9×7 voxels instead of 7×9×8"),
     "label beyond the classes": ("labelsTr", lambda a, m: (a + np.uint8(5), m), r"label values \[5, 6, 7\], known are"),
     "fractions": ("labelsTr", lambda a, m: (a.astype(np.float32) / 2, m), "whole numbers"),

@@ -77,7 +77,7 @@ def test_what_pictures_cannot_have_is_refused(tmp_path, given, words):
 
 @pytest.mark.parametrize("given", ["1,1", "a,b,c", "1,1,0", [1, 1], 3])
 def test_a_spacing_that_is_none_is_refused(given):
-    with pytest.raises(UserError, match="spacing_mm .* is not usable: give depth,height,width"):
+    with pytest.raises(UserError, match=r"spacing_mm .* is not usable: give depth,height,width"):
         config("d", "o", spacing_mm=given)
 
 

@@ -105,9 +105,8 @@ def resize_masks(masks: NDArray[np.uint8], size: tuple[int, ...]) -> NDArray[np.
 def _resize(array: NDArray[np.uint8], size: tuple[int, ...], method: Image.Resampling) -> NDArray[np.uint8]:
     if array.shape[:2] == size:
         return array
-    planes = [
-        Image.fromarray(np.ascontiguousarray(plane)).resize((size[1], size[0]), method) for plane in np.moveaxis(array, -1, 0)
-    ]
+    across = size[1], size[0]
+    planes = [Image.fromarray(np.ascontiguousarray(plane)).resize(across, method) for plane in np.moveaxis(array, -1, 0)]
     return np.stack([np.asarray(plane) for plane in planes], axis=-1)
 
 
