@@ -67,7 +67,7 @@ def _tested(study: Study, train: str, test: str) -> dict[str, Any]:
 def _card(dataset: Dataset) -> ModelCard:
     """As a training on these data would have it; the rest is not looked at."""
     some = ModelCard("allukan-tiny", 3, dataset.classes, dataset.target, (256, 256), (0.0,) * 3, (1.0,) * 3)
-    return replace(some, label_values=dataset.label_values)
+    return replace(some, label_values=dataset.label_values, spatial_dims=dataset.spatial_dims)
 
 
 def _open(given: Mapping[str, Any], *, learn: bool = True) -> Dataset:

@@ -19,8 +19,9 @@ IMAGES = 8  # a rank: 2 % of an epoch of 400 images, 4 % with an activation a ch
 class Bending(pl.Callback):
     """Measures at the end of every validation and logs ``bend``, the median over layers; nothing for a network without splines.
 
-    It goes by the weights that are validated, on the first images of the validation set, of every rank. ``histograms`` are those
-    of the last validation. They are of a pass of their own, so that a compiled network stays as it was compiled.
+    It goes by the weights that are validated, on the first images of the validation set (of volumes their middle), of every rank.
+    ``histograms`` are those of the last validation. They are of a pass of their own, so that a compiled network stays as it was
+    compiled.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,8 @@ class Bending(pl.Callback):
         """Keeps the first images."""
         room = IMAGES - sum(map(len, self._images))
         if room > 0 and not batch.company:
-            self._images.append(batch.images[:room])
+            assert isinstance(pl_module, SegmentationModule)
+            self._images.append(_middle(batch.images[:room], pl_module.card.size))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measures while the validated weights are in place."""
@@ -55,6 +57,13 @@ class Bending(pl.Callback):
             self.histograms = collect_inputs(network, map(pl_module.normalised, self._images))
         _gather(trainer, self.histograms)
         pl_module.log("bend", torch.tensor(median_bend(network, self.histograms)), rank_zero_only=False)
+
+
+def _middle(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The middle of images ``(B, C, *S)``, no larger than ``size``: of volumes a network takes no more at once."""
+    for axis, (have, want) in enumerate(zip(images.shape[2:], size, strict=True), 2):
+        images = images.narrow(axis, max(0, have - want) // 2, min(have, want))
+    return images
 
 
 def _gather(trainer: pl.Trainer, histograms: dict[str, Histogram]) -> None:
