@@ -116,8 +116,9 @@ class TrainConfig:
         tuple[int, ...],
         BeforeValidator(parse_size),
         Help(
-            "pixels at which the network works, 256 or 192x256 (height x width); of volumes the patch, 40x56x40 (depth first)",
-            default="256; volumes: their median",
+            "pixels at which the network works, 256 or 192x256 (height x width); of volumes the patch, 40x56x40 (depth first), "
+            "without it of their median shape",
+            default="256",
         ),
     ] = ()
     spacing_mm: Annotated[
