@@ -54,14 +54,20 @@ def class_folders(root, cases):
             save(root / f"masks/{value}/{name}.nii.gz", (labels == value).astype(np.uint8))
 
 
-LAYOUTS = {"decathlon": decathlon, "nnunet": nnunet, "label-maps": label_maps, "folders": class_folders}
+def parts(root, cases):
+    for part, name in zip(("train", "train", "val", "test"), cases, strict=True):
+        label_maps(root / part, {name: cases[name]})
+
+
+LAYOUTS = {"decathlon": decathlon, "nnunet": nnunet, "label-maps": label_maps, "folders": class_folders, "parts": parts}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_what_nibabel_reads(tmp_path, cases, layout):
     LAYOUTS[layout](tmp_path, cases)
     dataset = open_dataset(tmp_path)
-    assert (dataset.layout, dataset.spatial_dims, len(dataset.classes)) == (layout, 3, 2)
+    assert dataset.layout == {"parts": "label-maps"}.get(layout, layout)
+    assert (dataset.spatial_dims, len(dataset.classes)) == (3, 2)
     assert dataset.ids == tuple(cases)
     assert file_channels(dataset) == (1,)
     for case in dataset.cases:

@@ -77,8 +77,10 @@ def as_input(image: Image) -> Image:
     """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume."""
     turned = image.reoriented()
     values = turned.array.astype(np.float32)
-    mean, spread = (f(values, axis=(1, 2, 3), keepdims=True, dtype=np.float64) for f in (np.mean, np.std))
-    return replace(turned, array=((values - mean) / np.maximum(spread, 1e-6)).astype(np.float32))
+    values -= values.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
+    spread = np.sqrt(np.square(values).mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64))
+    values /= np.maximum(spread, 1e-6).astype(np.float32)
+    return replace(turned, array=values)
 
 
 def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[int]) -> Volumes:

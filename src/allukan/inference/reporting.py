@@ -30,14 +30,14 @@ def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto") -> 
 
 def describe(run: Run, predictor: Predictor) -> RunReport:
     """Everything the report says about one run."""
+    card, splits = predictor.card, run.splits
+    if card.spatial_dims == 3:
+        raise UserError(f"{run.folder} was trained on volumes, and the report shows pictures only: see its evaluation/ instead.")
     summary_file = run.folder / "evaluation" / "summary.json"
     if not summary_file.is_file():
         raise UserError(f"{run.folder} has not been evaluated yet: run allukan evaluate {run.folder} first.")
     summary = read_json(summary_file)
     check_complete(summary["overall"], summary_file, run.folder)
-    card, splits = predictor.card, run.splits
-    if card.spatial_dims == 3:
-        raise UserError(f"{run.folder} was trained on volumes, and the report shows pictures only: see its evaluation/ instead.")
     facts = {
         "model": card.model,
         "parameters": f"{parameter_count(predictor.model):,}",
