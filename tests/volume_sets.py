@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-HIPPOCAMPUS = Path("/work/shared/data/hippocampus/hippocampus_u8.npz")
+HIPPOCAMPUS = Path(__file__).parents[2] / "shared/data/hippocampus/hippocampus_u8.npz"  # beside the checkout, where it is there
 
 
 def blob(random, shape=(24, 28, 20)):
