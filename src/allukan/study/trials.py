@@ -26,7 +26,8 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        folder: ``OUT/DATA/PROTOCOL/MODEL/SEED``, a run folder; of the tuning ``OUT/DATA/tune/MODEL/POINT``.
+        folder: ``OUT/DATA/PROTOCOL/MODEL/SEED``, a run folder, of a fold ``SEED-fold-0``; of the tuning
+            ``OUT/DATA/tune/MODEL/POINT``.
         data: name of the data set.
         protocol: of the training, or "tune".
         model: its name in the study.

@@ -84,7 +84,6 @@ def _train_folds(config: TrainConfig, folds: int, resume: bool, callbacks: Seque
     config.save(run / "config.yaml")
     try:
         for number in range(folds):
-            _log.info(f"fold {number} of {folds}:")
             go_on(replace(config, out=str(run / f"fold-{number}"), fold=number), callbacks)
     except UserError:
         if not (run / "fold-0" / "splits.json").is_file():  # it could not begin: the next try is a new one
