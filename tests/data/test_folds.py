@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allukan.data import load_groups, make_folds, make_splits, open_dataset, plan_splits
-from allukan.data.drawing import foreground_shares
+from allukan.data.drawing import foreground_shares, join
 from allukan.errors import UserError
 
 
@@ -62,11 +62,11 @@ def test_groups_and_near_duplicates_stay_together(folders_of_sixty, belongs, ali
     groups = {f"c{i:02d}": f"patient {number}" for i, number in enumerate(belongs)}
     pairs = [(f"c{i:02d}", f"c{j:02d}") for i, j in alike]
     together = [*pairs, *((a, b) for a in groups for b in groups if groups[a] == groups[b])]
-    try:
-        drawn = make_folds(folders_of_sixty, 4, 1, groups, pairs)
-    except UserError as error:
-        assert "too few for 4 folds" in str(error)
+    if len(join(sorted(groups), groups, pairs)) < 4:
+        with pytest.raises(UserError, match="too few for 4 folds"):
+            make_folds(folders_of_sixty, 4, 1, groups, pairs)
         return
+    drawn = make_folds(folders_of_sixty, 4, 1, groups, pairs)
     assert sorted(chain(*(one.test for one in drawn))) == sorted(folders_of_sixty.ids)
     for one in drawn:
         part = {name: p for p in ("train", "val", "test") for name in getattr(one, p)}
@@ -109,7 +109,7 @@ def test_the_plan_says_what_is_so(make):
     groups = load_groups(dataset, None)
     with pytest.raises(UserError, match="10 images in 2 independent groups, too few for 3 folds"):
         plan_splits(dataset, groups=groups, folds=3)
-    with pytest.raises(UserError, match="fold 0 of 2 of .* trains on has .* in 1 independent groups"):
+    with pytest.raises(UserError, match=r"fold 0 of 2 of .* trains on has .* in 1 independent groups"):
         plan_splits(dataset, groups=groups, folds=2)
 
 

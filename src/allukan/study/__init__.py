@@ -4,7 +4,7 @@ from allukan.study.check import check_study
 from allukan.study.comparison import Comparison, Difference, compare
 from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
-from allukan.study.runner import run_study
+from allukan.study.runner import duration, run_study
 from allukan.study.tables import Interval, Spread, Table, render
 from allukan.study.trials import Trial
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_study",
     "compare",
     "draw_forest",
+    "duration",
     "load_study",
     "render",
     "run_study",
