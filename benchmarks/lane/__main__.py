@@ -10,11 +10,9 @@ import typer
 
 from allukan.cli.console import run, say, show_log
 from allukan.errors import UserError
-from allukan.study import duration
-from benchmarks.lane.entries import ROOT, read_order
-from benchmarks.lane.results import copy_results
-from benchmarks.lane.worker import pause, start, work, worker
+from benchmarks.lane.holder import pause, worker
 
+ROOT = Path(__file__).parents[2]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Lane = Annotated[Path, typer.Argument(help="Folder of the lane, outside the repository.")]
 Order = Annotated[Path, typer.Option(help="What to do, in this order.")]
@@ -31,12 +29,16 @@ def _place(lane: Path) -> Path:
 @app.command("start")
 def start_command(lane: Lane, order: Order = ORDER) -> None:
     """Start what is unfinished, in the background."""
+    from benchmarks.lane.worker import start
+
     say(f"The lane has started; its log is {start(order.resolve(), _place(lane))}.")
 
 
 @app.command("work")
 def work_command(lane: Lane, order: Order = ORDER) -> None:
     """Do what is unfinished, here."""
+    from benchmarks.lane.worker import work
+
     show_log()
     logging.getLogger("allukan").handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     work(order.resolve(), _place(lane))
@@ -51,6 +53,9 @@ def pause_command(lane: Lane) -> None:
 @app.command("status")
 def status_command(lane: Lane, order: Order = ORDER) -> None:
     """How far every entry is, and the time left at the pace so far."""
+    from allukan.study import duration
+    from benchmarks.lane.entries import read_order
+
     place = _place(lane)
     running = worker(place)
     say("The lane is not running." if running is None else f"The lane runs (process {running}).")
@@ -71,6 +76,9 @@ def results_command(
     to: Annotated[Path, typer.Option(help="Folder for the copies.")] = ROOT / "benchmarks" / "results" / "lane",
 ) -> None:
     """Copy what is finished into the repository, without weights."""
+    from benchmarks.lane.entries import read_order
+    from benchmarks.lane.results import copy_results
+
     for name, count in copy_results(read_order(order.resolve(), _place(lane)), to).items():
         say(f"{name}: {count} files copied to {to / name}" if count else f"{name}: nothing is finished")
 

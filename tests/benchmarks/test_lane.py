@@ -15,7 +15,7 @@ from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.study import compare, load_study, runner
 from benchmarks.lane import __main__ as program
-from benchmarks.lane import entries, worker
+from benchmarks.lane import entries, holder, worker
 from benchmarks.lane.entries import read_order
 from benchmarks.lane.results import copy_results
 
@@ -89,7 +89,7 @@ def test_everything_is_done_in_its_order_and_only_once(order, here, tmp_path, mo
     lane, file = tmp_path / "lane", order()
     before = [entry.progress() for entry in read_order(file, lane)]
     assert [(p.done, p.total, p.seconds) for p in before] == [(0, 1, None), (0, 4, None)]
-    assert worker.worker(lane) is None
+    assert holder.worker(lane) is None
     worker.work(file, lane)
     assert (lane / "proxy/done.json").stat().st_mtime_ns <= (lane / "small/study.json").stat().st_mtime_ns
     after = [entry.progress() for entry in read_order(file, lane)]
@@ -98,7 +98,7 @@ def test_everything_is_done_in_its_order_and_only_once(order, here, tmp_path, mo
     monkeypatch.setattr(entries, "run_study", None)
     monkeypatch.setattr(entries.subprocess, "Popen", None)
     worker.work(file, lane)
-    assert worker.worker(lane) is None
+    assert holder.worker(lane) is None
 
 
 def test_the_time_left_is_that_of_the_epochs_that_are_left(order, tmp_path):
@@ -192,22 +192,20 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
 
     assert lane_program("start", lane, "--order", file).returncode == 0
     until(lambda: (run / "last.ckpt").is_file() and len(epochs()) >= 3)
-    pid = worker.worker(lane)
-    second = lane_program("start", lane, "--order", file)
-    assert (second.returncode, second.stderr) == (
-        2,
-        f"lane: the lane {lane} runs already (process {pid}): make lane-status shows how far it is.\n",
-    )
-    assert lane_program("work", lane, "--order", file).stderr.endswith(f"lane: the lane {lane} runs already.\n")
-    paused = lane_program("pause", lane)
-    assert paused.stdout == "Paused; make lane goes on.\n", paused.stderr
+    pid = holder.worker(lane)
+    for again in (worker.start, worker.work):
+        with pytest.raises(UserError, match=r"the lane .* runs already"):
+            again(file, lane)
+    assert holder.pause(lane)
     before = epochs()
-    assert worker.worker(lane) is None
+    assert 3 <= len(before) < 40
+    assert holder.worker(lane) is None
     assert not list(lane.rglob("0-fold-*.lock"))
     with pytest.raises(ProcessLookupError):
         os.killpg(pid, 0)
-    assert lane_program("pause", lane).stdout == "The lane is not running.\n"
+    assert not holder.pause(lane)
     said = lane_program("status", lane, "--order", file).stdout
+    assert said.startswith("The lane is not running.\n")
     assert "proxy: 1 of 1 done\nsmall: 0 of 2 done, about " in said
     assert "begun   a/clean/ka/0-fold-0" in said
     assert lane_program("start", lane, "--order", file).returncode == 0
@@ -216,6 +214,13 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
     assert len(epochs()) == 40
     assert (run / "finished.json").is_file()
     assert not list((lane / "small").rglob("failed.txt"))
+
+
+def test_a_pause_imports_nothing_heavy():
+    code = "import sys, benchmarks.lane.__main__; assert not {'torch', 'numpy', 'allukan.study'} & set(sys.modules)"
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_make_lane_has_the_lowest_priority_and_one_thread():
