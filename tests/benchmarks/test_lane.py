@@ -183,7 +183,7 @@ def test_the_studies_of_the_lane_can_be_read(tmp_path):
 
 @pytest.mark.slow
 def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(order, tmp_path):
-    lane, file = tmp_path / "lane", order(epochs=40, models={"ka": {"model": "allukan-tiny"}})
+    lane, file = tmp_path / "lane", order(epochs=25, models={"ka": {"model": "allukan-tiny"}})
     run = lane / "small/a/clean/ka/0-fold-0"
 
     def epochs():
@@ -197,7 +197,7 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
             again(file, lane)
     assert holder.pause(lane)
     before = epochs()
-    assert 3 <= len(before) < 40
+    assert 3 <= len(before) < 25
     assert holder.worker(lane) is None
     assert not list(lane.rglob("0-fold-*.lock"))
     assert not holder.pause(lane)
@@ -209,8 +209,8 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
     assert "begun   a/clean/ka/0-fold-0" in said
     assert lane_program("start", lane, "--order", file).returncode == 0
     until(lambda: "the lane is at its end" in (lane / "lane.log").read_text())
-    assert epochs()[: len(before)] == before  # seconds included: those epochs were not trained again
-    assert len(epochs()) == 40
+    assert epochs()[: len(before) - 1] == before[:-1]  # seconds included: those epochs, which last.ckpt has, were not done again
+    assert len(epochs()) == 25
     assert (run / "finished.json").is_file()
     assert not list((lane / "small").rglob("failed.txt"))
 
