@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format clean
+LANE ?= ../lane
+
+.PHONY: demo test test-slow check format clean lane lane-pause lane-status lane-results
 
 demo: $(READY)
 	rm -rf build/demo
@@ -27,6 +29,13 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# long studies beside other work, outside the repository: see CONTRIBUTING.md
+lane: $(READY)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.lane start $(LANE)
+
+lane-pause lane-status lane-results: $(READY)
+	$(BIN)/python -m benchmarks.lane $(@:lane-%=%) $(LANE)
 
 # torch goes first: where a local build of it exists, the rest must not replace it
 $(READY): pyproject.toml constraints.txt

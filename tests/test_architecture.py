@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "allukan"
 FILES = sorted(SOURCE.rglob("*.py"))
-PROGRAMS = sorted((ROOT / "benchmarks").glob("*.py"))
+PROGRAMS = sorted((ROOT / "benchmarks").rglob("*.py"))
 FREE = {"errors", "files", "options", "provenance", "yaml_files", "_version"}
 LOW = {"models", "data", "scores", "costs", "report", "nn", "ops"}
 BELOW = {

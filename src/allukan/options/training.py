@@ -136,7 +136,13 @@ class TrainConfig:
             "that of the data, else the protocol's",
         ),
     ] = None
-    fold: Annotated[Annotated[Whole, Ge(0)] | None, Help("fold that validates, where the split has folds", "the first")] = None
+    fold: Annotated[
+        Annotated[Whole, Ge(0)] | None,
+        Help("fold that validates, where the split has folds; with folds the one to train", "the first; with folds all"),
+    ] = None
+    folds: Annotated[
+        Annotated[Whole, Ge(2)] | None, Help("draw so many folds and train on each, so that every image is tested once", "none")
+    ] = None
     ignore: Ignore = None
     foreground: Foreground = False
     init: Annotated[str | None, Help("start from the weights of a trained model, RUN/model", "none")] = None
@@ -156,9 +162,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.init_heads != "keep" and self.init is None:
             raise UserError("init_heads is for a training that starts from given weights: add --init RUN/model, or leave it out.")
-        given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
+        given = [name for name in ("splits", "fold", "folds") if getattr(self, name) not in (None, DRAWN)]
         if self.protocol == "ukan" and given:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
+        if self.folds is not None and "splits" in given:
+            raise UserError(f"folds are drawn, and splits gives {self.splits}: leave one of the two out.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         if self.spline_lr is None:

@@ -14,7 +14,7 @@ from allukan.errors import UserError, shown
 from allukan.options import TrainConfig, check_names
 from allukan.study.trials import DROP_PATH
 
-_SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
+_SET_BY_STUDY = ("data", "out", "protocol", "seed", "folds", "devices")
 OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
 _OF_IMAGES = ("groups", "splits", "fold", "ignore", "foreground")
 _MODEL_OPTIONS = tuple(name for name in OPTIONS if name not in _OF_IMAGES)

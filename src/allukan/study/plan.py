@@ -8,12 +8,13 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from annotated_types import Ge
 from pydantic import BeforeValidator
 
 from allukan.data import DRAWN
 from allukan.errors import UserError
 from allukan.models import model_options
-from allukan.options import Help, Must, Protocol, Seed, check_names, option_set
+from allukan.options import Help, Must, Protocol, Seed, Whole, check_names, option_set
 from allukan.study.keys import (
     OPTIONS,
     Entries,
@@ -71,6 +72,9 @@ class Study:
         "clean",
     )
     seeds: Annotated[tuple[Seed, ...], several("seeds"), Must("whole numbers from 0 on"), Help("one run each")] = (0,)
+    folds: Annotated[
+        Annotated[Whole, Ge(2)] | None, Help("draw so many with every seed, one run each, so that every image is tested once")
+    ] = None
     common: Annotated[
         dict[str, Any],
         BeforeValidator(common_of),
@@ -98,7 +102,18 @@ class Study:
             for name in self.tune.grid if self.tune else ():
                 if name in options or name in (options.get("options") or {}).get("topology", {}):
                     raise UserError(f"{where} gives {name}, which tune.grid varies: leave one of them out.")
+        self._check_folds()
         self._check_cross()
+
+    def _check_folds(self) -> None:
+        if self.folds is None:
+            return
+        if self.protocols != ("clean",):
+            raise UserError("folds are of the protocol clean: leave ukan out of protocols, or folds out.")
+        for where, options in {"common": self.common, **_under("data", self.data)}.items():
+            for name in ("splits", "fold"):
+                if options.get(name) not in (None, DRAWN):
+                    raise UserError(f"{where} gives {name}, and folds draws its own: leave one of the two out.")
 
     def _check_cross(self) -> None:
         for number, (train, test) in enumerate(self.cross):
@@ -125,10 +140,14 @@ class Study:
         return [*self._tuning(out), *self._runs(out)]
 
     def _runs(self, out: Path) -> Iterator[Trial]:
-        for data, protocol, seed, model in itertools.product(self.data, self.protocols, self.seeds, self.models):
-            folder = out / data / protocol / model / str(seed)
+        """All models of one seed and fold before the next: what is done of a study that ends early can be compared."""
+        folds = [None] if self.folds is None else range(self.folds)
+        for seed, data, protocol, fold, model in itertools.product(self.seeds, self.data, self.protocols, folds, self.models):
+            folder = out / data / protocol / model / (f"{seed}" if fold is None else f"{seed}-fold-{fold}")
             tests = {test: {**self.test_data, **self.data}[test] for train, test in self.cross if train == data}
             options = self._options(data, model, folder, protocol, seed)
+            if fold is not None:
+                options |= {"folds": self.folds, "fold": fold}
             yield Trial(folder, data, protocol, model, options, tests=tests, tuned=self.tune is not None)
 
     def _tuning(self, out: Path) -> Iterator[Trial]:

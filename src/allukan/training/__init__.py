@@ -10,7 +10,7 @@ from allukan.training.config import (
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
 from allukan.training.resume import resume_config
-from allukan.training.run import image_files, train
+from allukan.training.run import go_on, image_files, train
 
 __all__ = [
     "MACHINE_OPTIONS",
@@ -18,6 +18,7 @@ __all__ = [
     "SegmentationLoss",
     "SegmentationModule",
     "TrainConfig",
+    "go_on",
     "image_files",
     "load_config",
     "merge",
