@@ -40,6 +40,7 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
         ("protocol", "clena", "protocol 'clena'"),
         ("precision", "fp8", "precision 'fp8'"),
         ("ema", 1.0, "ema must be a number of at least 0 and below 1"),
+        ("dice", "bach", "unknown dice 'bach': did you mean 'batch'"),
         ("spline_lr", -1, "spline_lr"),
         ("spline_smoothness", "much", "spline_smoothness"),
         ("augment", "affine,elastik", "augment holds 'elastik'"),

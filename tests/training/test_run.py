@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from allukan.data import Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.options import DICE_LOSSES
 from allukan.training import TrainConfig, resume_config, train
 from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.callbacks import History
@@ -75,6 +76,7 @@ def trained_weights(run):
         {"spline_decay": 0.1},
         {"spline_smoothness": 1.0},
         {"ema": 0.9},
+        *({"dice": name} for name in DICE_LOSSES if name != "image"),
         {"options": DROPPED},
         {"options": {"topology": {"deep_supervision": True}}},
         *({"augment": (name,)} for name in AUGMENTATIONS),

@@ -17,6 +17,7 @@ from allukan.yaml_files import write_yaml
 PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+DICE_LOSSES = ("image", "batch", "present", "nnunet")
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
@@ -112,6 +113,14 @@ class TrainConfig:
     ] = None
     spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c; of a layer with a spline an edge on β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
+    dice: Annotated[
+        str,
+        OneOf(*DICE_LOSSES),
+        Help(
+            "Dice loss: of each image and class, of each class in the whole batch, of the images and classes present, or nnunet: "
+            "batch with twice the cross-entropy"
+        ),
+    ] = "image"
     ema: Annotated[
         Number,
         Ge(0),
