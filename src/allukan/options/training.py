@@ -100,6 +100,10 @@ class TrainConfig:
     ] = "clean"
     seed: Annotated[Seed, Help("of split, weights, order and augmentation")] = 0
     lr: Annotated[NotNegative | None, Help("initial learning rate of Adam, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    warmup: Annotated[
+        NotNegative,
+        Help("epochs, as 5 or 0.5, in which learning rates rise linearly to the cosine, step by step"),
+    ] = 0.0
     weight_decay: Annotated[
         NotNegative,
         Help("L2 penalty on the weights of linear maps, λ of every KA layer too; not on w, c, norms and biases", "1e-4"),
@@ -168,6 +172,8 @@ class TrainConfig:
         given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
         if self.protocol == "ukan" and given:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
+        if self.warmup >= self.epochs:
+            raise UserError(f"warmup {self.warmup:g} is too long for {self.epochs} epochs: give fewer.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         if self.spline_lr is None:

@@ -15,7 +15,7 @@ from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
-from allukan.training.parameters import parameter_groups, roughness, stretch
+from allukan.training.parameters import parameter_groups, roughness, stretch, warming
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -111,6 +111,13 @@ class SegmentationModule(pl.LightningModule):
         schedule = self.lr_schedulers()
         assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
         stretch(schedule, self.trainer.max_epochs or 1)
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """In the warm-up step n of N takes n/N of the learning rates, of which the cosine knows nothing."""
+        steps = self.config.warmup * self.trainer.num_training_batches
+        share = min(1.0, (self.trainer.global_step + 1) / steps) if steps else 1.0
+        with warming(optimizer, share):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Which parameters learn and decay how."""
