@@ -41,6 +41,7 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
         ("precision", "fp8", "precision 'fp8'"),
         ("ema", 1.0, "ema must be a number of at least 0 and below 1"),
         ("dice", "bach", "unknown dice 'bach': did you mean 'batch'"),
+        ("optimizer", "sgd", "unknown optimizer 'sgd'"),
         ("warmup", -1, "warmup must be a number of at least 0"),
         ("warmup", 400, "warmup 400 is too long for 400 epochs"),
         ("spline_lr", -1, "spline_lr"),

@@ -77,6 +77,7 @@ def trained_weights(run):
         {"spline_smoothness": 1.0},
         {"ema": 0.9},
         {"warmup": 0.5},
+        {"optimizer": "adamw"},
         *({"dice": name} for name in DICE_LOSSES if name != "image"),
         {"options": DROPPED},
         {"options": {"topology": {"deep_supervision": True}}},

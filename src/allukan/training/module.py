@@ -15,7 +15,7 @@ from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
-from allukan.training.parameters import parameter_groups, roughness, stretch, warming
+from allukan.training.parameters import OPTIMIZERS, parameter_groups, roughness, stretch, warming
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -125,10 +125,10 @@ class SegmentationModule(pl.LightningModule):
         return parameter_groups(self.network, c.lr or 0.0, c.weight_decay, c.spline_lr or 0.0, c.spline_decay)
 
     def configure_optimizers(self) -> Any:
-        """Adam on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
+        """Adam or AdamW on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
         groups = self.parameter_groups()
         fused = self.device.type in ("cpu", "cuda")  # one kernel, and no step counter that the host has to read
-        optimizer = torch.optim.Adam(groups, fused=fused)
+        optimizer = OPTIMIZERS[self.config.optimizer](groups, fused=fused)
         floor = min(1e-5, *(group["lr"] for group in groups))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1, eta_min=floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
