@@ -76,7 +76,7 @@ def trained_weights(run):
         {"spline_decay": 0.1},
         {"spline_smoothness": 1.0},
         {"ema": 0.9},
-        {"warmup": 0.5},
+        {"warmup": 1.5},
         {"optimizer": "adamw"},
         *({"dice": name} for name in DICE_LOSSES if name != "image"),
         {"options": DROPPED},
