@@ -16,7 +16,7 @@ from allukan.yaml_files import write_yaml
 
 PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypaste")
 DICE_LOSSES = ("image", "batch", "present", "nnunet")
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
