@@ -56,7 +56,7 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> t
     - "copypaste": the foreground of another image of the batch, pixel by pixel where that has it (arXiv 2012.07177).
 
     The last two act on what the others have made, bring the masks along, all classes and ignored pixels, and leave a batch of one
-    image as it is. The others move images with linear interpolation and masks with that of the nearest neighbour, both mirrored at
+    image as it is. The others move images with linear interpolation, masks with that of the nearest neighbour, both mirrored at
     the border.
 
     Raises ``ValueError`` for another name.
