@@ -124,14 +124,14 @@ class TrainConfig:
             "lr; by protocol ukan 1e-2 for model ukan",
         ),
     ] = None
-    spline_decay: Annotated[NotNegative, Help("the same of w and c; of a layer with a spline an edge of β too")] = 0.0
+    spline_decay: Annotated[NotNegative, Help("decay of w and c; of a layer with a spline an edge of β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
     dice: Annotated[
         str,
         OneOf(*DICE_LOSSES),
         Help(
-            "Dice loss: of each image and class, of each class in the whole batch, of the images and classes present, or nnunet: "
-            "batch with twice the cross-entropy"
+            "what the Dice loss is taken of: image (each image and class), batch (each class in the whole batch), present "
+            "(images and classes with foreground), nnunet (batch, and twice the cross-entropy)"
         ),
     ] = "image"
     ema: Annotated[
@@ -140,6 +140,11 @@ class TrainConfig:
         Lt(1),
         Help("decay of the moving average of the weights that is validated and kept, as 0.999; 0: none"),
     ] = 0.0
+    snapshots: Annotated[
+        Whole,
+        Ge(0),
+        Help("last epochs, 2 or more, the mean of whose weights so far is validated and kept instead of each; 0: none"),
+    ] = 0
     augment: Annotated[
         tuple[str, ...] | None,
         BeforeValidator(_augmentations),
@@ -183,6 +188,10 @@ class TrainConfig:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
         if self.warmup >= self.epochs:
             raise UserError(f"warmup {self.warmup:g} is too long for {self.epochs} epochs: give fewer.")
+        if self.snapshots == 1 or self.snapshots > self.epochs:
+            raise UserError(f"snapshots {self.snapshots} of {self.epochs} epochs is not usable: give 2 or more, or 0 for none.")
+        if self.snapshots and self.ema:
+            raise UserError("ema and snapshots both average the weights: give one of them.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         if self.spline_lr is None:

@@ -24,7 +24,7 @@ from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
-from allukan.training.callbacks import Averaged, History, KeepBest
+from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
 from allukan.training.checks import check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
@@ -149,7 +149,8 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     monitor = _MONITOR[config.protocol]
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     callbacks: list[pl.Callback] = [*further, Watch(), KeepBest(run / "model", monitor), History(run / "history.csv")]
-    callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
+    share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
+    callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     try:
