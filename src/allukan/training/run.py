@@ -25,7 +25,7 @@ from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
-from allukan.training.callbacks import Averaged, History, KeepBest
+from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
 from allukan.training.checks import check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
@@ -191,7 +191,8 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     bending = Bending()
     callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
     callbacks += [History(run / "history.csv")]
-    callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
+    share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
+    callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     try:
