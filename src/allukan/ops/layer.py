@@ -14,24 +14,16 @@ from allukan.ops import expansion, normalise, spline_autograd
 from allukan.ops.autograd import differentiable_once
 from allukan.ops.engines.dispatch import COMPOSED, choose
 from allukan.ops.expansion import base_backward, expand, expand_backward
-from allukan.ops.linear_maps import LinearMap
+from allukan.ops.linear_maps import LinearMap, Mapped
 from allukan.ops.normalise import Affine, ChannelNorm, Norm, RowNorm, Running, Statistics
+from allukan.ops.ordinary import ONCE, ordinary
 from allukan.ops.phi import Phi
 from allukan.ops.spline_autograd import tools
 from allukan.ops.subclasses import through_subclasses
 from allukan.ops.tracing import sees_operators, sizes, transforms
 
-ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _WITHOUT = (None,) * 5  # norm
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
-
-
-class Mapped(NamedTuple):
-    """A linear map behind φ with its weight and bias."""
-
-    linear: LinearMap
-    weight: Tensor
-    bias: Tensor | None
 
 
 class _How(NamedTuple):
@@ -56,6 +48,9 @@ def ka_layer(
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
+    outputs = ordinary(x, coef, base_weight, phi, norm, maps)
+    if outputs is not None:
+        return outputs
     engine = choose(phi, x.device.type, x.dtype)
     if not _fuses(engine):
         return _composed(x, coef, base_weight, phi, engine, norm, maps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -14,9 +15,10 @@ from typing import Any
 import torch
 
 from allukan.ops.engines import native_kernels as kernels
+from allukan.ops.engines.native_conductor import conductor
 
 _LEAST = 1 << 13  # elements that are worth a thread
-_addresses = struct.Struct(f"{len(kernels.ADDRESSES)}q").pack
+addresses = struct.Struct(f"{len(kernels.ADDRESSES)}q").pack
 
 
 def team_size(elements: int) -> int:
@@ -43,7 +45,7 @@ def run(
     row_sums: int = 0,
 ) -> None:
     """A task of ``native_kernels`` by so many threads: a prepared job behind the addresses of its tensors."""
-    _team()(task, _addresses(x, g, out, coef, weight, sums, *to, row_sums) + job, threads)
+    _team()(task, addresses(x, g, out, coef, weight, sums, *to, row_sums) + job, threads)
 
 
 @cache
@@ -59,7 +61,13 @@ def _team() -> Any:
     def borrowed(name: str, job: bytes, threads: int) -> None:
         parallel(entries[name], job, threads, 0)
 
+    borrowed.conducted = partial(conductor, library), entries  # type: ignore[attr-defined]
     return borrowed
+
+
+def conducted() -> tuple[Callable[[str], Callable[..., None]], Mapping[str, int]] | None:
+    """The functions of ``native_conductor`` by name, and the tasks that they may start; None without OpenMP."""
+    return getattr(_team(), "conducted", None)
 
 
 def loaded_openmp() -> ctypes.CDLL | None:
