@@ -72,7 +72,7 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
     if kind is nn.LayerNorm.forward:
         return None if sees_operators() else Norm(RowNorm(norm.eps), norm.weight, norm.bias)  # type: ignore[arg-type]
     if kind is nn.GroupNorm.forward or (kind is _InstanceNorm.forward and not norm.track_running_stats):
-        how = _channel_norm(_groups(norm, sizes(x)), True, norm.eps)
+        how = _channel_norm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
         wanted = Norm(how, norm.weight, norm.bias)  # type: ignore[arg-type]
     elif kind is _BatchNorm.forward or kind is nn.SyncBatchNorm.forward:
         wanted = _of_batch(norm, x)  # type: ignore[arg-type]

@@ -14,7 +14,8 @@ from allukan.ops import expansion, normalise, spline_autograd
 from allukan.ops.autograd import differentiable_once
 from allukan.ops.engines.dispatch import COMPOSED, choose
 from allukan.ops.expansion import base_backward, expand, expand_backward
-from allukan.ops.linear_maps import LinearMap, Mapped
+from allukan.ops.linear_maps import LinearMap
+from allukan.ops.linear_maps import Mapped as Mapped
 from allukan.ops.normalise import Affine, ChannelNorm, Norm, RowNorm, Running, Statistics
 from allukan.ops.ordinary import ONCE, ordinary
 from allukan.ops.phi import Phi
@@ -90,7 +91,7 @@ def _composed(
         h = expansion.apply(x, phi, engine).flatten(1, 2)
         return (_combine(linear, _autocast(x), h, compose(coef, base_weight, weight), bias),)
     cast = _autocast(x)
-    room = _headroom(x, base_weight, cast)
+    room = _headroom(x, base_weight)
     if room is not None:
         coef, base_weight = coef.float() / room, base_weight.float() / room
     if norm is None:
@@ -130,14 +131,14 @@ def _autocast(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(x.device.type)
 
 
-def _headroom(x: Tensor, base_weight: Tensor, cast: torch.dtype | None) -> Tensor | None:
+def _headroom(x: Tensor, base_weight: Tensor) -> Tensor | None:
     """What φ is divided by, and λ multiplied with, where φ(x) is float16: the largest |w|, at least 1, up to a power of two.
 
     φ(x) grows as w x, w is 2.8 at the start of a layer without a norm, and float16 ends at 65504: without it the layer would be
     infinite from 23,400 on, where a convolution is not. With it φ(x) is about as large as x; a power of two changes no bit of
     the output.
     """
-    if x.dtype is not torch.float16 and (x.dtype is torch.float64 or cast is not torch.float16):
+    if x.dtype is not torch.float16 and (x.dtype is torch.float64 or _autocast(x) is not torch.float16):
         return None
     largest = base_weight.detach().float().abs().amax().clamp(min=1)
     return torch.exp2(torch.ceil(torch.log2(largest)))
@@ -227,7 +228,7 @@ def _outputs(
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
     """y of every map, h = φ(u), divided by the room that half precision needs and in the type of autocast, and that room."""
     cast = _autocast(entry.x)
-    room = _headroom(entry.x, base_weight, cast)
+    room = _headroom(entry.x, base_weight)
     h = _to(cast, _activate(entry, coef, base_weight, how.phi, room, ours))
     return tuple([_combine(m.linear, cast, h, _times(m.weight, room), m.bias) for m in maps]), h, room
 

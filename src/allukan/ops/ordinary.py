@@ -43,13 +43,11 @@ def ordinary(
     unit = dispatch.unit(phi, device, x.dtype)
     if unit is None or torch.is_autocast_enabled(device) or any(m.weight.dtype is not x.dtype for m in maps):
         return None
-    if rows is not None:
-        kind = None
-        if x.ndim > 2:  # the channels of a place do not lie side by side
-            return None
-    elif found is not None:
+    if rows is not None and x.ndim > 2:  # the channels of a place do not lie side by side
+        return None
+    if found is not None:
         running = Running(found.mean, found.var, 0.0)
-    parameters = coef, base_weight, gamma, beta
+    parameters, kind = (coef, base_weight, gamma, beta), kind if rows is None else None
     if not unit.takes(x, parameters, phi, kind, found is not None):
         return None
     how = _How(unit, unit.plan(phi, x.shape, len(coef), kind), rows, running, phi.recompute, [m.linear for m in maps])

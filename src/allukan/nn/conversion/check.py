@@ -11,8 +11,13 @@ from torch import Tensor, nn
 from allukan.nn.conversion.watch import tensors_in
 
 
-def check(converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str]) -> float:
-    """Largest difference to the expected output, relative to it; the run leaves no trace in the buffers."""
+def check(
+    converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str], moved: dict[str, str]
+) -> float:
+    """Largest difference to the expected output, relative to it; the run leaves no trace in the buffers.
+
+    ``moved`` modules, by the names that they had, are called otherwise now.
+    """
     called: set[str] = set()
     modes = {module: module.training for module in converted.modules()}
     hooks = [converted.get_submodule(n).register_forward_pre_hook(lambda *_, n=n: called.add(n)) for n in sorted(reached)]
@@ -21,7 +26,8 @@ def check(converted: nn.Module, network: nn.Module, arguments: tuple, expected: 
             args, kwargs = copy.deepcopy(arguments)
             output = converted.eval()(*args, **kwargs)
             for name, buffer in network.named_buffers():
-                converted.get_buffer(name).copy_(buffer)
+                module, _, leaf = name.rpartition(".")
+                getattr(converted.get_submodule(moved.get(module, module)), leaf).copy_(buffer)
     finally:
         for hook in hooks:
             hook.remove()

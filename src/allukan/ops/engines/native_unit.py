@@ -109,7 +109,9 @@ def backward(
     maps = at, grad.data_ptr(), result, *theta, scale, shift, mean, theta[2] + 8 * threads * how.sums[0]
     tasks_of = tasks["backward"], tasks["mix_channels"] if wanted else 0
     of_norm = threads, address(gamma), address(beta), statistics, 0, 0, 0.0
-    job = addresses(*maps) + how.sizes + further(*of_norm, *[address(g) for g in grads], *tasks_of, *how.of_norm)
+    unused = x.new_empty(x.shape[1]) if how.floats and (gamma is None or beta is None) else None  # gradients of what is 1 and 0
+    ends = [address(unused if g is None else g) for g in grads]
+    job = addresses(*maps) + how.sizes + further(*of_norm, *ends, *tasks_of, *how.of_norm)
     function("unit_backward")(job, addresses(at, 0, result, 0, 0, 0, own, level, along, 0) + how.sizes + _PADDING)
     return (out if wanted else None, *grads)
 
