@@ -105,6 +105,17 @@ def test_it_saves_the_memory_of_the_norm_and_the_activation():
     assert kept[2] < 0.75 * min(kept[:2])
 
 
+@pytest.mark.parametrize(("make", "units"), [("BasicUNet", 10), ("UNet", 3), ("SegResNet", 25)])
+def test_networks_of_monai(make, units):
+    nets = pytest.importorskip("monai.networks.nets")
+    options = {"channels": (8, 16, 32), "strides": (2, 2), "num_res_units": 2} if make == "UNet" else {}
+    network, x = getattr(nets, make)(spatial_dims=2, in_channels=1, out_channels=2, **options), torch.randn(2, 1, 32, 32)
+    converted, conversion = convert(network, x)
+    assert len(conversion.units) == units
+    apart = convert(network, x, take_norms=False)[0]
+    assert saved_bytes(lambda: converted(x), converted) < saved_bytes(lambda: apart(x), apart)
+
+
 def test_norms_stay_where_they_are_told_to():
     network, x = segmenter(), torch.randn(2, 1, 16, 16)
     converted, conversion = convert(network, x, take_norms=False)

@@ -15,7 +15,7 @@ from torch.autograd.function import Function
 from allukan.ops.autograd import differentiable_once
 from allukan.ops.engines import dispatch
 from allukan.ops.linear_maps import LinearMap, Mapped
-from allukan.ops.normalise import Norm, RowNorm, Running, rows_gradient, rows_normalised
+from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Running, rows_gradient, rows_normalised
 from allukan.ops.phi import Phi
 from allukan.ops.tracing import unobserved
 
@@ -47,10 +47,12 @@ def ordinary(
         return None
     if found is not None:
         running = Running(found.mean, found.var, 0.0)
-    parameters, kind = (coef, base_weight, gamma, beta), kind if rows is None else None
-    if not unit.takes(x, parameters, phi, kind, found is not None):
+    parameters, channels = (coef, base_weight, gamma, beta), kind if isinstance(kind, ChannelNorm) else None
+    if channels is not None:
+        x = x.contiguous()  # once, not for every loop
+    if not unit.takes(x, parameters, phi, channels, found is not None):
         return None
-    how = _How(unit, unit.plan(phi, x.shape, len(coef), kind), rows, running, phi.recompute, [m.linear for m in maps])
+    how = _How(unit, unit.plan(phi, x.shape, len(coef), channels), rows, running, phi.recompute, [m.linear for m in maps])
     if not torch.is_grad_enabled():
         h = _activated(x, parameters, how, None)[0]
         return tuple([m.linear.forward(h, m.weight, m.bias) for m in maps])

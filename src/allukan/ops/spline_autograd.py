@@ -66,7 +66,8 @@ def tools(engine: str, *tensors: Tensor) -> Any:
     return _Watched(engine) if watched(*tensors) else ENGINES[engine]
 
 
-def _gradients(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> tuple:
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``forward`` for x, coef and base_weight, likewise."""
     return tools(engine, grad, x, coef, base_weight).backward(grad, x, coef, base_weight, phi, None)[:3]  # type: ignore[no-any-return]
 
 
@@ -83,10 +84,10 @@ class SharedSpline(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         """See above."""
-        return (*differentiable_once(ONCE, _gradients, grad, *ctx.saved_tensors, *ctx.how), None, None)
+        return (*differentiable_once(ONCE, backward, grad, *ctx.saved_tensors, *ctx.how), None, None)
 
 
-transformable_spline = transformable(forward, _gradients, 3, ONCE)
+transformable_spline = transformable(forward, backward, 3, ONCE)
 
 
 def _arguments(phi: Phi, engine: str) -> tuple:

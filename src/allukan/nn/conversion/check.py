@@ -26,8 +26,8 @@ def check(
             args, kwargs = copy.deepcopy(arguments)
             output = converted.eval()(*args, **kwargs)
             for name, buffer in network.named_buffers():
-                module, _, leaf = name.rpartition(".")
-                getattr(converted.get_submodule(moved.get(module, module)), leaf).copy_(buffer)
+                owner, _, leaf = name.rpartition(".")
+                converted.get_submodule(moved.get(owner, owner)).get_buffer(leaf).copy_(buffer)
     finally:
         for hook in hooks:
             hook.remove()

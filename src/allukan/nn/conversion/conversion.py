@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
 from allukan.nn.conversion.report import Conversion
-from allukan.nn.conversion.roles import base_of, layers_of, role
+from allukan.nn.conversion.roles import base_of, layers_of, passes, role
 from allukan.nn.conversion.swap import swap
 from allukan.nn.conversion.units import fits, units
 from allukan.nn.conversion.watch import Call, watch
@@ -148,7 +148,7 @@ def _units(
 ) -> dict[str, str]:
     """The layers that take a norm along, with that norm."""
     dims = {call.name: max(c.dims for c in calls if c.name == call.name) for call in calls if call.kind == "layer"}
-    found = units(calls, layers, absorbed).items()
+    found = units(calls, layers, {*absorbed, *(name for name, module in network.named_modules() if passes(module))}).items()
     return {
         layer: norm
         for layer, norm in found

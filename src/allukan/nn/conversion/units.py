@@ -13,11 +13,12 @@ from allukan.nn.conversion.watch import Call
 from allukan.nn.norm import make_norm
 
 
-def units(calls: list[Call], layers: Collection[str], absorbed: Collection[str]) -> dict[str, str]:
+def units(calls: list[Call], layers: Collection[str], through: Collection[str]) -> dict[str, str]:
     """Layers with the norm that each can take along, by name, as far as the ``calls`` tell.
 
-    It can where whatever leaves the norm is read by that layer alone, directly or through one absorbed activation, the layer
-    reads nothing else, and the input of the norm stays what it was, as the layer reads it later than the norm did.
+    It can where whatever leaves the norm is read by that layer alone, directly or ``through`` modules that will do nothing
+    (absorbed activations, dropout of 0), the layer reads nothing else, and the input of the norm stays what it was, as the layer
+    reads it later than the norm did.
 
     >>> norm = Call("norm", "bn", [None])
     >>> act = Call("activation", "act", [norm])
@@ -36,7 +37,7 @@ def units(calls: list[Call], layers: Collection[str], absorbed: Collection[str])
     taken: set[Call] = set()
     for call in calls:
         if call.kind == "norm":
-            reader = _layer_behind(call, readers, layers, absorbed)
+            reader = _layer_behind(call, readers, layers, through)
             layer_of[call.name].add(reader.name if reader else "")
             if reader:
                 norm_of[reader.name].add(call.name)
@@ -48,17 +49,15 @@ def units(calls: list[Call], layers: Collection[str], absorbed: Collection[str])
     return {layer: norm for layer, norm in pairs.items() if norm and layer_of[norm] == {layer}}
 
 
-def _layer_behind(norm: Call, readers: dict[Call, list[Call]], layers: Collection[str], absorbed: Collection[str]) -> Call | None:
+def _layer_behind(norm: Call, readers: dict[Call, list[Call]], layers: Collection[str], through: Collection[str]) -> Call | None:
     """The call of a layer that alone reads what this call of a norm made."""
     call = norm
     while not norm.changed and len(readers[call]) == 1:
         (call,) = readers[call]
-        if len(call.inputs) != 1 or call.kind not in ("activation", "layer"):
+        if len(call.inputs) != 1 or call.name not in (layers if call.kind == "layer" else through):
             return None
         if call.kind == "layer":
-            return call if call.name in layers else None
-        if call.name not in absorbed:
-            return None
+            return call
     return None
 
 
