@@ -103,10 +103,12 @@ def assert_same(network, converted, x):
         assert (mine - theirs).abs().max() <= TOLERANCE * theirs.abs().max()
 
 
-def renamed(name, conversion):
+def renamed(name, network, conversion):
     """Of a parameter or buffer in the converted network: norms go into the layers behind them."""
     module, _, leaf = name.rpartition(".")
-    moved = {norm: f"{layer}.norm" for layer, norm in conversion.units.items()}
+    names = {norm: f"{layer}.norm" for layer, norm in conversion.units.items()}
+    of = {network.get_submodule(norm): name for norm, name in names.items()}
+    moved = {name: of[m] for name, m in network.named_modules(remove_duplicate=False) if m in of}
     return f"{moved.get(module, module)}.{leaf}" if module else leaf
 
 
@@ -119,8 +121,8 @@ def test_same_function_gradients_and_weights(pretrained):
     assert not any(isinstance(module, KALayer) for module in network.modules())
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     after = converted.state_dict()
-    slopes = {key for key in before if renamed(key, conversion) not in after}  # of PReLUs that are bases now
-    assert all(torch.equal(after[renamed(key, conversion)], value) for key, value in before.items() if key not in slopes)
+    slopes = {key for key in before if renamed(key, network, conversion) not in after}  # of PReLUs that are bases now
+    assert all(torch.equal(after[renamed(key, network, conversion)], value) for key, value in before.items() if key not in slopes)
     assert {key.removesuffix(".weight") for key in slopes} <= set(conversion.absorbed)
     assert conversion.deviation <= TOLERANCE
 
@@ -131,7 +133,10 @@ def test_same_function_gradients_and_weights(pretrained):
         sum(y.square().mean() for y in outputs(each, x)).backward()
     for name, parameter in network.named_parameters():
         if name not in slopes and parameter.grad is not None:
-            mine, scale = converted.get_parameter(renamed(name, conversion)).grad, parameter.grad.abs().max().clamp(min=1e-4)
+            mine, scale = (
+                converted.get_parameter(renamed(name, network, conversion)).grad,
+                parameter.grad.abs().max().clamp(min=1e-4),
+            )
             assert (mine - parameter.grad).abs().max() <= 1e-3 * scale, name
 
 

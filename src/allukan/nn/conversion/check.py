@@ -12,12 +12,13 @@ from allukan.nn.conversion.watch import tensors_in
 
 
 def check(
-    converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str], moved: dict[str, str]
+    converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str], units: dict[str, str]
 ) -> float:
     """Largest difference to the expected output, relative to it; the run leaves no trace in the buffers.
 
-    ``moved`` modules, by the names that they had, are called otherwise now.
+    The norms of ``units``, layers by name with the norms that they took along, have other names now.
     """
+    moved = {norm: f"{layer}.norm" for layer, norm in units.items()}
     called: set[str] = set()
     modes = {module: module.training for module in converted.modules()}
     hooks = [converted.get_submodule(n).register_forward_pre_hook(lambda *_, n=n: called.add(n)) for n in sorted(reached)]

@@ -31,9 +31,8 @@ def convert(
 
     y = W act(x) + β is a KA layer with base ``act``, base weight 1 and a zero spline. So every layer takes over its weights
     and, as base, the activation in front of it, which becomes an identity; a layer with no activation in front of it, or with
-    one that others read as well, takes the identity as base. A norm that only such a layer reads moves into it: the layer is then
-    the unit normalise → φ → mix, which keeps nothing for the backward pass but the input of the norm, and the norm's parameters
-    are ``LAYER.norm.weight`` and so on. The network's own code stays in charge; only modules are swapped.
+    one that others read as well, takes the identity as base. A norm that only such a layer reads moves into it (``LAYER.norm``):
+    the layer is then the unit normalise → φ → mix. The network's own code stays in charge; only modules are swapped.
 
     Args:
         network: any ``nn.Module``; it is not touched.
@@ -69,12 +68,10 @@ def convert(
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
     if not layers:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
-        raise ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
+        raise _nothing(network, obstacles)
     absorbed = {name: base for name, base in bases.items() if name not in stay}
     taking = _units(network, calls, layers, absorbed, wanted) if take_norms else {}
     converted = swap(copy.deepcopy(network), layers, absorbed, taking, spline)
-    moved = {norm: f"{layer}.norm" if layer else "norm" for layer, norm in taking.items()}
     behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
     return converted, Conversion(
         layers=layers,
@@ -84,8 +81,13 @@ def convert(
         behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
-        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed, *taking.values()}, moved),
+        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed, *taking.values()}, taking),
     )
+
+
+def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
+    return ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
 
 
 def _arguments(example: Example) -> tuple[tuple, dict]:
