@@ -9,6 +9,7 @@ import ctypes
 import struct
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import llvmlite.binding
 import numba
@@ -33,19 +34,25 @@ further = struct.Struct("6qd6q3qd").pack
 
 
 @entry
+def unit_given(address: int) -> None:
+    """φ(u) into "out", with the numbers of the norm, or those that follow from its running statistics."""
+    job, real = numba.carray(pointer(address), _SIZE, np.int64), numba.carray(pointer(address), _SIZE, np.float64)
+    if job[_RUNNING_MEAN] != 0:
+        mean, var, to = job[_RUNNING_MEAN], job[_RUNNING_VAR], job[kernels._SCALE]
+        fold(mean, var, job[_GAMMA], job[_BETA], to, job[_ROWS], job[kernels._CHANNELS], job[_GROUPS], real[_EPS])
+    _parallel(job[_THEN], address, job[_THREADS], 0)
+
+
+@entry
 def unit_forward(address: int) -> None:
-    """φ(u) into "out"; before it, where "first" is a task, the statistics, which are the running ones where there is none."""
+    """The statistics and what follows from them, then φ(u) into "out"."""
     job, real = numba.carray(pointer(address), _SIZE, np.int64), numba.carray(pointer(address), _SIZE, np.float64)
     threads, rows, channels = job[_THREADS], job[_ROWS], job[kernels._CHANNELS]
-    if job[_FIRST] != 0:
-        _parallel(job[_FIRST], address, threads, 0)
-        found = (job[kernels._ROW_SUMS], job[kernels._X], job[_STATISTICS], job[kernels._SCALE])
-        running = (job[_RUNNING_MEAN], job[_RUNNING_VAR], real[_SHARE])
-        sizes = (threads, job[_BATCH], channels, job[_GROUPS], rows == job[_BATCH], job[kernels._INNER])
-        settle(found, (job[_GAMMA], job[_BETA]), running, sizes, real[_EPS])
-    elif job[_RUNNING_MEAN] != 0:
-        mean, var, to = job[_RUNNING_MEAN], job[_RUNNING_VAR], job[kernels._SCALE]
-        fold(mean, var, job[_GAMMA], job[_BETA], to, rows, channels, job[_GROUPS], real[_EPS])
+    _parallel(job[_FIRST], address, threads, 0)
+    found = (job[kernels._ROW_SUMS], job[kernels._X], job[_STATISTICS], job[kernels._SCALE])
+    running = (job[_RUNNING_MEAN], job[_RUNNING_VAR], real[_SHARE])
+    sizes = (threads, job[_BATCH], channels, job[_GROUPS], rows == job[_BATCH], job[kernels._INNER])
+    settle(found, (job[_GAMMA], job[_BETA]), running, sizes, real[_EPS])
     _parallel(job[_THEN], address, threads, 0)
 
 
@@ -67,10 +74,17 @@ def unit_backward(address: int, mixing: int) -> None:
             _parallel(job[_THEN], mixing, threads, 0)
 
 
+_FUNCTIONS: dict[str, tuple[Any, int]] = {  # and how many jobs they are given
+    "unit_given": (unit_given, 1),
+    "unit_forward": (unit_forward, 1),
+    "unit_backward": (unit_backward, 2),
+}
+
+
 @cache
 def conductor(openmp: ctypes.CDLL, name: str) -> Callable[..., None]:
-    """ "unit_forward" or "unit_backward", as Python calls it with jobs in ``bytes``."""
+    """A function of ``_FUNCTIONS``, compiled now, as Python calls it with jobs in ``bytes``."""
     llvmlite.binding.add_symbol("GOMP_parallel", ctypes.cast(openmp.GOMP_parallel, ctypes.c_void_p).value)
-    function, jobs = (unit_forward, 1) if name == "unit_forward" else (unit_backward, 2)
+    function, jobs = _FUNCTIONS[name]
     where = address_of(function, types.void(*[types.int64] * jobs))
     return ctypes.CFUNCTYPE(None, *[ctypes.c_char_p] * jobs)(where)

@@ -88,7 +88,7 @@ def forward(
     scale, shift, mean, statistics = _places(numbers, how)
     maps = x.data_ptr(), 0, out.data_ptr(), coef.data_ptr(), base_weight.data_ptr(), 0, scale, shift, mean, address(sums)
     more = threads, address(gamma), address(beta), statistics, *moving, 0, 0, 0, 0, first, tasks["forward"], *how.of_norm
-    function("unit_forward")(addresses(*maps) + how.sizes + further(*more))
+    function("unit_forward" if first else "unit_given")(addresses(*maps) + how.sizes + further(*more))
     if first and running is not None:
         torch.autograd.graph.increment_version(running[:2])
     return out, numbers
