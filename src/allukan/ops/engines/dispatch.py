@@ -53,7 +53,6 @@ def choose(phi: Phi, device: str, dtype: torch.dtype) -> str:
     return _chosen(phi, device, dtype)
 
 
-@cached
 def unit(phi: Phi, device: str, dtype: torch.dtype) -> ModuleType | None:
     """The ``UNIT`` of that engine, if it has one; for callers that nobody looks on at."""
     return getattr(ENGINES.get(_chosen(phi, device, dtype)), "UNIT", None)
