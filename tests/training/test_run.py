@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from allukan.data import Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.options import DICE_LOSSES
 from allukan.training import TrainConfig, resume_config, train
 from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.callbacks import History
@@ -32,7 +33,7 @@ class Interrupted(Exception):
 DROPPED = {"topology": {"drop_path": 0.3}}
 
 
-@pytest.mark.parametrize("given", [{}, {"ema": 0.9, "augment": ("affine", "speckle"), "options": DROPPED}])
+@pytest.mark.parametrize("given", [{}, {"ema": 0.9, "augment": ("affine", "speckle"), "warmup": 1.5, "options": DROPPED}])
 def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch, given):
     write_phantoms(tmp_path / "data", count=20, size=32, seed=0)
     whole = train(config(tmp_path / "data", tmp_path / "whole", epochs=3, **given))
@@ -75,6 +76,9 @@ def trained_weights(run):
         {"spline_decay": 0.1},
         {"spline_smoothness": 1.0},
         {"ema": 0.9},
+        {"warmup": 1.5},
+        {"optimizer": "adamw"},
+        *({"dice": name} for name in DICE_LOSSES if name != "image"),
         {"options": DROPPED},
         {"options": {"topology": {"deep_supervision": True}}},
         *({"augment": (name,)} for name in AUGMENTATIONS),

@@ -22,7 +22,7 @@ def evaluate(
     groups: Annotated[str | None, Option(help="Of --data: FILE.csv[:COLUMN] or re:REGEX")] = None,
     spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
     mode: Annotated[str, Option(help="resize, or sliding (window over the image as it is)")] = "resize",
-    tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
+    tta: Annotated[bool, Option("--tta", help="Average probabilities over the flips of height and width (four passes).")] = False,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""

@@ -104,6 +104,8 @@ def evaluate(
         "protocol": run.splits.protocol,
         "seed": run.splits.seed,
         "splits_from": run.splits.origin,
+        "mode": predictor.mode,
+        "tta": predictor.tta,
         "distance_unit": "mm" if spacing_mm else "pixel",
         "seen_in_training": None if seen is None else len(seen),
         "mapping": dict(mapping or {}),

@@ -41,7 +41,7 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1" …, or "auto".
         mode: "resize" scales the image to the size of the training and the probabilities back; "sliding" moves a window of that
             size over the image as it is (half overlapping, Gaussian weights; MONAI), for images at the scale of the training.
-        tta: average over the flips of the image (four passes).
+        tta: the mean of the probabilities over the flips of height and width (four passes), test-time augmentation by mirroring.
 
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
     """

@@ -2,11 +2,22 @@
 
 from allukan.options.labels import LabelRules, parse_ignore
 from allukan.options.sets import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, changed, check_names, option_set
-from allukan.options.training import AUGMENTATIONS, DRAWN, MACHINE_OPTIONS, PROTOCOLS, Protocol, Seed, TrainConfig, parse_size
+from allukan.options.training import (
+    AUGMENTATIONS,
+    DICE_LOSSES,
+    DRAWN,
+    MACHINE_OPTIONS,
+    PROTOCOLS,
+    Protocol,
+    Seed,
+    TrainConfig,
+    parse_size,
+)
 from allukan.options.words import default_of, help_of, kinds_of
 
 __all__ = [
     "AUGMENTATIONS",
+    "DICE_LOSSES",
     "DRAWN",
     "LARGEST_COUNT",
     "MACHINE_OPTIONS",

@@ -16,7 +16,8 @@ from allukan.yaml_files import write_yaml
 
 PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypaste")
+DICE_LOSSES = ("image", "batch", "present", "nnunet")
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
@@ -98,10 +99,23 @@ class TrainConfig:
         Protocol, Help("split and figures: clean (train / validation / test), or ukan (80/20 as in the literature)")
     ] = "clean"
     seed: Annotated[Seed, Help("of split, weights, order and augmentation")] = 0
-    lr: Annotated[NotNegative | None, Help("initial learning rate of Adam, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    optimizer: Annotated[
+        str,
+        OneOf("adam", "adamw"),
+        Help("adam, whose decay is an L2 penalty (part of the gradient), or adamw, whose decay is decoupled"),
+    ] = "adam"
+    lr: Annotated[NotNegative | None, Help("initial learning rate, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    warmup: Annotated[
+        NotNegative,
+        Help("epochs, as 5 or 0.5, in which learning rates rise linearly to the cosine, step by step"),
+    ] = 0.0
     weight_decay: Annotated[
         NotNegative,
-        Help("L2 penalty on the weights of linear maps, λ of every KA layer too; not on w, c, norms and biases", "1e-4"),
+        Help(
+            "decay of the weights of linear maps, λ of every KA layer too; not of w, c, norms and biases. By adam an L2 penalty; "
+            "by adamw a step takes lr times this share of a weight away",
+            "1e-4",
+        ),
     ] = 1e-4
     spline_lr: Annotated[
         NotNegative | None,
@@ -110,8 +124,16 @@ class TrainConfig:
             "lr; by protocol ukan 1e-2 for model ukan",
         ),
     ] = None
-    spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c; of a layer with a spline an edge on β too")] = 0.0
+    spline_decay: Annotated[NotNegative, Help("the same of w and c; of a layer with a spline an edge of β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
+    dice: Annotated[
+        str,
+        OneOf(*DICE_LOSSES),
+        Help(
+            "Dice loss: of each image and class, of each class in the whole batch, of the images and classes present, or nnunet: "
+            "batch with twice the cross-entropy"
+        ),
+    ] = "image"
     ema: Annotated[
         Number,
         Ge(0),
@@ -159,6 +181,8 @@ class TrainConfig:
         given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
         if self.protocol == "ukan" and given:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
+        if self.warmup >= self.epochs:
+            raise UserError(f"warmup {self.warmup:g} is too long for {self.epochs} epochs: give fewer.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         if self.spline_lr is None:
