@@ -1,9 +1,11 @@
+import csv
 import json
+import shutil
 
 import pytest
 
 from allukan.costs import parameter_count
-from allukan.models import build_model
+from allukan.models import ModelCard, build_model, save_model
 
 
 def test_stages_and_json(shell, tmp_path):
@@ -55,3 +57,40 @@ def test_wrong_use(shell, options, word):
 
 def test_a_folder_that_is_no_model(shell, tmp_path):
     assert "no trained model" in shell("inspect", tmp_path).sentence
+
+
+def test_activations_of_a_run(shell, trained, tmp_path):
+    done = shell("inspect", trained / "model", "--activations", "--json", tmp_path / "a.json")
+    assert done.code == 0, done
+    assert "dead intervals" in done.out
+    assert "over 2 validation images" in done.out
+    found = json.loads((tmp_path / "a.json").read_text())
+    history = list(csv.DictReader((trained / "history.csv").read_text().splitlines()))
+    best = max(history, key=lambda row: float(row["val_iou"]))
+    assert found["dice"] == pytest.approx(100 * float(best["val_dice"]), abs=0.01)
+    assert found["bend"] == pytest.approx(float(best["bend"]), rel=1e-3)
+    layers = {layer["name"]: layer for layer in found["layers"]}
+    assert len(layers) == 43
+    assert all(layer["ka_share"] is not None and 0 <= layer["outside"] < 1 for layer in layers.values())
+    assert all(name in done.out for name in layers)
+
+
+def test_activations_of_a_model_without_its_run(shell, trained, tmp_path):
+    shutil.copytree(trained / "model", tmp_path / "model")
+    done = shell("inspect", tmp_path / "model", "--activations", "--json", tmp_path / "a.json")
+    assert done.code == 0, done
+    assert "no KA share" in done.out
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["ka_share"] is found["dice"] is found["layers"][0]["ka_share"] is None
+    best = max(csv.DictReader((trained / "history.csv").read_text().splitlines()), key=lambda row: float(row["val_iou"]))
+    assert found["bend"] == pytest.approx(float(best["bend"]), rel=1e-3)
+    (tmp_path / "model/activations.safetensors").unlink()  # as version 0.1 saved it
+    assert "older versions" in shell("inspect", tmp_path / "model", "--activations").sentence
+
+
+def test_wrong_use_of_activations(shell, trained, tmp_path):
+    assert "leave --size" in shell("inspect", trained / "model", "--activations", "--size", 64).sentence
+    assert "a trained model" in shell("inspect", "allukan-tiny", "--activations").sentence
+    card = ModelCard("convtwin-tiny", 1, ("lesion",), "binary", (32, 32), (0.0,), (1.0,))
+    save_model(tmp_path / "twin", card.build(), card)
+    assert "no learned activations" in shell("inspect", tmp_path / "twin", "--activations").sentence

@@ -71,6 +71,7 @@ def agrees(layer, x, inputs):
     assert a.numpy() == pytest.approx(want[:, 1], abs=0.05 * scale)
     assert c.numpy() == pytest.approx(want[:, 2], abs=0.05 * scale)
     assert bend(layer, histogram) == pytest.approx(np.sqrt(np.mean(want[:, 0] ** 2)), rel=0.03)
+    assert bend(layer, histogram.coarser()) == pytest.approx(bend(layer, histogram), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import show_wide
+from allukan.cli.console import progress_bar, say, show_wide
 from allukan.errors import UserError
 from allukan.files import write_json
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from allukan.costs import Inspection
     from allukan.costs.inspection import Layer
+    from allukan.inference import Activations
     from allukan.models import ModelCard
 
 Option = typer.Option
@@ -32,11 +33,16 @@ def inspect(
     dims: Annotated[int | None, Option(help="2 or 3 spatial dimensions  [2; of the trained model]")] = None,
     set_: Annotated[list[str] | None, Option("--set", help="Any option of the model, as spline.grid_size=8")] = None,
     layers: Annotated[bool, Option("--layers/--stages", help="A line for each layer, or for each stage.")] = False,
+    activations: Annotated[bool, Option("--activations", help="Of a trained model: how far its activations bend.")] = False,
     out: Annotated[Path | None, Option("--json", help="Also write everything to this file.", show_default=False)] = None,
 ) -> None:
     """Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.
 
     For one image in training mode. It runs on shapes alone, so that any size takes a few seconds and no memory.
+
+    --activations says of every layer how far its activations are from a·b + c (bend), which of its inputs lie outside the grid,
+    how many grid intervals none falls into, and what the score loses without the bend (KA share). It takes the validation images
+    of the run, as many times as there are layers; without them what model/ keeps of the training.
     """
     from allukan.models import load_card
 
@@ -48,12 +54,28 @@ def inspect(
         card = load_card(folder)
     else:
         card = _card(model, channels, classes, dims, parse_assignments(set_ or []))
+    if activations:
+        if folder is None or size or layers:
+            raise UserError("--activations is of a trained model, RUN/model, layer by layer: leave --size and --layers out.")
+        return _show_activations(folder, out)
     shape = _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims]
     found = _inspect(card, shape, folder)
     if out:
         write_json(out, found.as_dict(), indent=2)
     title = f"{card.model}, {' × '.join(map(str, found.input))}"
     show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
+
+
+def _show_activations(folder: str, out: Path | None) -> None:
+    from allukan.inference import inspect_activations
+
+    with progress_bar("measuring") as bar:
+        task = bar.add_task("", total=None)
+        found = inspect_activations(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if out:
+        write_json(out, found.as_dict(), indent=2)
+    show_wide(_activations_table(found))
+    say(f"Measured {found.note}")
 
 
 def _card(model: str, channels: int | None, classes: int | None, dims: int | None, options: dict[str, Any]) -> ModelCard:
@@ -88,6 +110,27 @@ def _pixels(text: str, dims: int) -> tuple[int, ...]:
         example = "x".join(["64", "256", "192"][-dims:])
         raise UserError(f"--size {text!r} is not usable: give pixels such as 256, or {example} for {dims} dimensions.")
     return tuple(int(part) for part in (parts * dims if len(parts) == 1 else parts))
+
+
+def _activations_table(found: Activations) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title=f"{found.model}, activations", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("layer", "kind", "sharing"):
+        table.add_column(column)
+    for column in ("A", "bend", "outside the grid", "dead intervals", "KA share (Dice)"):
+        table.add_column(column, justify="right")
+    for row in found.layers:
+        met = (f"{100 * row.outside:.2f} %", f"{row.dead} of {row.intervals}")
+        table.add_row(row.name, row.kind, row.sharing, f"{row.activations:,}", f"{row.bend:.4f}", *met, _points(row.ka_share))
+    table.add_section()
+    table.add_row("all: median bend, joint share", "", "", "", f"{found.bend:.4f}", "", "", _points(found.ka_share))
+    return table
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None else f"{share:+.2f}"
 
 
 def _table(title: str, rows: Sequence[Layer], total: Layer) -> Table:

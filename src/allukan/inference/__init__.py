@@ -1,5 +1,6 @@
 """Applying, evaluating and reporting on trained models."""
 
+from allukan.inference.activations import Activations, LayerActivations, inspect_activations
 from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
 from allukan.inference.fusion import fuse
@@ -10,7 +11,9 @@ from allukan.inference.predictor import Prediction, Predictor
 from allukan.inference.reporting import report
 
 __all__ = [
+    "Activations",
     "InputImage",
+    "LayerActivations",
     "Outcome",
     "Prediction",
     "Predictor",
@@ -19,6 +22,7 @@ __all__ = [
     "file_order",
     "find_images",
     "fuse",
+    "inspect_activations",
     "match_classes",
     "open_run",
     "predict_files",

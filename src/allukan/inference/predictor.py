@@ -77,9 +77,13 @@ class Predictor:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.card.in_channels:
             given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
             raise UserError(f"bytes (B, {self.card.in_channels}, H, W) are expected, got {given}.")
-        x = (images.to(self.device, torch.float32) / 255 - self._mean) / self._std
+        x = self.normalised(images)
         flips = [(), (2,), (3,), (2, 3)] if self.tta else [()]
         return torch.stack([self._once(x.flip(f)).flip(f) for f in flips]).mean(0)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bytes → what the network is given, on its device."""
+        return (images.to(self.device, torch.float32) / 255 - self._mean) / self._std
 
     def _once(self, x: Tensor) -> Tensor:
         if self.mode == "resize":

@@ -3,6 +3,7 @@
 from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
+from allukan.models.inputs_met import load_histograms, save_histograms
 from allukan.models.norms import check_norms
 from allukan.models.outputs import probabilities, to_masks
 from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, outline_saved, save_model
@@ -21,12 +22,14 @@ __all__ = [
     "check_norms",
     "ka_layers",
     "load_card",
+    "load_histograms",
     "load_model",
     "model_options",
     "not_finite",
     "outline_saved",
     "pick_device",
     "probabilities",
+    "save_histograms",
     "save_model",
     "to_masks",
 ]

@@ -90,7 +90,7 @@ def _activations(layer: Learned, histogram: Histogram) -> Iterator[tuple[Tensor,
     met, which = _met(layer, histogram)
     moments = _moments(layer.spline, met)
     base, coef = layer.base_weight.detach().cpu().double(), layer.coef.detach().cpu().double()
-    if layer.spline.sharing == "edge":
+    if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
         coef = coef * layer.weight.detach().cpu().double().reshape(-1, 1)
     terms = torch.cat([base.unsqueeze(1), coef], dim=1)
     size = max(1, _TOGETHER // terms.shape[1] ** 2)
@@ -120,17 +120,23 @@ def _met(layer: Learned, histogram: Histogram) -> tuple[Histogram, Tensor]:
 
 def _moments(spline: Spline, met: Histogram) -> _Moments:
     points, shares = met.points(), met.shares()
-    size = max(1, _TOGETHER // (points.shape[1] * (spline.coefficients + 1)))
-    parts = [_moments_of(spline, *rows) for rows in zip(points.split(size), shares.split(size), strict=True)]
+    middle, ends = _terms(spline, points[0, 1:-1]), _terms(spline, points[:, [0, -1]])  # the bins between are those of all runs
+    size = max(1, _TOGETHER // (points.shape[1] * middle.shape[1]))
+    parts = [_moments_of(middle, *rows) for rows in zip(ends.split(size), shares.split(size), strict=True)]
     return _Moments(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def _moments_of(spline: Spline, t: Tensor, shares: Tensor) -> _Moments:
-    values = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
-    terms = torch.cat([base_function(spline.base)(t).unsqueeze(2), values], dim=2)  # (R, N + 2, M + 1)
+def _moments_of(middle: Tensor, ends: Tensor, shares: Tensor) -> _Moments:
+    terms = torch.cat([ends[:, :1], middle.expand(len(ends), -1, -1), ends[:, 1:]], dim=1)  # (R, N + 2, M + 1)
     mean = (shares.unsqueeze(1) @ terms).squeeze(1)
     centred = terms - mean.unsqueeze(1)
     return _Moments(mean, centred.mT @ (centred * shares.unsqueeze(2)))
+
+
+def _terms(spline: Spline, t: Tensor) -> Tensor:
+    """b(t), then B_1(t) … B_M(t): ``(*S)`` → ``(*S, M + 1)``."""
+    values = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
+    return torch.cat([base_function(spline.base)(t).unsqueeze(-1), values], dim=-1)
 
 
 def _slope(cov: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from allukan.nn.layer import KALayer
 from allukan.nn.norm import normalised
 from allukan.nn.spline import Spline
 
-FINE = 160  # bins over the grid at least, and 8 or more in each of its intervals
+FINE = 160  # bins over the grid at least; a multiple of 4, and 8 or more, in each of its intervals
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Histogram:
         (torch.Size([1, 482]), (-9.0, 9.0), 0.6666666666666666)
         """
         (lo, hi), size = spline.grid_range, spline.grid_size
-        margin = max(size, spline.spline_order)
-        bins, width = _per_interval(spline) * (size + 2 * margin), margin * (hi - lo) / size
+        margin = _margin(spline)
+        bins, width = 4 * max(2, math.ceil(FINE / 4 / size)) * (size + 2 * margin), margin * (hi - lo) / size
         counts = torch.zeros(runs, bins + 2, dtype=torch.int64, device=device)
         return cls(counts, torch.zeros(runs, 2, device=device), (lo - width, hi + width))
 
@@ -81,10 +81,16 @@ class Histogram:
         counts = usage.to(torch.int64) @ self.counts.cpu()
         return Histogram(counts, usage.float() @ self.beyond.cpu(), self.span)
 
+    def coarser(self) -> Histogram:
+        """The same in a quarter of the bins, where it takes too much room."""
+        inner = self.counts[:, 1:-1].unflatten(1, (-1, 4)).sum(-1)
+        return replace(self, counts=torch.cat([self.counts[:, :1], inner, self.counts[:, -1:]], dim=1))
+
     def intervals(self, spline: Spline) -> Tensor:
         """Inputs in each of the grid's G intervals, ``(R, G)``."""
-        per = _per_interval(spline)
-        margin = (self.counts.shape[1] - 2 - per * spline.grid_size) // 2 + 1
+        all_intervals = spline.grid_size + 2 * _margin(spline)
+        per = (self.counts.shape[1] - 2) // all_intervals
+        margin = 1 + per * _margin(spline)
         return self.counts[:, margin:-margin].unflatten(1, (spline.grid_size, per)).sum(-1)
 
     def outside(self, spline: Spline) -> float:
@@ -93,8 +99,9 @@ class Histogram:
         return (total - int(self.intervals(spline).sum())) / total if total else math.nan
 
 
-def _per_interval(spline: Spline) -> int:
-    return max(8, math.ceil(FINE / spline.grid_size))
+def _margin(spline: Spline) -> int:
+    """Intervals of the span at each end of the grid."""
+    return max(spline.grid_size, spline.spline_order)
 
 
 def learned(network: nn.Module) -> dict[str, KALayer | SplineActivation]:

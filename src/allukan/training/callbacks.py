@@ -15,22 +15,25 @@ from torch import Tensor, nn
 
 from allukan.errors import UserError
 from allukan.files import write_table
-from allukan.models import save_model
+from allukan.models import save_histograms, save_model
+from allukan.training.bending import Bending
 from allukan.training.module import SegmentationModule
 from allukan.training.watch import lower
+
+FIGURES = ("train_", "val_", "bend")
 
 _log = logging.getLogger("allukan")
 
 
 class KeepBest(pl.Callback):
-    """Writes ``folder`` whenever ``monitor`` is the highest so far; what was best survives a resume.
+    """Writes ``folder`` whenever ``monitor`` is the highest so far, with what activations met; what was best survives a resume.
 
     An epoch whose ``monitor`` or ``val_loss`` is not finite is never the best, and a training without another one ends with
     ``UserError``. Where validation has no foreground at all, scores say nothing, and the last epoch is kept.
     """
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder, self.monitor = folder, monitor
+    def __init__(self, folder: Path, monitor: str, bending: Bending) -> None:
+        self.folder, self.monitor, self.bending = folder, monitor, bending
         self.score, self.epoch = -math.inf, -1
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -46,6 +49,8 @@ class KeepBest(pl.Callback):
         self.score, self.epoch = score, trainer.current_epoch
         if trainer.is_global_zero:
             save_model(self.folder, pl_module.network, pl_module.card)
+            if self.bending.histograms:
+                save_histograms(self.folder, self.bending.histograms)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """There must be a model now."""
@@ -109,7 +114,10 @@ def _tensors(module: nn.Module) -> list[Tensor]:
 
 
 class History(pl.Callback):
-    """``history.csv``: epoch, lr, train_loss, the validation scores and seconds; rewritten whole after every epoch."""
+    """``history.csv``: epoch, lr, train_loss, the validation scores, bend where there are splines, and seconds.
+
+    It is rewritten whole after every epoch. Epochs of a version that did not measure a figure have none.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -122,7 +130,7 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the row of the epoch, validation included."""
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(("train_", "val_"))}
+        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(FIGURES)}
         seconds = time.perf_counter() - self._started
         self.rows.append({"epoch": trainer.current_epoch + 1, "lr": self._lr, **figures, "seconds": round(seconds, 3)})
         if trainer.is_global_zero:
@@ -134,7 +142,8 @@ class History(pl.Callback):
             _log.info(f"epoch {epoch}/{last}  loss {loss:.4f}  {scores}  {seconds:.1f} s")
 
     def _write(self) -> None:
-        write_table(self.path, self.rows)
+        unknown = dict.fromkeys(self.rows[-1], math.nan)
+        write_table(self.path, [{**unknown, **row} for row in self.rows])
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into ``last.ckpt``."""

@@ -49,9 +49,10 @@ class SegmentationModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Bytes ``(B, C, *S)`` → logits ``(B, K', *S)``."""
-        return self.network(self._normalised(images))
+        return self.network(self.normalised(images))
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bytes → what the network is given."""
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def on_train_epoch_start(self) -> None:
@@ -74,7 +75,7 @@ class SegmentationModule(pl.LightningModule):
         """The loss; with deep supervision its mean over the levels, each of half the weight of the finer one, at full size."""
         if self._levels is None:
             return self.loss(self(images), masks)
-        logits = self._levels(self._normalised(images))
+        logits = self._levels(self.normalised(images))
         losses = [self.loss(resize(level, masks.shape[2:]), masks) / 2**i for i, level in enumerate(logits)]
         return torch.stack(losses).sum() / sum(0.5**i for i in range(len(losses)))
 

@@ -24,6 +24,7 @@ from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.training.batches import BatchOrder, Bytes, batches
+from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest
 from allukan.training.checks import check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
@@ -148,7 +149,9 @@ def _quiet() -> Iterator[None]:
 def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> pl.Trainer:
     monitor = _MONITOR[config.protocol]
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-    callbacks: list[pl.Callback] = [*further, Watch(), KeepBest(run / "model", monitor), History(run / "history.csv")]
+    bending = Bending()
+    callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
+    callbacks += [History(run / "history.csv")]
     callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
