@@ -36,9 +36,10 @@ class Row:
     weight_decay: float = 1e-4
     spline_decay: float = 0.0
     ema: float = 0.995
-    warmup: int = 0
+    warmup: int = 100  # steps
     augment: tuple[str, ...] = ("affine", "elastic", "intensity")
     decoupled: bool = False
+    dice: str = "batch"
 
 
 def run(row: Row, data: dict[str, Slices], seed: int) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def run(row: Row, data: dict[str, Slices], seed: int) -> dict[str, Any]:
     steps = row.epochs * (len(train.images) // row.batch)
     training = Training(network, copy.deepcopy(network), _optimizer(network, row), steps)
     averaged, optimizer = training.averaged, training.optimizer
-    loss_of, curve, losses = SegmentationLoss("multiclass"), [], []
+    loss_of, curve, losses = SegmentationLoss("multiclass", row.dice), [], []
     for step, (images, masks) in enumerate(_batches(train, row, seed)):
         _schedule(optimizer, row, step, steps)
         training.step = step

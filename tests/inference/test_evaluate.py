@@ -11,7 +11,7 @@ import torch
 import yaml
 from monai.metrics import HausdorffDistanceMetric, SurfaceDiceMetric
 from PIL import Image
-from sklearn.metrics import f1_score, jaccard_score
+from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from allukan.data import Splits
 from allukan.inference import Predictor, evaluate, open_run
@@ -80,17 +80,20 @@ def case(run, name):
 
 
 def scored(predicted, truth, spacing=(1.0, 1.0)):
-    """The scores of one class of one case, by the rules for empty masks."""
+    """The scores of one class of one case, by the rules for empty masks, and its areas."""
+    counts = confusion_matrix(truth.ravel(), predicted.ravel(), labels=[False, True])
+    areas = {"truth_pixels": counts[1].sum(), "predicted_pixels": counts[:, 1].sum(), "common_pixels": counts[1, 1]}
     if not predicted.any() and not truth.any():
-        return {"status": "both_empty", "iou": 1.0, "dice": 1.0, "hd95": 0.0, "surface_dice": 1.0}
+        return {"status": "both_empty", "iou": 1.0, "dice": 1.0, "hd95": 0.0, "surface_dice": 1.0, **areas}
     if not predicted.any() or not truth.any():
         diagonal = math.hypot(*(n * s for n, s in zip(truth.shape, spacing, strict=True)))
-        return {"status": "missed" if truth.any() else "false_alarm", "iou": 0, "dice": 0, "hd95": diagonal, "surface_dice": 0}
+        failed = {"iou": 0, "dice": 0, "hd95": diagonal, "surface_dice": 0}
+        return {"status": "missed" if truth.any() else "false_alarm", **failed, **areas}
     flat, pair = (truth.ravel(), predicted.ravel()), [torch.from_numpy(m)[None, None] for m in (predicted, truth)]
     distance = HausdorffDistanceMetric(include_background=True, percentile=95)(*pair, spacing=list(spacing)).item()
     surface = SurfaceDiceMetric([2.0], include_background=True)(*pair, spacing=list(spacing)).item()
     overlap = {"iou": jaccard_score(*flat), "dice": f1_score(*flat)}
-    return {"status": "ok", **overlap, "hd95": distance, "surface_dice": surface}
+    return {"status": "ok", **overlap, "hd95": distance, "surface_dice": surface, **areas}
 
 
 def rows_of(run, names, spacing=(1.0, 1.0)):
@@ -108,7 +111,7 @@ def same(found, wanted):
     assert len(found) == len(wanted)
     for mine, theirs in zip(found, wanted, strict=True):
         assert [mine[k] for k in ("id", "class", "status")] == [theirs[k] for k in ("id", "class", "status")]
-        for metric in ("iou", "dice", "hd95", "surface_dice"):
+        for metric in ("iou", "dice", "hd95", "surface_dice", "truth_pixels", "predicted_pixels", "common_pixels"):
             assert float(mine[metric]) == pytest.approx(theirs[metric], abs=1e-6), (metric, theirs)
 
 
@@ -143,6 +146,17 @@ def test_the_summary_is_the_mean_of_the_cases(run, predictor, tmp_path, subset, 
             assert figures[metric]["mean"] == pytest.approx(np.mean(values), abs=1e-6)
             assert figures[metric]["median"] == pytest.approx(np.median(values), abs=1e-6)
             assert figures[metric]["low"] <= figures[metric]["mean"] <= figures[metric]["high"]
+        pooled = Counter()
+        for row in of:
+            for area in ("truth_pixels", "predicted_pixels", "common_pixels"):
+                pooled[IDS.index(row["id"]) // 2, row["class"], area] += row[area]
+        dice = [
+            2 * pooled[group, label, "common_pixels"] / total
+            if (total := pooled[group, label, "truth_pixels"] + pooled[group, label, "predicted_pixels"])
+            else 1.0
+            for group, label in {key[:2] for key in pooled}
+        ]
+        assert figures["group_dice"]["mean"] == pytest.approx(np.mean(dice))
     assert summary["seen_in_training"] == len({*names} & {*IDS[5:]})
 
 

@@ -1,18 +1,20 @@
-"""What ``compare`` says, against scipy and by hand."""
+"""What ``compare`` says, against scipy, scikit-learn and by hand."""
 
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import unicodedata
 
 import numpy as np
 import pytest
-from scipy.stats import wilcoxon
+from scipy.stats import ttest_ind, wilcoxon
+from sklearn.metrics import f1_score
 
 from allukan.errors import UserError
-from allukan.scores import METRICS, bootstrap_interval
+from allukan.scores import AREAS, METRICS, case_metrics, crossed_difference
 from allukan.study import Interval, Spread, Table, compare, draw_forest, render
 
 IMAGES = [f"i{number}" for number in range(24)]
@@ -27,16 +29,19 @@ CARD = {
 }
 
 
-def write_run(folder, scores, *, data="a", protocol="clean", seed=0, ukan=None):
-    """An evaluated run as ``evaluate`` leaves it; two images are one patient. ``scores``: IoU by image, one or more classes."""
+def write_run(folder, scores, *, data="a", protocol="clean", seed=0, ukan=None, areas=None):
+    """An evaluated run as ``evaluate`` leaves it; two images are one patient. ``scores``: IoU by image, one or more classes.
+
+    ``areas``: by image and class; without them it is a run of before there were any.
+    """
     (folder / "evaluation").mkdir(parents=True)
     (folder / "model").mkdir()
     with (folder / "evaluation/cases.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["id", "group", "class", *METRICS, "status"])
+        writer = csv.DictWriter(file, ["id", "group", "class", *METRICS, "status", *(AREAS if areas else ())])
         writer.writeheader()
         for name, values in scores.items():
             for label, value in enumerate(np.atleast_1d(values)):
-                row = {**dict.fromkeys(METRICS, value), "hd95": 10 * (1 - value)}
+                row = {**dict.fromkeys(METRICS, value), "hd95": 10 * (1 - value), **(areas[name][label] if areas else {})}
                 writer.writerow({"id": name, "group": f"p{int(name[1:]) // 2}", "class": label, "status": "ok", **row})
     summary = {"data": f"/somewhere/{data}", "protocol": protocol, "seed": seed, **({"ukan": ukan} if ukan else {})}
     (folder / "evaluation/summary.json").write_text(json.dumps(summary))
@@ -64,25 +69,97 @@ def table(found, title):
     return next(t for t in found.tables if t.title.startswith(title))
 
 
-def test_differences_are_those_of_scipy(study):
+def test_differences_are_over_seeds_and_patients(study):
     found = compare([study])
     assert found.reference == "conv"
     for difference, model in zip(found.differences, ("ka", "other"), strict=True):
-        images = {}
+        d = np.full((2, 24), np.nan)
         for seed, tested in enumerate((IMAGES[:16], IMAGES[8:])):
             shift = {"ka": 0.1, "other": 0.001}[model]
             ours, theirs = draw(10 * seed + len(model), tested, shift), draw(10 * seed + 4, tested)
-            for name in tested:
-                images.setdefault(name, []).append(ours[name] - theirs[name])
-        once = np.array([np.mean(images[name]) for name in IMAGES])
-        patients = once.reshape(12, 2).mean(1)
-        assert (difference.images, difference.groups, difference.seeds) == (24, 12, 2)
-        assert difference.mean == pytest.approx(once.mean())
-        assert difference.p == pytest.approx(wilcoxon(patients).pvalue)
-        assert (difference.low, difference.high) == pytest.approx(bootstrap_interval(once, [f"p{i // 2}" for i in range(24)]))
-    small, large = sorted(found.differences, key=lambda d: d.p)
-    assert small.p_holm == pytest.approx(min(1, 2 * small.p))
-    assert large.p_holm == pytest.approx(max(large.p, small.p_holm))
+            d[seed, [IMAGES.index(name) for name in tested]] = [ours[name] - theirs[name] for name in tested]
+        crossed = crossed_difference(d, [i // 2 for i in range(24)])
+        assert (difference.images, difference.groups, difference.crossed.seeds) == (24, 12, 2)
+        assert difference.crossed.mean == pytest.approx((np.mean(d[0, :16]) + np.mean(d[1, 8:])) / 2)
+        assert difference.crossed == crossed
+        assert difference.images_alone == pytest.approx(wilcoxon(np.nanmean(d, axis=0).reshape(12, 2).mean(1)).pvalue)
+    small, large = sorted(found.differences, key=lambda d: d.crossed.p)
+    assert small.p_holm == pytest.approx(min(1, 2 * small.crossed.p))
+    assert large.p_holm == pytest.approx(max(large.crossed.p, small.p_holm))
+
+
+def test_the_table_has_both_standard_errors_and_the_seeds_that_half_a_point_needs(study):
+    found = compare([study], detect=0.05)
+    against, crossed = table(found, "Against"), found.differences[0].crossed
+    row = dict(zip(against.columns, against.rows[0], strict=True))
+    assert row["Δ IoU"] == Interval(crossed.mean, *crossed.interval)
+    assert (row["± trainings, IoU"], row["± images, IoU"]) == (crossed.se_trainings, crossed.se_cases)
+    assert (row["seeds needed"], row["p"]) == (crossed.seeds_needed(0.05), crossed.p)
+    assert "show a difference of 0.05 with" in against.note
+    assert "difference of 0.5 with" in table(compare([study], metric="hd95"), "Against").note
+    for nothing in (0.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="number of seeds"):
+            compare([study], detect=nothing)
+
+
+def test_one_seed_is_said_and_gets_no_p(tmp_path, study):
+    found = compare([write_run(tmp_path / name, draw(i)) for i, name in enumerate("rs")])
+    assert "Of one seed the interval is over images alone" in table(found, "Against").note
+    assert "Of one seed" not in table(compare([study]), "Against").note
+    [line] = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| a | clean | s | 1 |")]
+    cells = [cell.strip() for cell in line.split("|")]
+    assert [cells[number] for number in (8, 10, 11, 12)] == ["–"] * 4  # trainings, seeds needed and both p
+    assert re.search(r"--\s+& \d\.\d+ & --\s+& --", render(found.tables, "latex"))
+    assert "over images alone" in draw_forest(found, tmp_path / "f.svg").read_text()
+
+
+def test_several_sets_together(tmp_path):
+    """Without a spread over images it is Welch's test; cross evaluations and models that lack a set are no part of it."""
+    shifts = {"a": [0.1, 0.2, 0.15], "b": [0.0, 0.3]}
+    for data, of_seeds in shifts.items():
+        for seed, shift in enumerate(of_seeds):
+            for model, more in (("conv", 0.0), ("ka", shift), *([("only", 0.5)] if data == "a" else [])):
+                folder = write_run(tmp_path / data / "clean" / model / str(seed), draw(seed, shift=more), data=data, seed=seed)
+                shutil.copytree(folder / "evaluation", folder / "evaluation-else")
+    found = compare([tmp_path], against="conv")
+    *_, both = found.differences
+    assert [d.data for d in found.differences if "all" in d.data] == ["all 2 sets"]
+    assert (both.model, both.images, both.groups, both.crossed.seeds) == ("ka", 48, 24, 2)
+    assert both.crossed.mean == pytest.approx(0.15)
+    assert both.crossed.p == pytest.approx(ttest_ind(shifts["a"], -np.array(shifts["b"]), equal_var=False).pvalue)
+    assert both.p_holm >= both.crossed.p
+
+
+def test_group_dice_is_the_dice_of_the_volume(tmp_path):
+    """Twelve volumes of two slices and two classes, against scikit-learn on whole volumes; a class may be nowhere."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((24, 2, 6, 6)) > rng.choice([0.5, 1.0], (24, 2, 1, 1))
+    truth[:2, 1] = False
+    wanted = {}
+    for name, level in (("r", 0.4), ("s", 0.9)):
+        masks = truth & (rng.random(truth.shape) > 0.3) | (rng.random(truth.shape) > level)
+        masks[:2, 1] = False
+        rows = {image: case_metrics(*pair) for image, pair in zip(IMAGES, zip(masks, truth, strict=True), strict=True)}
+        areas = {image: [{area: row[area] for area in AREAS} for row in of] for image, of in rows.items()}
+        write_run(tmp_path / name, {image: [row["iou"] for row in of] for image, of in rows.items()}, areas=areas)
+        volumes = [a.reshape(12, 2, 2, 36).transpose(0, 2, 1, 3).reshape(24, 72) for a in (truth, masks)]
+        dice = [f1_score(*pair, zero_division=1.0) for pair in zip(*volumes, strict=True)]
+        wanted[name] = np.reshape(dice, (12, 2)).mean(1)
+    found = compare([tmp_path / "r", tmp_path / "s"], metric="group_dice")
+    [difference] = found.differences
+    assert difference.crossed.mean == pytest.approx((wanted["s"] - wanted["r"]).mean())
+    assert difference.crossed.se_cases == pytest.approx((wanted["s"] - wanted["r"]).std(ddof=1) / 12**0.5)
+    assert (difference.images, difference.groups) == (24, 12)
+    assert table(found, "Scores").columns[-1] == "group Dice"
+    assert [row[-1].mean for row in table(found, "Scores").rows] == pytest.approx([wanted["r"].mean(), wanted["s"].mean()])
+    assert "group Dice" in draw_forest(found, tmp_path / "f.svg").read_text()
+
+
+def test_areas_are_asked_for_where_an_older_version_wrote_none(study):
+    with pytest.raises(
+        UserError, match=r"a/clean/conv/0 was evaluated before .* truth_pixels.*: run allukan evaluate .* again\."
+    ):
+        compare([study], metric="group_dice")
 
 
 def test_scores_are_means_over_images_and_their_spread_over_seeds(study):
@@ -96,9 +173,9 @@ def test_scores_are_means_over_images_and_their_spread_over_seeds(study):
 def test_the_reference_and_the_metric_can_be_chosen(study):
     base, turned = compare([study]), compare([study], against="ka")
     assert turned.differences[0].model == "conv"
-    assert turned.differences[0].mean == pytest.approx(-base.differences[0].mean)
+    assert turned.differences[0].crossed.mean == pytest.approx(-base.differences[0].crossed.mean)
     distance = compare([study], metric="hd95")
-    assert distance.differences[0].mean == pytest.approx(-10 * base.differences[0].mean)
+    assert distance.differences[0].crossed.mean == pytest.approx(-10 * base.differences[0].crossed.mean)
     assert "below 0 is better" in table(distance, "Against").note
 
 
@@ -108,13 +185,13 @@ def test_classes_of_an_image_count_once(tmp_path):
     write_run(tmp_path / "s", dict.fromkeys(IMAGES, (0.0, 0.0)))
     [difference] = compare([tmp_path / "r", tmp_path / "s"], against="s").differences
     assert difference.images == 24
-    assert difference.mean == pytest.approx(np.mean(list(two.values())))
+    assert difference.crossed.mean == pytest.approx(np.mean(list(two.values())))
 
 
 def test_seeds_that_only_one_model_has_are_left_out(study):
     shutil.rmtree(study / "a/clean/ka/1")
     [difference, other] = compare([study]).differences
-    assert (difference.seeds, difference.images, other.seeds) == (1, 16, 2)
+    assert (difference.crossed.seeds, difference.images, other.crossed.seeds) == (1, 16, 2)
     shutil.rmtree(study / "a/clean/conv/0")
     assert [d.model for d in compare([study], against="conv").differences] == ["other"]
 
@@ -173,19 +250,19 @@ def test_a_whole_study(done):
 
 
 TABLE = Table(
-    "A_b", "50 % & more", ("data", "protocol", "model", "parameters", "IoU", "Δ IoU", "p"),
-    [["d|e", "ukan", "a_b", 1234567, Spread(0.5, 0.01), Interval(0.25, -0.5, 0.75), 0.00012]],
+    "A_b", "50 % & more", ("data", "protocol", "model", "parameters", "IoU", "Δ IoU", "seeds needed", "p"),
+    [["d|e", "ukan", "a_b", 1234567, Spread(0.5, 0.01), Interval(0.25, -0.5, 0.75), math.inf, 0.00012]],
 )  # fmt: skip
 
 
 def test_markdown():
     text = render([TABLE], "markdown")
-    assert "| d\\|e | ukan | a_b | 1,234,567 | 0.500 ± 0.010 | +0.250 [-0.500, +0.750] | 0.00012 |" in text
+    assert "| d\\|e | ukan | a_b | 1,234,567 | 0.500 ± 0.010 | +0.250 [-0.500, +0.750] | ∞ | 0.00012 |" in text
 
 
 def test_latex():
     text = render([TABLE], "latex")
-    assert r"a\_b & 1,234,567 & 0.500 $\pm$ 0.010 & +0.250 [-0.500, +0.750] & 0.00012 \\" in text
+    assert r"a\_b & 1,234,567 & 0.500 $\pm$ 0.010 & +0.250 [-0.500, +0.750] & $\infty$ & 0.00012 \\" in text
     assert r"\caption{A\_b. 50 \% \& more}" in text
     assert text.count(r"\begin") == text.count(r"\end") == 2
 
@@ -200,6 +277,7 @@ def test_csv_keeps_every_digit():
         "Δ IoU": "0.25",
         "Δ IoU low": "-0.5",
         "Δ IoU high": "0.75",
+        "seeds needed": "inf",
         "p": "0.00012",
     }
     assert {row["model"] for row in rows} == {"a_b"}
@@ -237,7 +315,7 @@ def test_names_mean_nothing_to_markdown_latex_and_matplotlib(tmp_path):
     found = compare(runs)
     rows = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| ")]
     bars = {len(re.findall(r"(?<!\\)\|", line)) for line in rows if "[red] $x_1$" in line}
-    assert bars == {6 + len(METRICS), 10}  # no column more
+    assert bars == {6 + len(METRICS), 14}  # no column more
     assert any(r"[b] a\|b \`c\` \*d\* \_e\_ \<f> x_y" in line for line in rows)
     assert any(r"$1$ \\frac{" in line for line in rows)
     text = render(found.tables, "latex")
@@ -258,4 +336,4 @@ def test_the_same_images_in_another_unicode_form_pair_up(tmp_path):
             text = text.replace(f"\ni{number},", f"\n{image},")
         (folder / "evaluation/cases.csv").write_text(text, encoding="utf-8")
     (difference,) = compare([tmp_path / "NFC", tmp_path / "NFD"]).differences
-    assert (difference.images, difference.mean) == (8, pytest.approx(0.1))
+    assert (difference.images, difference.crossed.mean) == (8, pytest.approx(0.1))

@@ -16,17 +16,18 @@ Option = typer.Option
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folder of a study, or evaluated run folders.", show_default=False)],
     against: Annotated[str | None, Option(help="Model that the others are compared with  [the first]")] = None,
-    metric: Annotated[str, Option(help="Of the paired differences: iou, dice or another score in cases.csv")] = "iou",
+    metric: Annotated[str, Option(help="Of the paired differences: iou, dice, hd95, surface_dice, or group_dice")] = "iou",
+    detect: Annotated[float | None, Option(help="Difference that 'seeds needed' is about  [0.005; of HD95 0.5]")] = None,
     style: Annotated[str, Option("--format", help="markdown, latex or csv")] = "markdown",
     out: Annotated[Path | None, Option(help="File for the tables  [print them]")] = None,
     figure: Annotated[Path | None, Option(help="Forest plot of the differences: FILE.png, .svg or .pdf")] = None,
 ) -> None:
-    """Compare models on the same test images: paired differences, intervals, Wilcoxon's test with Holm's correction."""
+    """Compare models on the same test images: paired differences, intervals over trainings and images."""
     from allukan import study
 
     if figure is not None:
         study.check_figure(figure)
-    found = study.compare(folders, against, metric)
+    found = study.compare(folders, against, metric, detect)
     text = study.render(found.tables, style)
     if out is None:
         print(text)

@@ -16,7 +16,7 @@ COMMANDS = {  # each a module here, with a function or an app; loaded when it is
     "evaluate": "Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals.",
     "predict": "Write the masks of images, in the size of each image.",
     "study": "Train and evaluate models × data sets × protocols × seeds.",
-    "compare": "Compare models on the same test images: paired differences, intervals, Wilcoxon's test with Holm's correction.",
+    "compare": "Compare models on the same test images: paired differences, intervals over trainings and images.",
     "report": "Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations.",
     "inspect": "Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.",
     "demo": "Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes).",

@@ -2,10 +2,11 @@
 
 from allukan.scores.crossed import crossed_bootstrap, crossed_difference
 from allukan.scores.difference import CrossedDifference, mean_difference
-from allukan.scores.metrics import METRICS, case_metrics, check_complete, pooled_iou
-from allukan.scores.statistics import bootstrap_interval, holm, paired_difference, summarise
+from allukan.scores.metrics import AREAS, METRICS, case_metrics, check_complete, group_dice, pooled_iou
+from allukan.scores.statistics import bootstrap_interval, holm, paired_difference, signed_rank, summarise
 
 __all__ = [
+    "AREAS",
     "METRICS",
     "CrossedDifference",
     "bootstrap_interval",
@@ -13,9 +14,11 @@ __all__ = [
     "check_complete",
     "crossed_bootstrap",
     "crossed_difference",
+    "group_dice",
     "holm",
     "mean_difference",
     "paired_difference",
     "pooled_iou",
+    "signed_rank",
     "summarise",
 ]

@@ -5,15 +5,16 @@ Every seed s trains both models anew and tests them on cases of the groups g (pa
     d_sg = mean + a_s + b_g + e_sg
 
 with a training's share a_s, a group's share b_g that all trainings have in common, and the rest. Let m_s be the mean over the
-cases of seed s, and S the number of seeds. The variance of the mean of the m_s has two parts:
+cases of seed s, and S the number of seeds. The variance of the mean of the m_s is
 
-    trainings   var(m_s) / S          what another seed changes: a, e and the cases that a seed draws for itself
-    cases       var(b) · overlap      what all seeds share, so that no further seed takes it away
+    var(m_s) / S + var(b) · overlap
 
-The overlap of two seeds is (groups of both) / (groups of one · groups of the other): 1/G if all test the same. The first part is
-the textbook's, with S - 1 degrees of freedom. The second is the mean product of two seeds' residuals of a group, which a and e
-cannot enter. For a full table both together are (MS_seeds + MS_groups - MS_rest) / (S · G) of the two-way analysis of variance
-with random effects. Interval and p are Student's, with the degrees of freedom of Satterthwaite (1946).
+The overlap of two seeds is (groups of both) / (groups of one · groups of the other): 1/G if all test the same. The first term is
+the textbook's, with S - 1 degrees of freedom; it falls with every seed. The second is what all seeds share: the mean product of
+two seeds' residuals of a group, which a and e cannot enter. For a full table both together are (MS_seeds + MS_groups - MS_rest) /
+(S · G) of the two-way analysis of variance with random effects. What the residuals within a seed do not explain of var(m_s) is
+var(a): that comes from the trainings, all other from the cases. An estimate below 0 is 0. Interval and p are Student's, with the
+degrees of freedom of Satterthwaite (1946).
 """
 
 from __future__ import annotations
@@ -44,25 +45,24 @@ def crossed_difference(
 
     >>> found = crossed_difference([[0.01, 0.02, 0.03, 0.02], [0.03, 0.05, 0.05, 0.03], [0.02, 0.02, 0.04, 0.04]])
     >>> round(found.mean, 3), round(found.se_trainings, 4), round(found.se_cases, 4)
-    (0.03, 0.0058, 0.0033)
+    (0.03, 0.0053, 0.0041)
     """
     sums, counts = _by_group(differences, groups)
     seeds, tested = len(sums), counts > 0
     means = sums.sum(1) / counts.sum(1)
     sizes = tested.sum(1).astype(float)  # groups of every seed
     if sizes.min() < 2:
-        part = Part(float(means.var(ddof=1) / seeds) if seeds > 1 else math.nan, seeds, math.nan, math.nan)
-        return CrossedDifference(float(means.mean()), (part,), None, confidence)
+        return CrossedDifference(float(means.mean()), (Part(math.nan, math.nan, math.nan, seeds, math.nan),), None, confidence)
     residuals = (sums - counts * means[:, None]) * (sizes / counts.sum(1))[:, None]  # a mean of ratios, linear in the groups
     within = float((residuals**2).sum() / (sizes - 1).sum())
     if seeds == 1:
-        part = Part(math.nan, 1, within / sizes[0], sizes[0] - 1)
-        return CrossedDifference(float(means[0]), (part,), None, confidence)
+        return CrossedDifference(float(means[0]), (Part(math.nan, 0.0, within / sizes[0], 1, sizes[0] - 1),), None, confidence)
     shared, overlap = _shared(residuals, tested, sizes)
     shared = min(max(shared, 0.0), within)
     of_cases = within * float((1 / sizes).mean()) - shared * overlap  # of var(m_s), without a training's own share
     of_seed = max(0.0, float(means.var(ddof=1)) - of_cases)
-    part = Part((of_seed + of_cases) / seeds, seeds, shared * overlap, max(1, int((tested.sum(0) > 1).sum()) - 1))
+    several = int((tested.sum(0) > 1).sum())  # groups that more than one seed tested
+    part = Part(of_seed / seeds, of_cases / seeds, shared * overlap, seeds, max(1, several - 1))
     components = Components(*(math.sqrt(v) for v in (of_seed, shared, within - shared)))
     return CrossedDifference(float(means.mean()), (part,), components, confidence)
 

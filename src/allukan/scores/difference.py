@@ -14,12 +14,21 @@ _MOST_SEEDS = 10_000
 
 
 class Part(NamedTuple):
-    """What one data set adds to the variance of a mean difference: through its trainings and through its cases."""
+    """What one data set adds to the variance of a mean difference, where it is known (else nan).
 
-    trainings: float  # nan for one seed
+    Attributes:
+        trainings: a training's own share, over the number of seeds.
+        drawn: of the cases, what more seeds would take away: what each training makes of them, and those that it drew for itself.
+        shared: of the cases, what all trainings have in common.
+        seeds: number of trainings; ``trainings + drawn`` has one degree of freedom less.
+        freedom: degrees of freedom of ``shared``.
+    """
+
+    trainings: float
+    drawn: float
+    shared: float
     seeds: int
-    cases: float  # nan for one group
-    freedom: float  # degrees of freedom of the cases' part
+    freedom: float
 
 
 class Components(NamedTuple):
@@ -56,13 +65,13 @@ class CrossedDifference:
 
     @property
     def se_trainings(self) -> float:
-        """Standard error from the trainings alone; nan for one seed."""
+        """Standard error from the trainings alone, as if they had been tested on endlessly many cases; nan for one seed."""
         return math.sqrt(sum(part.trainings for part in self.parts)) / len(self.parts)
 
     @property
     def se_cases(self) -> float:
-        """Standard error from the cases alone: what would be left with endlessly many seeds."""
-        return math.sqrt(sum(part.cases for part in self.parts)) / len(self.parts)
+        """Standard error from the cases alone, for the trainings at hand."""
+        return math.sqrt(sum(part.drawn + part.shared for part in self.parts)) / len(self.parts)
 
     @property
     def se(self) -> float:
@@ -89,7 +98,7 @@ class CrossedDifference:
         A whole number as a float; nan for one seed. It is as uncertain as the standard error from the trainings, of which it is
         made: with three seeds it may be a quarter of what is needed, or many times as much.
 
-        >>> found = CrossedDifference(0.01, (Part(trainings=1e-4, seeds=3, cases=1e-6, freedom=99),))
+        >>> found = CrossedDifference(0.01, (Part(trainings=1e-4, drawn=0, shared=1e-6, seeds=3, freedom=99),))
         >>> found.seeds_needed(0.03), found.seeds_needed(0.01), found.seeds_needed(0.001)
         (5.0, 28.0, inf)
         """
@@ -104,18 +113,18 @@ class CrossedDifference:
         return float(high)
 
     def _power(self, seeds: int, difference: float, level: float) -> float:
-        parts = [part._replace(trainings=part.trainings * part.seeds / seeds, seeds=seeds) for part in self.parts]
-        se = math.sqrt(sum(part.trainings + part.cases for part in parts)) / len(parts)
-        if se == 0:
-            return 1.0
-        freedom = _freedom(parts)
-        return float(stats.nct.sf(stats.t.ppf(1 - level / 2, freedom), freedom, abs(difference) / se))
+        more = [
+            part._replace(trainings=part.trainings * part.seeds / seeds, drawn=part.drawn * part.seeds / seeds, seeds=seeds)
+            for part in self.parts
+        ]
+        se, freedom = CrossedDifference(difference, tuple(more)).se, _freedom(more)
+        return float(stats.nct.sf(stats.t.ppf(1 - level / 2, freedom), freedom, abs(difference) / se)) if se else 1.0
 
 
 def _freedom(parts: Sequence[Part]) -> float:
-    """Satterthwaite's degrees of freedom of a sum of variances; one seed has none and is left out."""
-    known: list[tuple[float, float]] = [(part.trainings, part.seeds - 1) for part in parts if part.seeds > 1]
-    known += [(part.cases, part.freedom) for part in parts]
+    """Satterthwaite's degrees of freedom of a sum of variances; what one seed does not know is left out."""
+    known: list[tuple[float, float]] = [(part.trainings + part.drawn, part.seeds - 1) for part in parts if part.seeds > 1]
+    known += [(part.shared, part.freedom) for part in parts]
     total = sum(variance for variance, _ in known)
     return total**2 / sum(variance**2 / freedom for variance, freedom in known if variance) if total else math.inf
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from allukan.errors import UserError
 
 Mask = NDArray[np.bool_]
 METRICS = ("iou", "dice", "hd95", "surface_dice")
+AREAS = ("truth_pixels", "predicted_pixels", "common_pixels")  # of a case and class, from which Dice is pooled over images
 
 
 def check_complete(scores: Container[str], file: Path, run: Path) -> None:
@@ -37,7 +38,8 @@ def case_metrics(
         tolerance_mm: distance up to which two surfaces agree (surface Dice).
 
     Returns:
-        A dict a class with ``iou``, ``dice``, ``hd95``, ``surface_dice`` and ``status``. "ok": both masks hold something.
+        A dict a class with ``iou``, ``dice``, ``hd95``, ``surface_dice``, ``status``, and the pixels of the truth, of the
+        prediction and of both (``truth_pixels``, ``predicted_pixels``, ``common_pixels``). "ok": both masks hold something.
         "both_empty": a correct empty answer, scores 1 and HD95 0. "missed" (only the truth holds something) and "false_alarm"
         (only the prediction): scores 0, and HD95 is the diagonal of the image, so that a failure never improves a mean.
 
@@ -58,28 +60,45 @@ def case_metrics(
 
 
 def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> dict[str, Any]:
-    both, either = int((prediction & truth).sum()), int((prediction | truth).sum())
-    if either == 0:
-        return {**dict.fromkeys(METRICS, 1.0), "hd95": 0.0, "status": "both_empty"}
-    if not prediction.any() or not truth.any():
+    areas = dict(zip(AREAS, (int(mask.sum()) for mask in (truth, prediction, truth & prediction)), strict=True))
+    expected, found, both = areas.values()
+    if not expected and not found:
+        return {**dict.fromkeys(METRICS, 1.0), "hd95": 0.0, "status": "both_empty", **areas}
+    if not expected or not found:
         diagonal = math.hypot(*(n * s for n, s in zip(truth.shape, spacing, strict=True)))
-        status = "missed" if truth.any() else "false_alarm"
-        return {**dict.fromkeys(METRICS, 0.0), "hd95": diagonal, "status": status}
+        return {**dict.fromkeys(METRICS, 0.0), "hd95": diagonal, "status": "missed" if expected else "false_alarm", **areas}
     window = _window(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[window]))[None, None] for mask in (prediction, truth)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 warns of a deprecated argument that it passes to itself
         hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
         surface = compute_surface_dice(*pair, [tolerance], include_background=True, spacing=list(spacing))
-    total = int(prediction.sum()) + int(truth.sum())
-    scores = {"iou": both / either, "dice": 2 * both / total, "hd95": float(hd95), "surface_dice": float(surface)}
-    return {**scores, "status": "ok"}
+    overlap = {"iou": both / (expected + found - both), "dice": 2 * both / (expected + found)}
+    return {**overlap, "hd95": float(hd95), "surface_dice": float(surface), "status": "ok", **areas}
 
 
 def _window(mask: Mask) -> tuple[slice, ...]:
     """The bounding box and one pixel around it, where the image has one: outside it no surface is found."""
     occupied = [np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis))) for axis in range(mask.ndim)]
     return tuple(slice(max(0, int(found[0]) - 1), int(found[-1]) + 2) for found in occupied)
+
+
+def group_dice(cases: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], float]:
+    """Dice of every group and class, the pixels of all images of the group together; 1 where truth and prediction have none.
+
+    ``cases`` are rows of ``cases.csv``. Where a group is the slices of one volume this is the Dice of the volume: a slice counts
+    by what is in it, while a mean over slices counts every slice without the class as 0 or 1. It has nothing to do with the
+    figures of ``pooled_iou``, which pools over batches.
+
+    >>> slices = [{"truth_pixels": 90, "predicted_pixels": 110, "common_pixels": 90}, {"predicted_pixels": 10}]
+    >>> group_dice({"group": "a", "class": "x", **dict.fromkeys(AREAS, 0), **one} for one in slices)
+    {('a', 'x'): 0.8571428571428571}
+    """
+    areas: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for row in cases:
+        key = row["group"], row["class"]
+        areas[key] = areas.get(key, np.zeros(3, np.int64)) + np.array([int(row[name]) for name in AREAS])
+    return {key: 2 * int(both) / int(truth + found) if truth + found else 1.0 for key, (truth, found, both) in areas.items()}
 
 
 def pooled_iou(predictions: Mask, truths: Mask, batch_size: int = 8) -> tuple[float, float]:

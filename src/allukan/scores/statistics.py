@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 
-from allukan.scores.metrics import METRICS
+from allukan.scores.metrics import AREAS, METRICS, group_dice
 
 Floats = NDArray[np.float64]
 
@@ -83,8 +83,8 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean, median and 95 % interval of every metric, over all rows ("overall") and in every class ("classes").
 
     ``cases`` are rows as ``case_metrics`` makes them: the metrics and ``status``, and where known ``class``, and ``group``
-    (patient, sequence) or else ``id``, by which the intervals draw; without these every row is a case of its own.
-    ``ValueError`` for no rows.
+    (patient, sequence) or else ``id``, by which the intervals draw; without these every row is a case of its own. Rows with the
+    areas of ``case_metrics`` have ``group_dice`` in addition, over groups and classes. ``ValueError`` for no rows.
     """
     rows = [{"class": "", "group": row.get("id", number), **row} for number, row in enumerate(cases)]
     classes = list(dict.fromkeys(row["class"] for row in rows))
@@ -95,18 +95,23 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     groups = [row["group"] for row in rows]
     figures: dict[str, Any] = {"cases": len(rows), "groups": len(set(groups)), "status": dict(Counter(r["status"] for r in rows))}
-    for metric in METRICS:
-        values = [float(row[metric]) for row in rows]
-        low, high = bootstrap_interval(values, groups)
-        figures[metric] = {"mean": float(np.mean(values)), "median": float(np.median(values)), "low": low, "high": high}
+    figures |= {metric: _figure([float(row[metric]) for row in rows], groups) for metric in METRICS}
+    if all(area in row for row in rows for area in AREAS):
+        pooled = group_dice(rows)
+        figures["group_dice"] = _figure(list(pooled.values()), [group for group, _ in pooled])
     return figures
 
 
-def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable] | None = None) -> dict[str, float]:
-    """Mean of ``a - b`` over the same cases, its 95 % interval, and the p-value of Wilcoxon's signed-rank test.
+def _figure(values: Sequence[float], groups: Sequence[Hashable]) -> dict[str, float]:
+    low, high = bootstrap_interval(values, groups)
+    return {"mean": float(np.mean(values)), "median": float(np.median(values)), "low": low, "high": high}
 
-    With ``groups`` the interval draws whole groups and the test compares the mean difference of each. ``ValueError`` for a
-    different number of values.
+
+def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable] | None = None) -> dict[str, float]:
+    """Mean of ``a - b`` over the same cases, its 95 % interval, and the p-value of ``signed_rank``.
+
+    With ``groups`` the interval draws whole groups. All this is about other cases of the models at hand; for what other trainings
+    would give see ``crossed_difference``. ``ValueError`` for a different number of values.
 
     >>> paired_difference([0.5, 0.7], [0.5, 0.7])
     {'mean': 0.0, 'low': 0.0, 'high': 0.0, 'p': 1.0}
@@ -116,9 +121,13 @@ def paired_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable] | N
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
     difference = first - second
     low, high = bootstrap_interval(difference, groups)
-    sums, counts = _totals(difference, groups)
-    p = float(wilcoxon(sums / counts).pvalue) if np.any(sums) else 1.0
-    return {"mean": float(difference.mean()), "low": low, "high": high, "p": p}
+    return {"mean": float(difference.mean()), "low": low, "high": high, "p": signed_rank(difference, groups)}
+
+
+def signed_rank(differences: ArrayLike, groups: Sequence[Hashable] | None = None) -> float:
+    """The p-value of Wilcoxon's signed-rank test on the mean difference of every group; 1 where all are 0."""
+    sums, counts = _totals(_finite(differences), groups)
+    return float(wilcoxon(sums / counts).pvalue) if np.any(sums) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,8 @@
 """Studies: models × data sets × protocols × seeds as one resumable matrix, and fair comparisons of what came out."""
 
 from allukan.study.check import check_study
-from allukan.study.comparison import Comparison, Difference, compare
+from allukan.study.comparison import Comparison, compare
+from allukan.study.differences import Difference
 from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
 from allukan.study.runner import run_study

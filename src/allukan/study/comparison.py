@@ -1,9 +1,10 @@
-"""Which differences between models are more than chance: paired by image, corrected for their number."""
+"""The tables of a comparison: scores, what choosing the epoch is worth, tuning, and the differences."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,12 @@ import numpy as np
 from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.report import DISTANCES, HEADINGS
-from allukan.scores import METRICS, holm, paired_difference
-from allukan.study.results import Result, check_same_images, parameters, read_results
-from allukan.study.tables import Interval, Spread, Table
+from allukan.scores import METRICS
+from allukan.study.differences import Difference, differences_table, find_differences
+from allukan.study.results import GROUP_DICE, SCORES, Result, parameters, read_results, sections
+from allukan.study.tables import Spread, Table
 
 _POOLED = ("iou_pooled", "dice_pooled", "iou_pooled_mean_of_last_50_epochs")
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Of one model against the reference, ``model - reference``.
-
-    Attributes:
-        data: data set.
-        protocol: of the trainings.
-        model: name.
-        seeds: that both models have.
-        images: that were paired.
-        groups: independent ones among them.
-        mean: over the images.
-        low: end of the 95 % bootstrap interval, drawn by groups.
-        high: its other end.
-        p: of Wilcoxon's signed-rank test.
-        p_holm: the same, corrected for the number of comparisons.
-    """
-
-    data: str
-    protocol: str
-    model: str
-    seeds: int
-    images: int
-    groups: int
-    mean: float
-    low: float
-    high: float
-    p: float
-    p_holm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,96 +31,62 @@ class Comparison:
     metric: str
 
 
-def compare(folders: Sequence[str | Path], against: str | None = None, metric: str = "iou") -> Comparison:
+def compare(
+    folders: Sequence[str | Path], against: str | None = None, metric: str = "iou", detect: float | None = None
+) -> Comparison:
     """Compare the runs of a study folder, or several evaluated run folders with the same test images.
 
     Every model is paired with the reference ``against`` (the first, unless named) by data set and protocol: within a seed
-    both were tested on the same images; the differences of an image are averaged over its classes and over the seeds that
-    tested it, so that an image counts once. The interval draws whole groups (patients, sequences), Wilcoxon's test compares
-    the means of groups, and Holm's correction goes over all comparisons that are shown. These say how the trained models differ
-    on other images; what another seed changes is the spread (standard deviation over seeds) in the table of scores.
+    both were tested on the same images; the differences of an image are averaged over its classes. Trainings (seeds) and groups
+    of images (patients, sequences) are both a sample: interval, p and standard errors are those of ``crossed_difference``, and
+    Holm's correction goes over all comparisons that are shown. ``metric`` is one of ``METRICS`` or "group_dice", Dice with the
+    pixels of all images of a group together. ``detect`` is the difference that "seeds needed" is about: 0.005, of distances 0.5.
 
     Raises:
-        UserError: nothing to compare, an unknown reference or metric, or test images that differ.
+        UserError: nothing to compare, an unknown reference or metric, test images that differ, or scores without this metric.
     """
-    if metric not in METRICS:
-        raise UserError(f"unknown metric {metric!r}: choose one of {', '.join(METRICS)}.")
+    if metric not in SCORES:
+        raise UserError(f"unknown metric {metric!r}: choose one of {', '.join(SCORES)}.")
+    detect = (0.5 if metric in DISTANCES else 0.005) if detect is None else detect
+    if not 0 < detect < math.inf:
+        raise UserError(f"no number of seeds shows a difference of {detect:g}: give one above 0.")
     paths = [Path(folder) for folder in folders]
     results = read_results(paths)
     models = list(dict.fromkeys(result.model for result in results))
     reference = against or models[0]
     if reference not in models:
         raise UserError(f"there is no model {reference!r} to compare against: choose one of {', '.join(models)}.")
-    differences = _differences(results, reference, metric)
-    tables = [_scores(results), _bias(results), _tuning(paths[0] / "tuning.json"), _paired(differences, reference, metric)]
+    scores = _scores(results, metric)
+    differences = find_differences(results, reference, metric)
+    paired = differences_table(differences, reference, metric, detect)
+    tables = [scores, _bias(results), _tuning(paths[0] / "tuning.json"), paired]
     return Comparison(tuple(table for table in tables if table.rows), tuple(differences), reference, metric)
-
-
-def _sections(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, list[Result]]]:
-    """Results by data set and protocol, then by model, all in their order."""
-    found: dict[tuple[str, str], dict[str, list[Result]]] = {}
-    for result in results:
-        found.setdefault((result.data, result.protocol), {}).setdefault(result.model, []).append(result)
-    return found
-
-
-def _differences(results: Sequence[Result], reference: str, metric: str) -> list[Difference]:
-    found = []
-    for (data, protocol), models in _sections(results).items():
-        for model in models:
-            if model != reference:
-                pairs = _pairs(models[model], models.get(reference, []))
-                found += [_difference(data, protocol, model, pairs, metric)] if pairs else []
-    corrected = holm([difference.p for difference in found])
-    return [replace(difference, p_holm=p) for difference, p in zip(found, corrected, strict=True)]
-
-
-def _pairs(results: Sequence[Result], references: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Those of the same seed."""
-    by_seed = {result.seed: result for result in references}
-    pairs = [(result, by_seed[result.seed]) for result in results if result.seed in by_seed]
-    for a, b in pairs:
-        check_same_images(b, a)
-    return pairs
-
-
-def _difference(data: str, protocol: str, model: str, pairs: Sequence[tuple[Result, Result]], metric: str) -> Difference:
-    ours: dict[str, list[float]] = {}
-    theirs: dict[str, list[float]] = {}
-    groups: dict[str, str] = {}
-    for a, b in pairs:
-        groups |= b.groups
-        for name, score in a.scores[metric].items():
-            ours.setdefault(name, []).append(score)
-            theirs.setdefault(name, []).append(b.scores[metric][name])
-    means = [[float(np.mean(found[name])) for name in ours] for found in (ours, theirs)]
-    of_images = [groups[name] for name in ours]
-    figures = paired_difference(means[0], means[1], of_images)
-    return Difference(data, protocol, model, len(pairs), len(ours), len(set(of_images)), **figures)
 
 
 def _spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
-def _scores(results: Sequence[Result]) -> Table:
+def _scores(results: Sequence[Result], metric: str) -> Table:
+    shown = (*METRICS, GROUP_DICE) if metric == GROUP_DICE else METRICS
     distances = ", ".join(HEADINGS[metric] for metric in DISTANCES)
+    pooled = " Group Dice: mean over groups, the pixels of all images of a group together." if metric == GROUP_DICE else ""
     rows: list[list[Any]] = []
-    for (data, protocol), models in _sections(results).items():
+    for (data, protocol), models in sections(results).items():
         for model, runs in models.items():
-            scores = [_spread([run.mean(metric) for run in runs]) for metric in METRICS]
+            scores = [_spread([run.mean(name) for run in runs]) for name in shown]
             rows.append([data, protocol, model, parameters(runs), len(runs), *scores])
     return Table(
         "Scores",
-        f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better.",
-        ("data", "protocol", "model", "parameters", "seeds", *(HEADINGS[metric] for metric in METRICS)),
+        f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better.{pooled}",
+        ("data", "protocol", "model", "parameters", "seeds", *(SCORES[name] for name in shown)),
         rows,
     )
 
 
 def _bias(results: Sequence[Result]) -> Table:
     rows: list[list[Any]] = []
-    for (data, protocol), models in _sections(results).items():
+    for (data, protocol), models in sections(results).items():
         for model, runs in models.items():
             if protocol == "ukan" and " → " not in data:
                 figures = [run.summary["ukan"] for run in runs]
@@ -177,20 +114,5 @@ def _tuning(path: Path) -> Table:
         "Tuning",
         "The same grid for every model, on one seed; the validation images alone choose.",
         ("data", "protocol", "model", "points tried", "chosen", "validation IoU"),
-        rows,
-    )
-
-
-def _paired(differences: Sequence[Difference], reference: str, metric: str) -> Table:
-    rows: list[list[Any]] = [
-        [d.data, d.protocol, d.model, d.seeds, d.images, d.groups, Interval(d.mean, d.low, d.high), d.p, d.p_holm]
-        for d in differences
-    ]
-    better = "below" if metric in DISTANCES else "above"
-    return Table(
-        f"Against {reference}",
-        f"Paired difference in {HEADINGS[metric]}, {better} 0 is better than {reference}: mean [95 % bootstrap interval], "
-        f"p of Wilcoxon's signed-rank test, and p by Holm over all {len(rows)} comparisons.",
-        ("data", "protocol", "model", "seeds", "images", "groups", f"Δ {HEADINGS[metric]}", "p", "p (Holm)"),
         rows,
     )

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from allukan.errors import UserError
-from allukan.report import DISTANCES, HEADINGS, LINE_WIDTH, palette, plain
-from allukan.study.comparison import Comparison, Difference
+from allukan.report import DISTANCES, LINE_WIDTH, palette, plain
+from allukan.study.comparison import Comparison
+from allukan.study.differences import Difference
+from allukan.study.results import SCORES
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -32,8 +34,8 @@ def draw_forest(comparison: Comparison, path: Path) -> Path:
         for height, row in enumerate(rows):
             sure = row.p_holm < 0.05
             colour, face = (palette.BLUE, palette.BLUE) if sure else (palette.GREY, "white")  # print shows no colour: two markers
-            axes.plot([row.low, row.high], [height, height], color=colour, linewidth=LINE_WIDTH, solid_capstyle="butt")
-            axes.plot([row.mean], [height], "o", color=colour, markerfacecolor=face, markersize=6)
+            axes.plot(row.crossed.interval, [height, height], color=colour, linewidth=LINE_WIDTH, solid_capstyle="butt")
+            axes.plot([row.crossed.mean], [height], "o", color=colour, markerfacecolor=face, markersize=6)
         axes.axvline(0, color=palette.INK, linewidth=0.9, linestyle="--", zorder=0)
         axes.set_title(title, loc="left", fontsize=9, parse_math=False)  # a $ in a name is no formula
         axes.set_yticks(range(len(rows)), [row.model for row in rows], parse_math=False)
@@ -42,8 +44,9 @@ def draw_forest(comparison: Comparison, path: Path) -> Path:
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(6))
     better = "lower" if comparison.metric in DISTANCES else "higher"
-    what = f"paired difference in {HEADINGS[comparison.metric]} to {comparison.reference} ({better} is better)"
-    grid[-1, 0].set_xlabel(f"{what},\n95 % interval; full: p < 0.05 by Holm", fontsize=9, parse_math=False)
+    what = f"paired difference in {SCORES[comparison.metric]} to {comparison.reference} ({better} is better)"
+    over = "images alone" if all(row.crossed.seeds == 1 for row in comparison.differences) else "trainings and images"
+    grid[-1, 0].set_xlabel(f"{what},\n95 % interval over {over}; full: p < 0.05 by Holm", fontsize=9, parse_math=False)
     figure.savefig(path, dpi=150)
     return path
 

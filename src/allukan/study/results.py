@@ -14,10 +14,13 @@ from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
 from allukan.models import load_card
-from allukan.scores import METRICS, check_complete
+from allukan.report import HEADINGS
+from allukan.scores import AREAS, METRICS, check_complete, group_dice
 from allukan.study.trials import TUNE
 
-Scores = dict[str, dict[str, float]]  # metric: image: mean over its classes
+GROUP_DICE = "group_dice"
+SCORES = {**HEADINGS, GROUP_DICE: "group Dice"}  # what runs can be compared by, and how it is called
+Scores = dict[str, dict[str, float]]  # score: image (of GROUP_DICE: group): mean over its classes
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Result:
         protocol: of the training.
         model: its name.
         seed: of the run.
-        scores: every metric of every image.
+        scores: every metric of every image, and where ``cases.csv`` has areas the Dice of every group.
         groups: of every image.
         summary: as ``evaluate`` wrote it.
     """
@@ -45,7 +48,12 @@ class Result:
     summary: dict[str, Any]
 
     def mean(self, metric: str) -> float:
-        """Over the images."""
+        """Over the images, of ``GROUP_DICE`` over the groups. Raises ``UserError`` for scores of before there were areas."""
+        if metric not in self.scores:
+            raise UserError(
+                f"{self.folder} was evaluated before cases.csv had {', '.join(AREAS)}, of which {metric} is made: "
+                f"run allukan evaluate {self.folder} again."
+            )
         return float(np.mean(list(self.scores[metric].values())))
 
 
@@ -103,15 +111,30 @@ def _of_study(out: Path) -> list[Result]:
 
 def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Result:
     summary, rows = read_json(folder / kind / "summary.json"), read_table(folder / kind / "cases.csv")
-    values: dict[str, dict[str, list[float]]] = {metric: {} for metric in METRICS}
     for row in rows:
         check_complete(row, folder / kind / "cases.csv", folder)
-        for metric in METRICS:
-            values[metric].setdefault(row["id"], []).append(float(row[metric]))
-    scores = {metric: {name: float(np.mean(found)) for name, found in images.items()} for metric, images in values.items()}
+    scores = {metric: _means((row["id"], float(row[metric])) for row in rows) for metric in METRICS}
+    if all(area in row for row in rows for area in AREAS):
+        scores[GROUP_DICE] = _means((group, dice) for (group, _), dice in group_dice(rows).items())
     groups = {row["id"]: row["group"] for row in rows}
     data, protocol = data or Path(summary["data"]).name, protocol or summary["protocol"]
     return Result(folder, data, protocol, model, summary["seed"], scores, groups, summary)
+
+
+def _means(scores: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Over the classes of every name."""
+    found: dict[str, list[float]] = {}
+    for name, score in scores:
+        found.setdefault(name, []).append(score)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def sections(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, list[Result]]]:
+    """Results by data set and protocol, then by model, all in their order."""
+    found: dict[tuple[str, str], dict[str, list[Result]]] = {}
+    for result in results:
+        found.setdefault((result.data, result.protocol), {}).setdefault(result.model, []).append(result)
+    return found
 
 
 def check_same_images(a: Result, b: Result) -> None:

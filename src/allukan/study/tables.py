@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from allukan.errors import UserError
+
+_FORMS = {"p": ".2g", "p (Holm)": ".2g", "images alone": ".2g", "seeds needed": ".0f"}  # of floats, by heading
 
 
 class Spread(NamedTuple):
@@ -55,8 +58,10 @@ def _text(cell: Any, heading: str) -> str:
         return f"{cell.mean:.{digits}f}" + ("" if cell.sd is None else f" ± {cell.sd:.{digits}f}")
     if isinstance(cell, Interval):
         return f"{cell.mean:+.{digits}f} [{cell.low:+.{digits}f}, {cell.high:+.{digits}f}]"
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return "–" if math.isnan(cell) else "∞"
     if isinstance(cell, float):
-        return f"{cell:.2g}" if heading.startswith("p") else f"{cell:.{digits}f}"
+        return f"{cell:{_FORMS.get(heading, f'.{digits}f')}}"
     return f"{cell:,}" if heading == "parameters" else str(cell)
 
 
@@ -100,7 +105,7 @@ def _latex(tables: Sequence[Table]) -> str:
 def _escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    special |= {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$"}
+    special |= {"±": r"$\pm$", "Δ": r"$\Delta$", "→": r"$\to$", "∞": r"$\infty$", "–": "--"}
     special |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\n": " "}
     return "".join(special.get(character, character) for character in text)
 
