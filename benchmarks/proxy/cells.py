@@ -51,7 +51,7 @@ def cells(
     split = parts(load_slices(data))
     for seed in numbers:
         for row in chosen:
-            path = folder / f"{row}@{seed}.json"
+            path = folder / f"{row.replace('/', '-').replace(' ', '-')}@{seed}.json"
             with _held(path) as mine:
                 if mine:
                     _write(path, row, seed, split)

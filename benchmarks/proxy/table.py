@@ -17,7 +17,7 @@ from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.scores import crossed_difference
 from benchmarks.program import Program
-from benchmarks.proxy.rows import against
+from benchmarks.proxy.rows import ROWS
 from benchmarks.report import Result
 from benchmarks.report import Row as Line
 
@@ -37,15 +37,16 @@ def read_cells(folder: Path) -> Cells:
 
 def line(cells: Cells, row: str, part: str) -> Line:
     """Of one row: its mean Dice, and its difference from the reference over the seeds that both have, in points."""
-    own, other = cells[row], cells.get(against(row), {})
+    own, reference = cells[row], ROWS[row].against
+    other = cells.get(reference, {})
     seeds = sorted(own.keys() & other.keys())
     options = next(iter(own.values()))
     found: Line = {"row": row, "parameters": options["parameters"], "seeds": len(own)}
     found["Dice, %"] = round(100 * fmean(np.mean(cell["scores"][part]) for cell in own.values()), 2)
-    if seeds and against(row) != row:
+    if seeds and reference != row:
         table = [_subjects(own[seed], part) - _subjects(other[seed], part) for seed in seeds]
         of = crossed_difference(100 * np.stack(table))
-        found |= {"against": against(row), "difference": round(of.mean, 2), "standard error": round(of.se, 2)}
+        found |= {"against": reference, "difference": round(of.mean, 2), "standard error": round(of.se, 2)}
         found["interval"] = [round(end, 2) for end in of.interval]
     if "ka_share" in options:
         found["bend"] = round(fmean(median(cell["bends"].values()) for cell in own.values()), 3)

@@ -24,7 +24,10 @@ _EVALUATED = 64  # slices at a time
 
 @dataclass(frozen=True)
 class Row:
-    """What a candidate trains and how; every row has the same slices, steps and schedule unless it says otherwise."""
+    """What a candidate trains and how; every row has the same slices, steps and schedule unless it says otherwise.
+
+    ``against`` is the row that it is compared with.
+    """
 
     model: str = "allukan-tiny"
     options: dict[str, Any] = field(default_factory=dict)
@@ -40,6 +43,7 @@ class Row:
     augment: tuple[str, ...] = ("affine", "elastic", "intensity")
     decoupled: bool = False
     dice: str = "batch"
+    against: str = ""
 
 
 def run(row: Row, data: dict[str, Slices], seed: int) -> dict[str, Any]:

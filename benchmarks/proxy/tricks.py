@@ -109,6 +109,19 @@ class Diverse(Trick):
                     layer.coef += self.value * walk / walk.std()
 
 
+class Mirror(Trick):
+    """Every second activation starts as b(-t) instead of b(t); of SiLU: b(t) - t, and the line is a spline on the grid."""
+
+    def build(self, network: nn.Module) -> None:
+        for layer in network.modules():
+            if isinstance(layer, KALayer) and len(layer.coef) > 1:
+                s = layer.spline
+                (lo, hi), width = s.grid_range, (s.grid_range[1] - s.grid_range[0]) / s.grid_size
+                middle = lo + width * (torch.arange(s.coefficients) - (s.spline_order - 1) / 2)  # Greville abscissae
+                with torch.no_grad():
+                    layer.coef[1::2] -= self.value * middle
+
+
 class PowerLaw(Trick):
     """Power-law initialisation (arXiv 2509.03417): deviation (n (M + 1))^-α of w's rest and of c; the value is α."""
 
@@ -199,6 +212,7 @@ TRICKS: dict[str, Callable[[Any], Trick]] = {
     "straight": Straight,
     "together": Together,
     "diverse": Diverse,
+    "mirror": Mirror,
     "power": PowerLaw,
     "release": Release,
     "refine": Refine,
