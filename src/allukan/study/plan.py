@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge
+import torch
 from pydantic import BeforeValidator
 
 from allukan.data import DRAWN
 from allukan.errors import UserError
-from allukan.models import model_options
+from allukan.models import build_model, model_options
 from allukan.options import Help, Must, Protocol, Seed, Whole, check_names, option_set
 from allukan.study.keys import (
     OPTIONS,
@@ -28,8 +29,8 @@ from allukan.study.keys import (
     several,
     single,
 )
-from allukan.study.trials import DROP_PATH, TUNE, Trial, placed
-from allukan.training import merge
+from allukan.study.trials import DROP_PATH, SPLINE_LR, TUNE, Trial, placed
+from allukan.training import merge, spline_parameters
 from allukan.yaml_files import read_yaml
 
 
@@ -42,13 +43,21 @@ class Tune:
     on: Annotated[str, BeforeValidator(chooser), Help("what chooses")] = "validation"
 
     def points(self, model: str) -> list[dict[str, Any]]:
-        """Every combination of what a model has; those without an own topology have no stochastic depth.
+        """Every combination of what a model has: not all have splines, or a topology of their own with stochastic depth.
 
         >>> Tune({"lr": (0.1, 0.2), "drop_path": (0, 0.1)}, seed=0).points("unet")
         [{'lr': 0.1}, {'lr': 0.2}]
+        >>> Tune({"spline_lr": (0.1, 0.2)}).points("convtwin-tiny"), len(Tune({"spline_lr": (0.1, 0.2)}).points("allukan-tiny"))
+        ([{}], 2)
         """
-        grid = {name: values for name, values in self.grid.items() if name != DROP_PATH or "topology" in model_options(model)}
+        lacks = {DROP_PATH: "topology" not in model_options(model), SPLINE_LR: SPLINE_LR in self.grid and not _has_splines(model)}
+        grid = {name: values for name, values in self.grid.items() if not lacks.get(name)}
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _has_splines(model: str) -> bool:
+    with torch.device("meta"):
+        return bool(spline_parameters(build_model(model, in_channels=1, out_channels=1)))
 
 
 def _tune(given: Any) -> Any:

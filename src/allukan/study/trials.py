@@ -17,7 +17,7 @@ from allukan.inference import Predictor, evaluate, open_run
 from allukan.provenance import environment
 from allukan.training import MACHINE_OPTIONS, TrainConfig, go_on, load_config, merge
 
-DROP_PATH = "drop_path"
+DROP_PATH, SPLINE_LR = "drop_path", "spline_lr"
 TUNE = "tune"  # stands in the place of the protocol, in the folders of the tuning
 
 

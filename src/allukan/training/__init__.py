@@ -9,6 +9,7 @@ from allukan.training.config import (
 )
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
+from allukan.training.parameters import spline_parameters
 from allukan.training.resume import resume_config
 from allukan.training.run import go_on, image_files, train
 
@@ -23,5 +24,6 @@ __all__ = [
     "load_config",
     "merge",
     "resume_config",
+    "spline_parameters",
     "train",
 ]
