@@ -123,7 +123,8 @@ def _size_problems(tree, path, text):
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     for node in [*tree.body, *(member for found in classes for member in found.body)]:
         named = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
-        if named and ast.get_docstring(node) is None:
+        inherits = named and any(isinstance(by, ast.Name) and by.id == "override" for by in node.decorator_list)
+        if named and not inherits and ast.get_docstring(node) is None:
             yield f"{node.name} has no docstring"
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef):

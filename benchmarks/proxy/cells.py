@@ -31,7 +31,7 @@ from allukan.provenance import environment
 from benchmarks.program import listed, names
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
-from benchmarks.proxy.trial import Row, predictions, run
+from benchmarks.proxy.trial import predictions, run
 
 
 def cells(

@@ -77,9 +77,8 @@ def _rows(size: str) -> dict[str, Row]:
 
 def _longer(rows: dict[str, Row], epochs: int) -> dict[str, Row]:
     """The curve: the same with more epochs."""
-    return {
-        f"{name}/{epochs} epochs": replace(row, epochs=epochs, against=f"{row.against}/{epochs} epochs") for name, row in rows.items()
-    }
+    ending = f"/{epochs} epochs"
+    return {name + ending: replace(row, epochs=epochs, against=row.against + ending) for name, row in rows.items()}
 
 
 _SHORT = {name: row for size in SIZES for name, row in _rows(size).items()}

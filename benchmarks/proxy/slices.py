@@ -60,13 +60,15 @@ def parts(data: Slices, seed: int = 0) -> dict[str, Slices]:
 
 
 def subject_dice(prediction: Tensor, masks: Tensor, subjects: Tensor) -> Tensor:
-    """Dice a subject and class ``(subjects, K)``, the slices of a subject pooled, from bool ``(N, K, H, W)``; in the order of numbers.
+    """Dice a subject and class ``(subjects, K)``, the slices of a subject pooled, from bool ``(N, K, H, W)``.
 
-    A mean over slices would count mostly false alarms on slices without the class, 1 or 0 each.
+    Subjects are in the order of their numbers. A mean over slices would count mostly false alarms on slices without the class,
+    1 or 0 each.
     """
     truth = masks.bool()
     index = torch.unique(subjects, return_inverse=True)[1]
     sums = [torch.zeros(int(index.max()) + 1, masks.shape[1], dtype=torch.float64) for _ in range(2)]
-    for total, counted in zip(sums, (2 * (prediction & truth).sum((2, 3)), prediction.sum((2, 3)) + truth.sum((2, 3))), strict=True):
+    both, either = ((prediction & truth).sum((2, 3)), prediction.sum((2, 3)) + truth.sum((2, 3)))
+    for total, counted in zip(sums, (2 * both, either), strict=True):
         total.index_add_(0, index, counted.double())
     return torch.where(sums[1] > 0, sums[0] / sums[1].clamp(min=1), 1.0)

@@ -66,7 +66,7 @@ def table(
 ) -> Result:
     """Dice a subject and class of every row, and its difference from its reference over trainings and subjects."""
     cells = read_cells(folder)
-    return Result([line(cells, row, part) for row in cells], {"part": part})
+    return Result([line(cells, row, part) for row in cells], about={"part": part})
 
 
 program = Program("proxy", table, block="proxy")

@@ -1,7 +1,6 @@
 """What a candidate changes beside options that allukan has: of the network before the training, and at every step of it.
 
-Every trick is called with the training and one value. What pays becomes an option of allukan; the rest stays here, so that its row
-can be measured again.
+Every trick has one value. What pays becomes an option of allukan; the rest stays here, so that its row can be measured again.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from allukan.models.blocks import Residual
 from allukan.nn import KAConv2d, KALayer
@@ -63,6 +63,7 @@ class Trick:
 class Smooth(Trick):
     """Weight of the P-spline penalty: mean over activations of the squared second differences, summed over layers."""
 
+    @override
     def penalty(self, network: nn.Module) -> Tensor:
         return self.value * roughness(network)  # type: ignore[no-any-return]
 
@@ -70,9 +71,11 @@ class Smooth(Trick):
 class Straight(Trick):
     """Decay towards a·b + c: weight of the mean square, over normal inputs, of what a and c leave of φ, summed over layers."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         self.forms = {layer: _left_over(layer) for layer in network.modules() if isinstance(layer, KALayer)}
 
+    @override
     def penalty(self, network: nn.Module) -> Tensor:
         left = [((layer.coef @ form) * layer.coef).sum(1).mean() for layer, form in self.forms.items()]
         return self.value * torch.stack(left).sum()  # type: ignore[no-any-return]
@@ -92,6 +95,7 @@ def _left_over(layer: KALayer) -> Tensor:
 class Together(Trick):
     """φ_layer + small δ_channel: weight of the mean square distance of the coefficients from their mean over the channels."""
 
+    @override
     def penalty(self, network: nn.Module) -> Tensor:
         coefs = [layer.coef for layer in network.modules() if isinstance(layer, KALayer) and len(layer.coef) > 1]
         return self.value * torch.stack([(c - c.mean(0, keepdim=True)).square().sum(1).mean() for c in coefs]).sum()  # type: ignore[no-any-return]
@@ -100,23 +104,25 @@ class Together(Trick):
 class Diverse(Trick):
     """Activations start apart: a smooth random curve of this deviation is added to each."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         for layer in network.modules():
             if isinstance(layer, KALayer):
                 with torch.no_grad():
                     walk = torch.randn_like(layer.coef).cumsum(1)
                     walk -= walk.mean(1, keepdim=True)
-                    layer.coef += self.value * walk / walk.std()
+                    layer.coef.add_(self.value * walk / walk.std())
 
 
 class Mirror(Trick):
     """Every second activation starts as b(-t) instead of b(t); of SiLU: b(t) - t, and the line is a spline on the grid."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         for layer in network.modules():
             if isinstance(layer, KALayer) and len(layer.coef) > 1:
                 s = layer.spline
-                (lo, hi), width = s.grid_range, (s.grid_range[1] - s.grid_range[0]) / s.grid_size
+                lo, width = s.grid_range[0], (s.grid_range[1] - s.grid_range[0]) / s.grid_size
                 middle = lo + width * (torch.arange(s.coefficients) - (s.spline_order - 1) / 2)  # Greville abscissae
                 with torch.no_grad():
                     layer.coef[1::2] -= self.value * middle
@@ -125,16 +131,19 @@ class Mirror(Trick):
 class PowerLaw(Trick):
     """Power-law initialisation (arXiv 2509.03417): deviation (n (M + 1))^-α of w's rest and of c; the value is α."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         for layer in network.modules():
             if isinstance(layer, KALayer):
+                count = layer.weight[0].numel() * layer.spline.coefficients
                 with torch.no_grad():
-                    layer.coef += torch.randn_like(layer.coef) * (layer.weight[0].numel() * layer.spline.coefficients) ** -self.value
+                    layer.coef.add_(torch.randn_like(layer.coef) * count**-self.value)
 
 
 class Release(Trick):
     """Coefficients are frozen for this share of the training."""
 
+    @override
     def before(self, training: Training) -> None:
         for layer in training.splines():
             layer.coef.requires_grad_(training.share >= self.value)
@@ -145,6 +154,7 @@ class Release(Trick):
 class Refine(Trick):
     """Coarse to fine: at half of the training every grid becomes so many times finer; the functions stay."""
 
+    @override
     def before(self, training: Training) -> None:
         if training.step != training.steps // 2:
             return
@@ -159,19 +169,22 @@ class Refine(Trick):
 class Windows(Trick):
     """The layer that sees the image has an activation an output, as in the paper's formula: windows of intensity."""
 
+    @override
     def build(self, network: nn.Module) -> None:
-        stage = network.encoder[0]
+        encoder: Any = network.encoder
+        stage = encoder[0]
         spline = replace(stage.fork.spline, sharing="output")
         first, side = (
             KAConv2d(stage.fork.in_channels, stage.fork.out_channels, size, padding=size // 2, bias=False, spline=spline)
             for size in (3, 1)
         )
-        network.encoder[0] = Residual(nn.Sequential(first, *stage.units), side, stage.drop)
+        encoder[0] = Residual(nn.Sequential(first, *stage.units), side, stage.drop)
 
 
 class DropKAN(Trick):
     """Dropout of φ(x) before the mix with this probability (arXiv 2407.13044), by separate operations."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         _compose(network, lambda layer, x: F.dropout(_activated(layer, x), self.value, layer.training))
 
@@ -179,6 +192,7 @@ class DropKAN(Trick):
 class Quantiles(Trick):
     """Knots where a normalised input is found: φ(t) = w b(t) + S(Φ(t)) with Φ the normal distribution's, S on [0, 1]."""
 
+    @override
     def build(self, network: nn.Module) -> None:
         def activated(layer: KALayer, x: Tensor) -> Tensor:
             level = 0.5 * (1 + torch.erf(x / math.sqrt(2)))

@@ -16,8 +16,9 @@ from allukan.errors import UserError
 from allukan.study import compare, load_study, runner
 from benchmarks.lane import __main__ as program
 from benchmarks.lane import entries, holder, worker
-from benchmarks.lane.entries import read_order
+from benchmarks.lane.entries import CommandEntry, StudyEntry, read_order
 from benchmarks.lane.results import copy_results
+from benchmarks.proxy.rows import ROWS
 
 ROOT = Path(__file__).parents[2]
 ORDER = ROOT / "benchmarks/studies/lane.yaml"
@@ -133,7 +134,7 @@ def test_what_is_finished_is_copied_without_weights_and_can_be_compared(order, h
     assert json.loads((to / "small/study.json").read_text())["data"]["a"]["path"] == "../data"
     (lane / "small/a/clean/ka/0-fold-1/finished.json").unlink()
     mine, theirs = (compare([folder], "conv").differences for folder in (lane / "small", to / "small"))
-    assert (mine[0].images, mine[0].mean) == (6, pytest.approx(theirs[0].mean))
+    assert (mine[0].images, mine[0].crossed.mean) == (6, pytest.approx(theirs[0].crossed.mean))
 
 
 def test_an_entry_that_cannot_be_done_does_not_stop_the_others(order, here, tmp_path, caplog):
@@ -172,9 +173,14 @@ def test_the_lane_is_outside_the_repository():
 
 
 def test_the_studies_of_the_lane_can_be_read(tmp_path):
-    found = {entry.name: entry.trials() for entry in read_order(ORDER, tmp_path)}
+    proxy, *studies = read_order(ORDER, tmp_path)
+    assert isinstance(proxy, CommandEntry)
+    rows, seeds = (proxy.command[proxy.command.index(name) + 1].split(",") for name in ("--rows", "--seeds"))
+    assert proxy.done == tmp_path / "proxy" / f"{rows[-1].replace('/', '-')}@{seeds[-1]}.json"
+    assert set(rows) <= ROWS.keys()
+    found = {entry.name: entry.trials() for entry in studies if isinstance(entry, StudyEntry)}
     folds, full = found["folds_cpu"], found["ukan_busi_cpu"]
-    assert len(folds) == 3 * 5 * 7
+    assert len(folds) == 3 * 3 * 5 * 7
     assert [trial.model for trial in folds[:7]] == list(load_study(ORDER.with_name("folds_cpu.yaml")).models)
     for trial, images in zip(folds[::35], (453, 115, 428), strict=True):
         assert 780 <= trial.config({}).epochs * (images // 8) <= 820

@@ -104,7 +104,7 @@ def test_rows_have_references_of_their_size() -> None:
         assert row.against.partition("/")[0] == name.partition("/")[0], name
 
 
-def test_cells_are_trained_once_and_make_a_table(data: dict[str, Slices], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     rows = {"ka": _short(against="twin"), "twin": _short(model="convtwin-tiny", options=SMALL, against="twin")}
     monkeypatch.setattr(cells, "ROWS", rows)
     monkeypatch.setattr(table, "ROWS", rows)

@@ -91,15 +91,15 @@ def test_the_folds_of_a_seed_are_one_training_tested_on_all_images(folded):
     assert one.scores["dice"] == {row["id"]: float(row["dice"]) for run in runs for row in rows(run)}
     found = compare([folded], "conv")
     [own, cross] = found.differences
-    assert (own.model, own.seeds, own.images) == ("ka", 2, 20)
-    assert (cross.data, cross.seeds, cross.images) == ("a → b", 2, 10)
+    assert (own.model, own.crossed.seeds, own.images) == ("ka", 2, 20)
+    assert (cross.data, cross.crossed.seeds, cross.images) == ("a → b", 2, 10)
     scores = defaultdict(list)
     for seed in (0, 1):
         for sign, model in ((1, "ka"), (-1, "conv")):
             for fold in range(2):
                 for row in rows(folded / f"a/clean/{model}/{seed}-fold-{fold}"):
                     scores[row["id"]].append(sign * 2 * float(row["iou"]))
-    assert own.mean == pytest.approx(np.mean([np.mean(found) for found in scores.values()]))
+    assert own.crossed.mean == pytest.approx(np.mean([np.mean(found) for found in scores.values()]))
 
 
 def test_an_image_that_all_folds_were_tested_on_has_their_mean(folded):

@@ -8,8 +8,8 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
 import torch
+from annotated_types import Ge
 from pydantic import BeforeValidator
 
 from allukan.data import DRAWN
