@@ -25,7 +25,7 @@ BELOW = {
     "report": set(),  # below all that has something to show: what it shows are arrays and text
     "training": LOW,
     "inference": LOW,
-    "integrations": LOW,
+    "integrations": {"inference", *LOW},
     "doctor": {"nn", "ops"},
     "study": {"training", "inference", *LOW},
     "cli": {"doctor", "study", "training", "inference", "integrations", *LOW},
