@@ -35,7 +35,7 @@ def onnx_runtime(
     threads: Threads = 1,
     repeats: Repeats = 15,
 ) -> Result:
-    """Inference in onnxruntime: milliseconds a call, and nodes of the files."""
+    """Inference in onnxruntime: time a call, and what the files hold."""
     reference, *_ = models
     x = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).numpy()
     files = {name: _exported(name) for name in models}

@@ -1,6 +1,6 @@
 """Mask of an image by a file that ``allukan export --format onnx`` wrote: ``python onnx_predict.py MODEL.onnx IMAGE MASK.png``.
 
-Needs numpy, Pillow and onnxruntime; neither torch nor allukan.
+Needs numpy, Pillow and onnxruntime; neither torch nor allukan. Where classes overlap the mask holds the highest value.
 """
 
 import json

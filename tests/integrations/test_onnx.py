@@ -57,8 +57,6 @@ def test_one_file_serves_every_batch_and_size(dims, sizes):
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """Bytes in, by the command; and what it said."""
-    from tests.cli.conftest import Result  # noqa: F401
-
     out = tmp_path_factory.mktemp("onnx") / "model.onnx"
     command = [sys.executable, "-m", "allukan", "export", trained, "--format", "onnx", "--normalise", "--out", out]
     done = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", check=False)
@@ -92,8 +90,9 @@ def test_it_computes_what_the_predictor_does(exported, trained):
 def test_the_example_needs_no_torch(exported, trained, phantoms, tmp_path):
     image, mask = next((phantoms / "images").iterdir()), tmp_path / "mask.png"
     script = ROOT / "examples/onnx_predict.py"
-    hidden = f"import sys, runpy\nfor name in ('torch', 'allukan', 'monai'): sys.modules[name] = None\nsys.argv = {['x', str(exported[0]), str(image), str(mask)]!r}\nrunpy.run_path({str(script)!r})"
-    subprocess.run([sys.executable, "-c", hidden], check=True)
+    hidden = "for name in ('torch', 'allukan', 'monai'): sys.modules[name] = None"
+    run = f"sys.argv[1:] = {list(map(str, (exported[0], image, mask)))}\nrunpy.run_path({str(script)!r})"
+    subprocess.run([sys.executable, "-c", f"import runpy, sys\n{hidden}\n{run}"], check=True)
     wanted = Predictor(trained / "model", "cpu")(image).masks[0]
     found = np.asarray(Image.open(mask)) == 255
     assert found.shape == wanted.shape

@@ -17,15 +17,16 @@ _OF_ONNX = ("normalise", "half", "opset")
 
 def export(
     model: Annotated[Path, typer.Argument(help="Run folder, or folder of a trained model, RUN/model.", show_default=False)],
-    out: Annotated[
-        Path, Option(help="File (onnx, torch-export, aotinductor) or folder (hub, monai-bundle) to write.", show_default=False)
-    ],
+    out: Annotated[Path, Option(help="File, or folder (hub, monai-bundle), to write.", show_default=False)],
     format_: Annotated[str, Option("--format", help=", ".join(FORMATS), show_default=False)],
     normalise: Annotated[bool | None, Option("--normalise", help="onnx: bytes go in, normalised inside.")] = None,
     half: Annotated[bool | None, Option("--half", help="onnx: weights in float16.")] = None,
     opset: Annotated[int | None, Option(help="onnx: version of the operators  [18]")] = None,
 ) -> None:
-    """Write a trained model for other tools: ONNX, torch.export, AOTInductor, a Hub folder, a MONAI bundle. Each is tried first."""
+    """Write a trained model for other tools: ONNX, torch.export, AOTInductor, a Hub folder, a MONAI bundle.
+
+    What is written is tried on images of the run's dataset, or on phantoms, before it gets its name.
+    """
     if format_ not in FORMATS:
         raise UserError(f"unknown format {format_!r}: {suggestion(format_, FORMATS)}")
     given = {name: value for name, value in zip(_OF_ONNX, (normalise, half, opset), strict=True) if value is not None}

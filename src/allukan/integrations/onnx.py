@@ -135,10 +135,8 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
     (found,) = session.run(None, {"image": (images if normalise else x).numpy()})
     difference = float(np.abs(found - wanted).max())
     if not difference <= AGREES[half] * max(1.0, float(np.abs(wanted).max())):
-        hint = "without --half, or " if half else ""
-        raise UserError(
-            f"the ONNX file would differ from the model by {difference:.1e} in its logits: export it {hint}otherwise."
-        )
+        advice = "export it without --half." if half else "use another format."
+        raise UserError(f"the ONNX file would differ from the model by {difference:.1e} in its logits: {advice}")
     return difference
 
 

@@ -26,7 +26,7 @@ TRIED = 4  # images
 
 @dataclass(frozen=True)
 class Source:
-    """A trained model as prediction uses it (``network`` is fused), its card and folder, and the run around it if there is one."""
+    """A trained model, its card and folder, and the run around it if there is one."""
 
     folder: Path
     trained: nn.Module

@@ -76,7 +76,7 @@ def _terms(phi: Phi, x: Tensor) -> Tensor:
 
 
 def _pieces(phi: Phi, curves: Curves, weight: Tensor, step: float) -> Table | None:
-    """Chords from knot to knot, at both ends the lines of the base times ``weight`` ``(A,)``; None where there would be too many."""
+    """Chords from knot to knot, at both ends the lines of the base times ``weight`` ``(A,)``; None for too many of them."""
     lo, hi = phi.grid_range
     base, beyond = base_activation(phi.base), phi.spline_order * (hi - lo) / phi.grid_size
     below, above = (math.ceil(max(base.curved, end + beyond) / step) + 1 for end in (-lo, hi))

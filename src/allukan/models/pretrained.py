@@ -73,8 +73,9 @@ tags: [allukan, kolmogorov-arnold, medical-imaging, image-segmentation]
 
 # {card.model}: {", ".join(card.classes)}
 
-A `{card.model}` network of [allukan](https://arxiv.org/abs/2602.03156) {card.version}. Input: images of 8 bits ({channels}), scaled to
-{" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of {", ".join(card.classes)}.
+A `{card.model}` network of allukan {card.version} (Kolmogorov–Arnold layers, [arXiv 2602.03156](https://arxiv.org/abs/2602.03156)).
+Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of
+{", ".join(card.classes)}.
 
 {about}## How to load it
 
