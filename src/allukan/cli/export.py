@@ -47,4 +47,21 @@ def _onnx(model: Path, out: Path, given: dict[str, Any]) -> None:
     say(f"Logits differ from torch's by at most {report.difference:.1e} on {report.tried_on}.")
 
 
-_WRITERS = {"onnx": _onnx}
+def _hub(model: Path, out: Path, given: dict[str, Any]) -> None:
+    from allukan.integrations.hub import export_hub
+    from allukan.integrations.source import open_source
+
+    export_hub(open_source(model), out)
+    say(f"Written: {out}, a model folder with README.md")
+    say("Upload it: hf upload USER/NAME FOLDER")
+
+
+def _bundle(model: Path, out: Path, given: dict[str, Any]) -> None:
+    from allukan.integrations.bundle import export_bundle
+    from allukan.integrations.source import open_source
+
+    export_bundle(open_source(model), out)
+    say(f"Written: {out}, a MONAI bundle; how to run it: {out / 'docs' / 'README.md'}")
+
+
+_WRITERS = {"onnx": _onnx, "hub": _hub, "monai-bundle": _bundle}

@@ -44,7 +44,7 @@ def open_source(folder: str | Path) -> Source:
     folder = Path(folder)
     model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     trained, card = load_model(model)
-    run = model.resolve().parent
+    run = model.absolute().parent
     return Source(model, trained, card, open_run(run) if (run / "config.yaml").is_file() else None)
 
 
@@ -94,7 +94,7 @@ def _cases(source: Source) -> list[NDArray[np.uint8]]:
         ids = [*splits.test, *splits.val, *splits.train][:TRIED]
         channels = channels_of(source.card, dataset)
         return [read_case(case, dataset, channels)[0] for case in dataset.select(tuple(ids))]
-    except (UserError, OSError):
+    except (UserError, OSError, KeyError):
         return []
 
 
