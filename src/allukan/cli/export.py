@@ -11,14 +11,13 @@ from allukan.cli.console import say, show_log
 from allukan.errors import UserError, suggestion
 
 Option = typer.Option
-FORMATS = ("onnx", "torch-export", "aotinductor", "hub", "monai-bundle")
 _OF_ONNX = ("normalise", "half", "opset")
 
 
 def export(
     model: Annotated[Path, typer.Argument(help="Run folder, or folder of a trained model, RUN/model.", show_default=False)],
     out: Annotated[Path, Option(help="File, or folder (hub, monai-bundle), to write.", show_default=False)],
-    format_: Annotated[str, Option("--format", help=", ".join(FORMATS), show_default=False)],
+    format_: Annotated[str, Option("--format", help="onnx, torch-export, aotinductor, hub or monai-bundle", show_default=False)],
     normalise: Annotated[bool | None, Option("--normalise", help="onnx: bytes go in, normalised inside.")] = None,
     half: Annotated[bool | None, Option("--half", help="onnx: weights in float16.")] = None,
     opset: Annotated[int | None, Option(help="onnx: version of the operators  [18]")] = None,
@@ -27,8 +26,8 @@ def export(
 
     What is written is tried on images of the run's dataset, or on phantoms, before it gets its name.
     """
-    if format_ not in FORMATS:
-        raise UserError(f"unknown format {format_!r}: {suggestion(format_, FORMATS)}")
+    if format_ not in _WRITERS:
+        raise UserError(f"unknown format {format_!r}: {suggestion(format_, _WRITERS)}")
     given = {name: value for name, value in zip(_OF_ONNX, (normalise, half, opset), strict=True) if value is not None}
     if given and format_ != "onnx":
         raise UserError(f"--{next(iter(given))} belongs to --format onnx.")
@@ -64,4 +63,23 @@ def _bundle(model: Path, out: Path, given: dict[str, Any]) -> None:
     say(f"Written: {out}, a MONAI bundle; how to run it: {out / 'docs' / 'README.md'}")
 
 
-_WRITERS = {"onnx": _onnx, "hub": _hub, "monai-bundle": _bundle}
+def _program(model: Path, out: Path, given: dict[str, Any]) -> None:
+    from allukan.integrations.source import open_source
+    from allukan.integrations.torch_export import export_program
+
+    _told(out, export_program(open_source(model), out))
+
+
+def _package(model: Path, out: Path, given: dict[str, Any]) -> None:
+    from allukan.integrations.source import open_source
+    from allukan.integrations.torch_export import export_aotinductor
+
+    _told(out, export_aotinductor(open_source(model), out))
+
+
+def _told(out: Path, difference: float) -> None:
+    say(f"Written: {out}")
+    say(f"Loaded again, its logits differ from the model's by at most {difference:.1e}.")
+
+
+_WRITERS = {"onnx": _onnx, "torch-export": _program, "aotinductor": _package, "hub": _hub, "monai-bundle": _bundle}
