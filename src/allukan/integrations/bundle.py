@@ -11,6 +11,7 @@ import numpy
 import torch
 
 from allukan._version import __version__
+from allukan.data import LabelRules
 from allukan.errors import UserError
 from allukan.files import write_json, write_text
 from allukan.integrations.about import about
@@ -116,14 +117,13 @@ def inference(card: ModelCard) -> dict[str, Any]:
 
 def evaluation(source: Source) -> dict[str, Any]:
     """``configs/evaluate.json``: the mean Dice on a dataset with masks, in any layout that ``allukan train`` takes."""
-    rules = source.run.label_rules if source.run else None
-    ignore = None if rules is None or rules.ignore is None else list(rules.ignore)
-    labels = {"ignore": ignore, "foreground": rules is not None and rules.foreground}
+    rules = source.run.label_rules if source.run else LabelRules()
     saver = {"_target_": "MetricsSaver", "save_dir": "@output_dir", "metrics": [_METRIC], "metric_details": [_METRIC]}
     return {
         **_common(source.card),
         "output_dir": "$@bundle_root + '/evaluation'",
-        "labelled": {"_target_": _PARTS + "dataset", "dataset_dir": "@dataset_dir", "card": "@card", **labels},
+        "rules": {"_target_": "allukan.data.LabelRules", **asdict(rules)},
+        "labelled": {"_target_": _PARTS + "dataset", "dataset_dir": "@dataset_dir", "card": "@card", "rules": "@rules"},
         "data": "$[{'image': case.id} for case in @labelled.cases]",
         "preprocessing": _compose({"_target_": _PARTS + "ReadCase", "dataset": "@labelled", "card": "@card"}),
         "postprocessing": _compose({"_target_": _PARTS + "ToMasks", "card": "@card"}),

@@ -35,9 +35,8 @@ def images(dataset_dir: str, card: ModelCard) -> list[dict[str, Any]]:
     return [{"image": [str(file) for file in image.files], "name": image.name.as_posix()} for image in found]
 
 
-def dataset(dataset_dir: str, card: ModelCard, ignore: list[int] | None = None, foreground: bool = False) -> Dataset:
+def dataset(dataset_dir: str, card: ModelCard, rules: LabelRules) -> Dataset:
     """A dataset whose labels are read by the rules of the training."""
-    rules = LabelRules(None if ignore is None else tuple(ignore), foreground)
     return match_files(open_dataset(dataset_dir, rules, learn=False), card)
 
 

@@ -19,7 +19,7 @@ from allukan._version import __version__
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
-from allukan.integrations.source import Source, at_size, check_out, images_to_try, needs, normalised_bytes
+from allukan.integrations.source import Source, another_size, at_size, check_out, images_to_try, needs, normalised_bytes
 from allukan.models import ModelCard
 
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
@@ -40,11 +40,14 @@ class OnnxReport(NamedTuple):
 class _Boundary(nn.Module):
     """Float32 or bytes in, float32 logits out, whatever is between."""
 
+    scale: Tensor | None
+    shift: Tensor
+
     def __init__(self, network: nn.Module, dtype: torch.dtype, mean: Tensor | None, std: Tensor | None) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
         self.register_buffer("scale", None if std is None else 1 / (255 * std))
-        self.register_buffer("shift", None if std is None or mean is None else -mean / std)
+        self.register_buffer("shift", None if std is None or mean is None else -mean / std)  # none without a scale
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, K', *S)``."""
@@ -68,8 +71,8 @@ def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: boo
     images, tried_on = images_to_try(source)
     card = source.card
     program, layers, kept = to_onnx(source.network, card.in_channels, opset=opset, half=half, card=card if normalise else None)
-    batches = [at_size(images, size) for size in (card.size, tuple(n + n // 2 + 1 for n in card.size))]  # another, odd one
-    difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)  # type: ignore[arg-type]
+    batches = [at_size(images, card.size), at_size(images[:1], another_size(card))]
+    difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
     program.model.metadata_props.update(_metadata(card, normalise, half, difference, tried_on))
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as part:
@@ -145,7 +148,7 @@ def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, t
     known = {
         name: getattr(card, name) for name in ("model", "classes", "label_values", "target", "threshold", "size", "mean", "std")
     }
-    told = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
+    told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
     told |= {"image": "bytes" if normalise else "(bytes / 255 - mean) / std", "largest_difference": difference}
     return {name: json.dumps(value) for name, value in (known | told).items()}
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from allukan.integrations.tables import Table, tabulate
 from allukan.nn import KAConv, KALayer, KALinear
+from allukan.nn.fork import KAFork
 from allukan.nn.norm import normalised
 from allukan.ops.layer import compose
 
@@ -44,18 +45,21 @@ def look_up_nodes(u: Any, value: Any, slope: Any, first: Any, rows: int) -> Any:
     return op.Add(of_row, op.Mul(along, u))
 
 
-TRANSLATIONS = {torch.ops.allukan.look_up.default: look_up_nodes}
+TRANSLATIONS: dict[Any, Any] = {torch.ops.allukan.look_up.default: look_up_nodes}
 
 
 class TabulatedUnit(nn.Module):
     """What a KA layer computes, with a table in the place of its activations; the scale of the table goes into its norm."""
+
+    first: Tensor | None
 
     def __init__(self, layer: KALayer, table: Table) -> None:
         super().__init__()
         phi, (count, rows) = layer.phi, table.value.shape
         self.layer, self.phi, self.rows = layer, phi, rows
         scaled = _scaled(layer.norm, 1 / table.step, table.zero)
-        self.norm, self.to = (layer.norm, (1 / table.step, float(table.zero))) if scaled is None else (scaled, None)
+        self.norm: nn.Module | None = layer.norm if scaled is None else scaled
+        self.affine = (1 / table.step, float(table.zero)) if scaled is None else None
         self.register_buffer("value", table.value.flatten())
         self.register_buffer("slope", table.slope.flatten())
         first = (torch.arange(count) * rows) if count > 1 else None
@@ -73,7 +77,7 @@ class TabulatedUnit(nn.Module):
         return self._mix(self._activate(normalised(self.norm, rows))).view(*x.shape[:-1], self.layer.out_features)
 
     def _activate(self, x: Tensor) -> Tensor:
-        u = x if self.to is None else x.float() * self.to[0] + self.to[1]
+        u = x if self.affine is None else x.float() * self.affine[0] + self.affine[1]
         if self.first is None:
             return self._look_up(u, None).to(x.dtype)
         one = [1] * (x.ndim - 2)
@@ -87,7 +91,7 @@ class TabulatedUnit(nn.Module):
 
     def _mix(self, h: Tensor) -> Any:
         y = self.layer.linear.forward(h, self.weight, self.bias)
-        return (y, self.layer.side(h)) if hasattr(self.layer, "side") else y
+        return (y, self.layer.side(h)) if isinstance(self.layer, KAFork) else y
 
 
 def _weight(layer: KALayer) -> Tensor:

@@ -98,6 +98,12 @@ def _cases(source: Source) -> list[NDArray[np.uint8]]:
         return []
 
 
+def another_size(card: ModelCard) -> tuple[int, int]:
+    """Than that of the training, larger and of another shape."""
+    height, width = card.size
+    return height + height // 2 + 1, width + width // 3 + 1
+
+
 def at_size(images: Iterable[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
     """Bytes ``(B, C, H, W)`` of images ``(H, W, C)``, all brought to that size."""
     return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(0, 3, 1, 2).contiguous()
