@@ -75,6 +75,15 @@ def test_a_layer_is_a_few_nodes(options, most):
     assert not {"Gather", "GatherND"} & set(kinds)  # 70 times as slow in onnxruntime
 
 
+@slow
+def test_the_table_of_all_bases_is_stored_once():
+    from allukan.integrations.onnx import to_onnx
+
+    layers = [KAConv2d(4, 4, 1, norm="batch", spline=Spline(sharing="output")) for _ in range(2)]
+    program, *_ = to_onnx(nn.Sequential(*layers), 4)
+    assert len([value for value in program.model.graph.initializers.values() if value.const_value.nbytes > 100_000]) == 2
+
+
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """Bytes in, by the command; and what it said."""
@@ -91,7 +100,9 @@ def test_the_command_tells_what_it_wrote(exported, trained, phantoms):
     about = metadata(out)
     assert list(out.parent.iterdir()) == [out]
     assert done.stderr == ""
-    assert f"on 4 images of {phantoms}." in done.stdout
+    assert "on 4 images of phantoms." in done.stdout
+    assert str(ROOT).encode() not in out.read_bytes()
+    assert str(phantoms.parent).encode() not in out.read_bytes()
     assert 0 < about["largest_difference"] < 1e-4
     assert (about["classes"], about["threshold"], about["size"]) == (["0"], 0.45, [32, 32])
     assert about["image"] == "bytes"
@@ -191,7 +202,7 @@ def test_images_come_from_the_dataset_or_are_phantoms(trained, phantoms):
     from allukan.integrations.source import images_to_try, open_source
 
     images, told = images_to_try(open_source(trained))
-    assert (len(images), images[0].shape, told) == (4, (48, 48, 1), f"4 images of {phantoms}")
+    assert (len(images), images[0].shape, told) == (4, (48, 48, 1), "4 images of phantoms")
     alone = open_source(trained)
     alone.run.config["data"] = str(phantoms / "gone")
     images, told = images_to_try(alone)

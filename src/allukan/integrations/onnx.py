@@ -113,7 +113,16 @@ def to_onnx(
             output_names=["logits"],
             verbose=False,
         )
-    return program, layers, tuple(kept)
+    return _tidied(program), layers, kept
+
+
+def _tidied(program: Any) -> Any:
+    """Without the paths of this machine, which the exporter notes at every node, and with every table once."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
+
+    for change in (ClearMetadataAndDocStringPass(), DeduplicateInitializersPass(size_limit=1 << 24)):
+        program.model = change(program.model).model
+    return program
 
 
 def _statistics(card: ModelCard | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

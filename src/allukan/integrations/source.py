@@ -80,7 +80,7 @@ def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
     """A few images ``(H, W, C)`` of the run's dataset, those of its test part first, or else phantoms; and which they are."""
     cases = _cases(source) if source.run else None
     if cases:
-        return cases, f"{len(cases)} images of {source.run.config['data']}"  # type: ignore[union-attr]
+        return cases, f"{len(cases)} images of {Path(source.run.config['data']).name}"  # type: ignore[union-attr]
     planes = [phantom(max(source.card.size), np.random.default_rng(seed))[0] for seed in range(TRIED)]
     return [np.repeat(plane[..., None], source.card.in_channels, 2) for plane in planes], f"{TRIED} phantoms"
 

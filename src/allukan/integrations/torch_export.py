@@ -63,7 +63,10 @@ def _program(source: Source, out: Path) -> ExportedProgram:
     free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     example = torch.zeros(2, source.card.in_channels, _ODD, _ODD)
     with _quietly():
-        return torch.export.export(source.network, (example,), dynamic_shapes=(free,))
+        program = torch.export.export(source.network, (example,), dynamic_shapes=(free,))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # the paths of this machine are nobody's business
+    return program
 
 
 def _compile(program: ExportedProgram, package: Path) -> None:
