@@ -25,11 +25,12 @@ BELOW = {
     "report": set(),  # below all that has something to show: what it shows are arrays and text
     "training": LOW,
     "inference": LOW,
-    "integrations": LOW,
+    "integrations": {"inference", *LOW},
     "doctor": {"nn", "ops"},
     "study": {"training", "inference", *LOW},
     "cli": {"doctor", "study", "training", "inference", "integrations", *LOW},
 }
+FORMATS = {"onnx", "hub", "bundle", "torch_export"}  # of integrations; none knows of the others
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"} | {
     "nibabel",
     "pydicom",
@@ -64,6 +65,9 @@ def problems(path: Path, text: str) -> list[str]:
             found.append(f"line {node.lineno}: bare except")
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and package not in ("cli", "benchmarks"):
             found.append(f"line {node.lineno}: print outside cli")
+    if package == "integrations":
+        known = {name.split(".")[2] for name in imports(tree) if name.startswith("allukan.integrations.")}
+        found += [f"integrations import the format {name}" for name in sorted(known & FORMATS)]
     return [*found, *_text_problems(tree)]
 
 
@@ -151,6 +155,7 @@ def test_benchmark_keeps_the_rules(path):
     [
         ("nn/x.py", "from allukan.models import AllUKAN", "nn imports models"),
         ("data/x.py", "import allukan.scores.metrics", "data imports scores"),
+        ("integrations/hub.py", "from allukan.integrations.bundle import metadata", "import the format bundle"),
         ("report/x.py", "from allukan.scores import METRICS", "report imports scores"),
         ("report/x.py", "from allukan.inference import Predictor", "report imports inference"),
         ("training/x.py", "from allukan import inference\nimport triton", "triton"),

@@ -9,6 +9,7 @@ from torch import nn
 
 from allukan.models.layer_first import LayerFirst
 from allukan.models.norm_first import NormFirst
+from allukan.models.pretrained import Pretrained
 from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import KALayer, Spline
@@ -20,7 +21,7 @@ PRESETS: dict[str, tuple[Spline, Topology, str]] = {
 }
 
 
-class AllUKAN(UShape):
+class AllUKAN(UShape, Pretrained):
     """The U-KAN skeleton with a KA layer in the place of every Linear, Conv, depthwise Conv, patch embedding and head.
 
     Every layer but the first is a unit normalise → φ → mix; stages are x + unit(unit(x)), heads and token blocks are units.
