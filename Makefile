@@ -15,11 +15,12 @@ demo: $(READY)
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"  # a thread for each of the two, or they wait for each other
 
-# torch's kernels differ between CPUs: the fast tests must hold on those of every kind of CPU
+# torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU
+COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
 	set -e; for capability in avx2 default; do \
-	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"; done
+	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING); done
 
 check: $(READY)
 	$(BIN)/ruff check .
