@@ -57,8 +57,10 @@ def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
     for option in (["--data", runs / "data"], ["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
         assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
     assert f"3 folds, each a run of its own: give one of them, as {run / 'fold-0'}" in shell("report", run).sentence
-    predicted = shell("predict", run, runs / "data/images", "--out", tmp_path / "p").sentence
-    assert f"give one of them, as {run / 'fold-0/model'}" in predicted
+    commands = (["predict", run, runs / "data/images", "--out", tmp_path / "p"], ["inspect", run])
+    commands = (*commands, ["export", run, "--format", "hub", "--out", tmp_path / "h"])
+    for command in commands:
+        assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
 
 
 def test_train_says_what_is_next_and_goes_on(shell, runs, tmp_path):

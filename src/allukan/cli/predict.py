@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from allukan.cli.console import complain, progress_bar, say, show_log
-from allukan.errors import UserError
 
 Option = typer.Option
 
@@ -31,8 +30,6 @@ def predict(
     """
     from allukan import inference
 
-    if (model / "fold-0").is_dir():
-        raise UserError(f"{model} has folds, each with a model of its own: give one of them, as {model / 'fold-0' / 'model'}.")
     show_log()
     predictor = inference.Predictor(model, device, mode, tta)
     found = inference.find_images(inputs, predictor.card)
