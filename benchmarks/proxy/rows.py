@@ -15,9 +15,10 @@ SIZES: dict[str, dict[str, Any]] = {
     "nano": {"topology": {"widths": (4, 8, 16, 24, 32)}},
     "tiny": {},
 }
+BEST = {"nano": 10, "tiny": 3}  # learning rate of the twin, chosen among (3, 10, 20, 40) on validation
 SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
-CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input/10/10
+CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the best rate, splines at 10
     "smooth 0.001": {"tricks": {"smooth": 1e-3}},
     "smooth 0.01": {"tricks": {"smooth": 1e-2}},
     "straight 0.01": {"tricks": {"straight": 1e-2}},
@@ -43,7 +44,6 @@ RECIPES: dict[str, dict[str, Any]] = {  # of the twin and of input alike
     "no average": {"ema": 0.0},
     "no augmentation": {"augment": ()},
     "adamw": {"decoupled": True, "weight_decay": 0.01},
-    "deep supervision": {"topology": {"deep_supervision": True}},
 }
 
 
@@ -57,21 +57,21 @@ def _changed(row: Row, change: dict[str, Any]) -> Row:
 
 
 def _rows(size: str) -> dict[str, Row]:
-    options, found = SIZES[size], dict[str, Row]()
+    options, found, best = SIZES[size], dict[str, Row](), f"{size}/twin/{BEST[size]}"
     for lr in (3, 10, 20, 40):
-        found[f"{size}/twin/{lr}"] = Row("convtwin-tiny", options, lr=lr / 1000, against=f"{size}/twin/10")
+        found[f"{size}/twin/{lr}"] = Row("convtwin-tiny", options, lr=lr / 1000, against=best)
         for kind, spline in SPLINES.items():
             for rate in (3, 10, 30):
-                row = Row(options={**options, "spline": spline}, lr=lr / 1000, spline_lr=rate / 1000, against=f"{size}/twin/10")
+                row = Row(options={**options, "spline": spline}, lr=lr / 1000, spline_lr=rate / 1000, against=best)
                 found[f"{size}/{kind}/{lr}/{rate}"] = row
-    twin, ka = found[f"{size}/twin/10"], found[f"{size}/input/10/10"]
+    ours = f"{size}/input/{BEST[size]}/10"
     for name in TWINS:
-        found[f"{size}/twin/10/{name}"] = replace(twin, options={**options, "activation": name})
+        found[f"{best}/{name}"] = replace(found[best], options={**options, "activation": name})
     for name, change in CHANGES.items():
-        found[f"{size}/input/10/10/{name}"] = replace(_changed(ka, change), against=f"{size}/input/10/10")
+        found[f"{ours}/{name}"] = replace(_changed(found[ours], change), against=ours)
     for name, change in RECIPES.items():
-        for kind, row in (("twin/10", twin), ("input/10/10", ka)):
-            found[f"{size}/{kind}/{name}"] = replace(_changed(row, change), against=f"{size}/{kind}")
+        for row in (best, ours):
+            found[f"{row}/{name}"] = replace(_changed(found[row], change), against=row)
     return found
 
 
