@@ -25,7 +25,7 @@ def test_ukan_trains_its_kan_layers_with_the_published_rate_by_its_own_protocol(
     assert sum(count for (lr, _), count in found.items() if lr == 1e-2) == 3_993_600
     assert {lr for lr, _ in found} == {1e-2, 1e-4}
     assert {lr for lr, _ in groups("ukan")[0]} == {3e-3}
-    assert {lr for lr, _ in groups("allukan-tiny", protocol="ukan")[0]} == {1e-4}
+    assert {lr for lr, _ in groups("convtwin-tiny", protocol="ukan")[0]} == {1e-4}
 
 
 def test_splines_of_shared_layers_are_w_and_c():
