@@ -5,6 +5,7 @@ python -m benchmarks.proxy.table FOLDER --out benchmarks/results/proxy.json --pa
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean, median
@@ -46,7 +47,8 @@ def line(cells: Cells, row: str, part: str) -> Line:
     if seeds and reference != row:
         table = [_subjects(own[seed], part) - _subjects(other[seed], part) for seed in seeds]
         of = crossed_difference(100 * np.stack(table))
-        found |= {"against": reference, "difference": round(of.mean, 2), "standard error": round(of.se, 2)}
+        se = None if math.isnan(of.se) else round(of.se, 2)  # of one seed: nothing is known of other trainings
+        found |= {"against": reference, "difference": round(of.mean, 2), "standard error": se}
         found["interval"] = [round(end, 2) for end in of.interval]
     if "ka_share" in options:
         found["bend"] = round(fmean(median(cell["bends"].values()) for cell in own.values()), 3)
@@ -66,7 +68,7 @@ def table(
 ) -> Result:
     """Dice a subject and class of every row, and its difference from its reference over trainings and subjects."""
     cells = read_cells(folder)
-    return Result([line(cells, row, part) for row in cells], about={"part": part})
+    return Result([line(cells, row, part) for row in sorted(cells, key=list(ROWS).index)], about={"part": part})
 
 
 program = Program("proxy", table, block="proxy")

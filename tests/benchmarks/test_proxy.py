@@ -104,6 +104,15 @@ def test_rows_have_references_of_their_size() -> None:
         assert row.against.partition("/")[0] == name.partition("/")[0], name
 
 
+@pytest.mark.parametrize("name", [name for name in ROWS if name.startswith("nano/") and not name.endswith("epochs")])
+def test_rows_can_be_built(name: str) -> None:
+    row = ROWS[name]
+    with torch.device("meta"):
+        network = build_model(row.model, in_channels=1, out_channels=3, **row.options)
+    assert row.tricks.keys() <= TRICKS.keys()
+    assert any(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     rows = {"ka": _short(against="twin"), "twin": _short(model="convtwin-tiny", options=SMALL, against="twin")}
     monkeypatch.setattr(cells, "ROWS", rows)
@@ -118,6 +127,8 @@ def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     cell = [[read_json(tmp_path / f"{row}@{seed}.json")["scores"]["val"] for seed in (0, 1)] for row in ("ka", "twin")]
     assert found["ka"]["difference"] == pytest.approx(100 * (np.mean(cell[0]) - np.mean(cell[1])), abs=0.006)
     assert "difference" not in found["twin"]
+    (tmp_path / "ka@1.json").unlink()
+    assert {row["row"]: row for row in table.table(tmp_path).rows}["ka"]["standard error"] is None
     assert found["ka"]["KA share, points"] is not None
 
 
