@@ -4,7 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format clean
+LANE ?= ../lane
+
+.PHONY: demo test test-slow check format clean lane lane-pause lane-status lane-results
 
 demo: $(READY)
 	rm -rf build/demo
@@ -13,11 +15,12 @@ demo: $(READY)
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"  # a thread for each of the two, or they wait for each other
 
-# torch's kernels differ between CPUs: the fast tests must hold on those of every kind of CPU
+# torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU
+COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
 	set -e; for capability in avx2 default; do \
-	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"; done
+	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING); done
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -27,6 +30,13 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# long studies beside other work, outside the repository: see CONTRIBUTING.md
+lane: $(READY)
+	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python -m benchmarks.lane start $(LANE)
+
+lane-pause lane-status lane-results: $(READY)
+	$(BIN)/python -m benchmarks.lane $(@:lane-%=%) $(LANE)
 
 # torch goes first: where a local build of it exists, the rest must not replace it
 $(READY): pyproject.toml constraints.txt

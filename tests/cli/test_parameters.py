@@ -41,12 +41,16 @@ def test_the_defaults_by_protocol_are_those_in_force():
     for protocol, model, lr, spline_lr in [
         ("clean", "ukan", 3e-3, 3e-3),
         ("ukan", "ukan", 1e-4, 1e-2),
-        ("ukan", "allukan-base", 1e-4, 1e-4),
+        ("ukan", "convtwin-base", 1e-4, 1e-4),
+        ("clean", "allukan-base", 3e-3, pytest.approx(1e-2)),
+        ("ukan", "allukan-paper-tiny", 1e-4, pytest.approx(1e-3 / 3)),
+        ("clean", "edgekan-tiny", 3e-3, 3e-3),
     ]:
         config = TrainConfig("d", "o", protocol=protocol, model=model)
         assert (config.lr, config.spline_lr, config.augment) == (lr, spline_lr, ())
     assert helps("train")["lr"].endswith("[clean 3e-3, ukan 1e-4]")
-    assert helps("train")["spline_lr"].endswith("[lr; by protocol ukan 1e-2 for model ukan]")
+    assert TrainConfig("d", "o", model="allukan-tiny", options={"spline": {"sharing": "edge"}}).spline_lr == 3e-3
+    assert helps("train")["spline_lr"].endswith("else lr; by protocol ukan 1e-2 for model ukan]")
 
 
 def claimed(text, model):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from allukan.data import Splits, load_groups, make_splits, open_dataset
-from allukan.data.drawing import _foreground, deal, join
+from allukan.data.drawing import deal, foreground_shares, join
 from allukan.errors import UserError
 
 
@@ -60,14 +60,14 @@ def test_joining_gives_the_connected_components(pairs, grouped):
     assert {frozenset(group) for group in join(ids, groups, [(str(a), str(b)) for a, b in pairs])} == expected
 
 
-def test_the_parts_are_alike_in_foreground(make):
+def test_the_parts_are_alike_inforeground_shares(make):
     for i in range(60):
         mask = np.zeros((20, 30), np.uint8)
         mask[: i % 20] = 255
         make.save(f"images/{i:02d}.png", make.grey())
         make.save(f"masks/0/{i:02d}.png", mask)
     dataset = open_dataset(make.root)
-    share = _foreground(dataset)
+    share = foreground_shares(dataset)
     for seed in range(5):
         train, val, test = (np.mean([share[name] for name in part]) for part in parts(make_splits(dataset, "clean", seed)))
         assert abs(train - test) < 0.08

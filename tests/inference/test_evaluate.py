@@ -126,6 +126,7 @@ def test_every_case_is_scored_as_others_score_it(run, predictor, tmp_path, spaci
     assert [row["group"] for row in found] == [str(i // 2) for i in range(5) for _ in range(2)]
     assert {row["status"] for row in wanted} == {"ok", "missed", "false_alarm", "both_empty"}
     assert (summary["distance_unit"], summary["subset"]) == ("mm" if spacing else "pixel", "test")
+    assert (summary["mode"], summary["tta"]) == ("sliding", False)
     assert json.loads((tmp_path / "out/summary.json").read_text()) == json.loads(json.dumps(summary))
 
 

@@ -56,6 +56,12 @@ CHANGES = {
     "norm": ["instance", "group"],
     "channels": [(4, 8, 8, 8, 32)],
     "order": ["norm-first", "layer-first"],
+    "activation": [
+        "prelu",
+        "prelu-channel",
+        "swish-channel",
+        "rational-channel",
+    ],  # the others start as SiLU does
 }
 SPLINES = {"grid_size": 7, "spline_order": 2, "grid_range": (-2.0, 2.5), "sharing": 4, "base": "tanh", "basis": "rbf"}
 FIXED = {  # fields of the spline that the name decides

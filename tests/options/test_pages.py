@@ -9,6 +9,7 @@ from allukan.models.allukan import PRESETS
 from allukan.nn import Spline
 from allukan.options import TrainConfig, default_of
 
+NETWORK = {"options.norm": "batch", "options.activation": "base"}
 PAGE = Path(__file__).parents[2] / "docs" / "train.md"
 
 
@@ -36,7 +37,7 @@ def in_force():
     values = {f"options.spline.{f.name}": getattr(spline, f.name) for f in fields(Spline)}
     values |= {f"options.topology.{f.name}": getattr(topology, f.name) for f in fields(Topology)}
     values["options.topology.widths"] = default_of(Topology, "widths")
-    return found | {name: written(value) for name, value in values.items()} | {"options.norm": "batch", "options.order": order}
+    return found | {name: written(value) for name, value in values.items()} | NETWORK | {"options.order": order}
 
 
 def written(value):

@@ -64,6 +64,20 @@ def test_stochastic_depth_is_tuned_where_a_model_has_it(write, tmp_path):
     check_study(study, tmp_path / "out")
 
 
+def test_the_rate_of_splines_is_tuned_where_a_model_has_some(write, tmp_path):
+    models = {"ka": {"model": "allukan-tiny"}, "conv": {"model": "convtwin-tiny"}, "ukan": {"model": "ukan"}}
+    study = load_study(write(models=models, tune={"grid": {"lr": [1e-3], "spline_lr": [1e-3, 1e-2]}}))
+    points = [trial for trial in study.trials(tmp_path) if trial.point is not None]
+    assert [(trial.model, trial.config({}).spline_lr) for trial in points] == [
+        ("ka", 1e-3),
+        ("ka", 1e-2),
+        ("conv", 1e-3),
+        ("ukan", 1e-3),
+        ("ukan", 1e-2),
+    ]
+    check_study(study, tmp_path / "out")
+
+
 def test_numbers_as_people_write_them(write, tmp_path):
     path = write()
     path.write_text("data: {a: a}\nmodels: {ka: {model: allukan-tiny, lr: 1e-3}}\n")

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from allukan.data import IGNORED
 from allukan.training.augmentation import AUGMENTATIONS, _matrices, augment
 
 
@@ -14,7 +15,10 @@ def discs(count=32, height=48, width=64):
     return (masks * 180).expand(-1, 3, -1, -1).contiguous(), masks
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+MIXING = ("cutmix", "copypaste")
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name not in MIXING])
 def test_it_acts_on_some_images_by_its_seed_and_keeps_types(name):
     images, masks = discs()
     changed, moved = augment(images, masks, (name,), seed=1)
@@ -95,6 +99,64 @@ def test_intensity_keeps_the_order_of_grey_levels():
     changed, _ = augment(ramp, ramp, ("intensity",), seed=0)
     assert (changed.flatten(1).diff(dim=1) >= 0).all()
     assert changed.mean(dim=(1, 2, 3)).std() > 10
+
+
+def levels(count=64, height=20, width=30):
+    """Images of one grey level each, with a square of class 0, one of class 1 and a stripe to be ignored, all elsewhere."""
+    images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, 1, height, width).contiguous()
+    masks = torch.zeros(count, 2, height, width, dtype=torch.uint8)
+    for i in range(count):
+        y, x = i * 7 % (height - 6), i * 11 % (width - 12)
+        masks[i, 0, y : y + 4, x : x + 4] = masks[i, 1, y + 2 : y + 6, x + 6 : x + 10] = 1
+        masks[i, :, (y + 9) % height] = IGNORED
+    return images, masks
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_every_pixel_comes_with_its_labels_from_the_image_or_its_neighbour(name):
+    images, masks = levels()
+    changed, moved = augment(images, masks, (name,), seed=1)
+    source = changed.round().long()
+    here = torch.arange(64).view(-1, 1, 1, 1)
+    assert ((source == here) | (source == (here - 1) % 64)).all()
+    other = (source != here).squeeze(1)
+    wanted = torch.where(other.unsqueeze(1), masks.roll(1, 0), masks)
+    assert torch.equal(moved, wanted)
+    assert moved.dtype == masks.dtype
+    share = other.flatten(1).any(1).float().mean()
+    assert 0.3 < share < 0.7
+    assert all(torch.equal(a, b) for a, b in zip(augment(images, masks, (name,), seed=1), (changed, moved), strict=True))
+    assert not torch.equal(augment(images, masks, (name,), seed=2)[0], changed)
+
+
+def test_cutmix_takes_boxes_of_every_size():
+    images, masks = levels(512, 40, 60)
+    images = images % 2  # neighbours differ
+    changed, _ = augment(images, masks, ("cutmix",), seed=0)
+    other = (changed - images).abs().squeeze(1) > 0.5
+    box = other.any(2, keepdim=True) & other.any(1, keepdim=True)
+    assert torch.equal(other, box)
+    areas = other.float().mean((1, 2))[other.flatten(1).any(1)]
+    assert areas.min() < 0.05
+    assert areas.max() > 0.8
+    assert 0.2 < areas.mean() < 0.4  # a half, less what lies beyond the border
+
+
+def test_copypaste_takes_the_foreground_and_nothing_else():
+    images, masks = levels()
+    changed, _ = augment(images, masks, ("copypaste",), seed=1)
+    other = (changed - images).abs().squeeze(1) > 0.5
+    foreground = (masks.roll(1, 0) == 1).any(1)
+    pasted = other.flatten(1).any(1)
+    assert torch.equal(other[pasted], foreground[pasted])
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_one_image_has_nothing_to_mix_with(name):
+    images, masks = levels(1)
+    changed, moved = augment(images, masks, (name,), seed=0)
+    torch.testing.assert_close(changed, images.float())
+    assert torch.equal(moved, masks)
 
 
 def test_an_unknown_name_is_named():

@@ -62,6 +62,12 @@ def test_a_high_rate_for_splines_bends_them(data, tmp_path):
     assert bends[3e-2] > 0.03
 
 
+def test_the_default_training_bends_splines_and_the_one_of_before_did_not(data, tmp_path):
+    bends = [float(column(trained(data, tmp_path / str(rate), spline_lr=rate, epochs=10))[-1]) for rate in (None, 3e-3)]
+    assert bends[0] > 0.05
+    assert bends[1] < 0.6 * bends[0]
+
+
 def test_a_network_without_splines_has_no_such_column(data, tmp_path):
     run = trained(data, tmp_path / "run", model="convtwin-tiny")
     assert column(run) == [None]

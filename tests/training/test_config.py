@@ -25,6 +25,11 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
     assert load_config(tmp_path / "config.yaml", {}) == config
 
 
+def test_two_averages_are_one_too_many():
+    with pytest.raises(UserError, match="ema and snapshots both average"):
+        TrainConfig(**GIVEN, ema=0.9, snapshots=2)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "word"),
     [
@@ -41,6 +46,12 @@ def test_what_is_saved_is_everything_in_force(tmp_path):
         ("protocol", "clena", "protocol 'clena'"),
         ("precision", "fp8", "precision 'fp8'"),
         ("ema", 1.0, "ema must be a number of at least 0 and below 1"),
+        ("dice", "bach", "unknown dice 'bach': did you mean 'batch'"),
+        ("optimizer", "sgd", "unknown optimizer 'sgd'"),
+        ("snapshots", 1, "snapshots 1 of 400 epochs is not usable: give 2 or more"),
+        ("snapshots", 401, "snapshots 401 of 400 epochs"),
+        ("warmup", -1, "warmup must be a number of at least 0"),
+        ("warmup", 400, "warmup 400 is too long for 400 epochs"),
         ("spline_lr", -1, "spline_lr"),
         ("spline_smoothness", "much", "spline_smoothness"),
         ("augment", "affine,elastik", "augment holds 'elastik'"),

@@ -1,10 +1,12 @@
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from allukan.models import build_model, ka_layers
+from allukan.models import ModelCard, build_model, ka_layers
 from allukan.nn import KAConv2d, KALinear, Spline, SplineActivation
 from allukan.training import TrainConfig
+from allukan.training.module import SegmentationModule
 from allukan.training.parameters import parameter_groups, roughness, spline_parameters
 
 
@@ -23,7 +25,7 @@ def test_ukan_trains_its_kan_layers_with_the_published_rate_by_its_own_protocol(
     assert sum(count for (lr, _), count in found.items() if lr == 1e-2) == 3_993_600
     assert {lr for lr, _ in found} == {1e-2, 1e-4}
     assert {lr for lr, _ in groups("ukan")[0]} == {3e-3}
-    assert {lr for lr, _ in groups("allukan-tiny", protocol="ukan")[0]} == {1e-4}
+    assert {lr for lr, _ in groups("convtwin-tiny", protocol="ukan")[0]} == {1e-4}
 
 
 def test_splines_of_shared_layers_are_w_and_c():
@@ -44,6 +46,26 @@ def test_every_weight_decays_and_of_edges_it_learns_as_a_spline_does(sharing, ra
     assert [found[id(p)] for p in (layer.weight, layer.base_weight, layer.coef)] == [(rate, 3), (2, 5), (2, 5)]
     assert found[id(layer.bias)] == (rate, of_bias)
     assert found[id(norm.weight)] == found[id(norm.bias)] == (1, 0)
+
+
+@pytest.mark.parametrize(("name", "left"), [("adam", 1 - 0.1), ("adamw", 1 - 0.1 * 0.5)])
+def test_what_a_first_step_does_to_a_weight_without_a_gradient(name, left):
+    """Adam divides decay · weight by its own size and moves by lr; AdamW takes lr · decay of the weight away. Not of a bias."""
+    layer = nn.Linear(3, 2)
+    nn.init.ones_(layer.weight)
+    nn.init.ones_(layer.bias)
+    module = SegmentationModule(layer, ModelCard("unet", 3, ("a",), "binary", (32, 32), (0.5,), (0.2,)), named(name))
+    module.trainer = pl.Trainer(accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False)
+    optimizer = module.configure_optimizers()["optimizer"]
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), torch.full((2, 3), left))
+    assert (layer.bias == 1).all()
+
+
+def named(optimizer):
+    return TrainConfig("d", "o", model="unet", lr=0.1, weight_decay=0.5, optimizer=optimizer)
 
 
 @pytest.mark.parametrize(

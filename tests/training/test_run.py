@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from allukan.data import Splits, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.options import DICE_LOSSES
 from allukan.training import TrainConfig, resume_config, train
 from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.callbacks import History
@@ -32,7 +33,9 @@ class Interrupted(Exception):
 DROPPED = {"topology": {"drop_path": 0.3}}
 
 
-@pytest.mark.parametrize("given", [{}, {"ema": 0.9, "augment": ("affine", "speckle"), "options": DROPPED}])
+@pytest.mark.parametrize(
+    "given", [{}, {"snapshots": 3}, {"ema": 0.9, "augment": ("affine", "speckle"), "warmup": 1.5, "options": DROPPED}]
+)
 def test_a_resumed_run_ends_as_if_never_interrupted(tmp_path, monkeypatch, given):
     write_phantoms(tmp_path / "data", count=20, size=32, seed=0)
     whole = train(config(tmp_path / "data", tmp_path / "whole", epochs=3, **given))
@@ -75,6 +78,10 @@ def trained_weights(run):
         {"spline_decay": 0.1},
         {"spline_smoothness": 1.0},
         {"ema": 0.9},
+        {"snapshots": 2},
+        {"warmup": 1.5},
+        {"optimizer": "adamw"},
+        *({"dice": name} for name in DICE_LOSSES if name != "image"),
         {"options": DROPPED},
         {"options": {"topology": {"deep_supervision": True}}},
         *({"augment": (name,)} for name in AUGMENTATIONS),
@@ -85,6 +92,24 @@ def test_every_option_changes_what_is_trained(plainly_trained, tmp_path, given):
     _, changed = trained_weights(train(config(data, tmp_path / "run", epochs=2, batch_size=4, **given)))
     name = "network.head.coef"
     assert not torch.equal(changed["state_dict"][name], plain["state_dict"][name])
+
+
+def test_snapshots_are_averaged_over_the_last_epochs(plainly_trained, tmp_path):
+    """The trained weights are those without it; what is kept at the end is the mean of what the last three epochs end with."""
+    data, _ = plainly_trained
+    ends = [plain_end(data, tmp_path / str(epochs), epochs) for epochs in (1, 2, 3, 4)]
+    _, last = trained_weights(train(config(data, tmp_path / "run", epochs=4, batch_size=4, snapshots=3, **FLAT)))
+    for name, value in last["current_model_state"].items():
+        assert torch.equal(value, ends[3][name]), name
+        if value.is_floating_point():
+            torch.testing.assert_close(last["state_dict"][name], sum(end[name] for end in ends[1:]) / 3)
+
+
+FLAT = {"lr": 1e-5}  # at which the cosine is flat: a shorter training is the start of a longer one
+
+
+def plain_end(data, out, epochs):
+    return trained_weights(train(config(data, out, epochs=epochs, batch_size=4, **FLAT)))[1]["state_dict"]
 
 
 def test_the_average_is_what_is_validated_and_kept(plainly_trained, tmp_path):

@@ -78,6 +78,7 @@ def fit(folder, between, model="allukan-tiny", **options):
 
 
 EVERYTHING = {"ema": 0.9, "augment": AUGMENTATIONS, "options": {"topology": {"drop_path": 0.2}}, "spline_smoothness": 0.1}
+EVERYTHING |= {"warmup": 0.5, "dice": "present"}
 
 
 @pytest.mark.parametrize("given", [{}, EVERYTHING])

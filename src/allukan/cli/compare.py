@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import say
+from allukan.cli.console import say, show_log
 from allukan.files import write_text
 
 Option = typer.Option
@@ -27,6 +27,7 @@ def compare(
 
     if figure is not None:
         study.check_figure(figure)
+    show_log()
     found = study.compare(folders, against, metric, detect)
     text = study.render(found.tables, style)
     if out is None:

@@ -14,7 +14,7 @@ Option = typer.Option
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of allukan train.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="Run folder of allukan train; of one in folds, all of them.", show_default=False)],
     data: Annotated[Path | None, Option(help="Another dataset with the same classes  [that of the training]")] = None,
     subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
     out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation, -DATA, -SUBSET]")] = None,
@@ -22,7 +22,7 @@ def evaluate(
     groups: Annotated[str | None, Option(help="Of --data: FILE.csv[:COLUMN] or re:REGEX")] = None,
     spacing_mm: Annotated[str | None, Option(help="Pixel height,width in mm: distances in mm instead of pixels")] = None,
     mode: Annotated[str | None, Option(help="resize, or sliding (window over the image as it is)  [volumes: sliding]")] = None,
-    tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
+    tta: Annotated[bool, Option("--tta", help="Average probabilities over all flips (four passes; volumes: eight).")] = False,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""
@@ -31,26 +31,43 @@ def evaluate(
     if groups is not None and data is None:
         raise UserError("--groups belongs to --data: the groups of the training are known.")
     show_log()
-    opened = inference.open_run(run)
     spacing = _spacing(spacing_mm)
-    predictor = inference.Predictor(run / "model", device, mode, tta)
+    folds = inference.open_folds(run)
+    if folds and (given := _given(data=data, subset=subset, out=out, map=map_)):
+        raise UserError(f"{run} has {len(folds)} folds, scored on their test images: give --{given} with one, as {run}/fold-0.")
+    opened = None if folds else inference.open_run(run)
     with progress_bar("evaluating") as bar:
         task = bar.add_task("", total=None)
-        summary = inference.evaluate(
-            opened,
-            data,
-            subset,
-            predictor=predictor,
-            out=out,
-            mapping=_mapping(map_ or []),
-            groups=groups,
-            spacing_mm=spacing,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        def predictor(model: Path) -> inference.Predictor:
+            return inference.Predictor(model, device, mode, tta)
+
+        if opened is None:
+            summary = inference.evaluate_folds(run, folds, predictor, spacing, show)
+        else:
+            summary = inference.evaluate(
+                opened,
+                data,
+                subset,
+                predictor=predictor(run / "model"),
+                out=out,
+                mapping=_mapping(map_ or []),
+                groups=groups,
+                spacing_mm=spacing,
+                progress=show,
+            )
     show_summary(summary)
     for note in summary["notes"]:
         say(f"Note: {note}")
     say(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json")
+
+
+def _given(**options: object) -> str:
+    """The first that is not None."""
+    return next((name for name, value in options.items() if value is not None), "")
 
 
 def _mapping(texts: list[str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ def predict(
     ],
     out: Annotated[Path, Option(help="Folder for the results; new or empty.", show_default=False)],
     mode: Annotated[str | None, Option(help="resize, or sliding (window over the image as it is)  [volumes: sliding]")] = None,
-    tta: Annotated[bool, Option("--tta", help="Average over flips of the image.")] = False,
+    tta: Annotated[bool, Option("--tta", help="Average probabilities over all flips (four passes; volumes: eight).")] = False,
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
     overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over pictures.")] = True,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",

@@ -32,6 +32,7 @@ def train(
     """Train a model on a folder of images and masks.
 
     The run folder receives model/ (the best epoch), config.yaml, splits.json, history.csv, last.ckpt and TensorBoard logs.
+    With --folds each fold is such a run below it.
     """
     from allukan import training
     from allukan.data import Splits
@@ -50,6 +51,10 @@ def train(
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
+    if options.folds is not None and options.fold is None:
+        say(f"Trained models: {run / 'fold-0' / 'model'} to {run / f'fold-{options.folds - 1}' / 'model'}")
+        say(f"Next: allukan evaluate {run}")
+        return
     subset = "" if Splits.load(run / "splits.json").test else " --subset val"
     say(f"Trained model: {run / 'model'}")
     say(f"Next: allukan evaluate {run}{subset}")

@@ -8,7 +8,7 @@ An element of the output unless said otherwise; forward, then backward.
     matrix times vector, dot         likewise, though torch has no formula for them
     bias within these                1; 1
     normalisation                    8 (mean 1, variance 3, normalise 2, affine 2); 9 (x̂ 2, ∂β 1, ∂γ 2, ∂x 4)
-    SiLU, GELU, ReLU, tanh, sigmoid  as the bases in ``flops``; their derivative and the product with g
+    SiLU, GELU, ReLU, tanh, sigmoid  as the bases in ``flops``; their derivative and the product with g; PReLU as leaky ReLU
     other elementwise operators      1; 2 for each operand that needs a gradient, but for sums and differences 0
     max pooling, average pooling     the values in a window; 1
     linear resizing                  2·2^d - 1; 2·2^d (d spatial dimensions), nearest: 0; 1
@@ -42,7 +42,7 @@ _SOFTMAX = {"_softmax", "_log_softmax"}
 _SUMS = {"add", "sub", "rsub"}
 _COPIES = {"clone", "where", "masked_fill"}  # that torch tags as elementwise
 _ACTIVATIONS = {name: base.flops for name, base in BASES.items()}
-_ACTIVATIONS |= {"leaky_relu": base_activation("leaky_relu:0").flops, "sigmoid": (3, 2)}
+_ACTIVATIONS |= {"sigmoid": (3, 2)} | dict.fromkeys(("leaky_relu", "_prelu_kernel"), base_activation("leaky_relu:0").flops)
 
 
 def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost:

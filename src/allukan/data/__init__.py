@@ -6,6 +6,7 @@ from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
+from allukan.data.folds import make_folds
 from allukan.data.groups import load_groups
 from allukan.data.images import as_trained, fit_channels, read_image, resize_image, write_image
 from allukan.data.layouts import open_dataset
@@ -49,6 +50,7 @@ __all__ = [
     "is_image",
     "is_volume",
     "load_groups",
+    "make_folds",
     "make_splits",
     "match_pattern",
     "names_of_files",

@@ -18,6 +18,7 @@ from allukan.errors import UserError
 
 Pairs = Sequence[tuple[str, str]]
 SHARES = {"test": 0.2, "val": 0.1, "train": 0.7}
+REST = {"val": 1 / 8, "train": 7 / 8}  # where the test is known already
 
 
 def make_splits(
@@ -44,7 +45,7 @@ def make_splits(
         raise UserError(f"unknown protocol {protocol!r}: choose clean or ukan.")
     pairs = near_pairs(dataset) if pairs is None else pairs
     members = join(ids, groups or {}, pairs)
-    parts = deal(members, _foreground(dataset), seed, SHARES, str(dataset.root))
+    parts = deal(members, foreground_shares(dataset), seed, SHARES, str(dataset.root))
     return Splits(protocol, seed, parts["train"], parts["val"], parts["test"], kept_together(groups, pairs))
 
 
@@ -55,7 +56,7 @@ def draw_validation(
     inside = set(train)
     members = join(sorted(train), groups or {}, [(a, b) for a, b in pairs if {a, b} <= inside])
     part = replace(dataset, cases=dataset.select(sorted(train)))
-    return deal(members, _foreground(part), seed, {"val": 1 / 8, "train": 7 / 8}, f"the part 'train' of {dataset.root}")
+    return deal(members, foreground_shares(part), seed, REST, f"the part 'train' of {dataset.root}")
 
 
 def near_pairs(dataset: Dataset) -> Pairs:
@@ -88,7 +89,8 @@ def join(ids: Sequence[str], groups: Mapping[str, str], pairs: Iterable[tuple[st
     return sorted(members.values())
 
 
-def _foreground(dataset: Dataset) -> dict[str, float]:
+def foreground_shares(dataset: Dataset) -> dict[str, float]:
+    """Share of the pixels of every image that are of any class."""
     with ThreadPoolExecutor() as pool:
         shares = list(pool.map(lambda case: float((read_masks(case, dataset) == 1).any(0).mean()), dataset.cases))
     return dict(zip(dataset.ids, shares, strict=True))
@@ -103,7 +105,8 @@ def deal(
 ) -> dict[str, tuple[str, ...]]:
     """Groups sorted by foreground, in runs of about ten dealt at random: every part gets groups of every kind.
 
-    A group that is larger than a part should be goes to a larger part, as far as there are others for the smaller ones.
+    A group that is larger than a part should be goes to a larger part, the emptiest of several, as far as there are others for
+    the smaller ones.
     Raises ``UserError`` naming ``what`` where there are fewer groups than parts.
     """
     total, least = sum(map(len, members)), len(shares)
@@ -116,13 +119,13 @@ def deal(
     for start in range(0, len(order), 10):
         order[start : start + 10] = [order[start + i] for i in generator.permutation(len(order[start : start + 10]))]
     room = {name: max(1.0, share * total) for name, share in shares.items()}
-    main = max(room, key=room.__getitem__)
+    widest = [name for name in room if room[name] == max(room.values())]
     parts: dict[str, list[str]] = {name: [] for name in shares}
-    large = [group for group in order if len(group) > max(size for name, size in room.items() if name != main)]
+    large = [group for group in order if len(group) > sorted(room.values())[-2]]
     for group in sorted(large, key=len, reverse=True)[: len(order) - least + 1]:
-        parts[main].extend(group)
+        parts[min(widest, key=lambda name: len(parts[name]))].extend(group)
         order.remove(group)
-    dealt = len(parts[main])
+    dealt = sum(map(len, parts.values()))
     for left, group in zip(range(len(order), 0, -1), order, strict=True):
         dealt += len(group)
         empty = [name for name in parts if not parts[name]]

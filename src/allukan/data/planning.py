@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from allukan.data.dataset import Dataset, GivenSplit
 from allukan.data.drawing import Pairs, draw_validation, kept_together, make_splits, near_pairs
+from allukan.data.folds import fold_shares, make_folds
 from allukan.data.given_splits import read_splits
 from allukan.data.split_notes import class_notes, group_notes, leak_notes, uneven_notes
 from allukan.data.splits import PARTS, Splits
@@ -37,18 +38,21 @@ def plan_splits(
     source: str | None = None,
     fold: int | None = None,
     pairs: Pairs | None = None,
+    folds: int | None = None,
 ) -> SplitPlan:
     """The split that was given, else one that is drawn; the same arguments give the same split.
 
     By the protocol "clean" the file ``source`` counts, else the split of the dataset; "drawn" takes neither. ``fold`` chooses
     among folds, the first one if None. Given parts are used literally; validation that is not given is drawn from train.
-    ``pairs`` are the near-duplicates where they are known already.
+    With ``folds`` so many are drawn, as by ``make_folds``. ``pairs`` are the near-duplicates where they are known already.
 
     Raises ``UserError`` for a file that is none, a fold that there is not, ids that the dataset lacks, and as ``make_splits``.
     """
     if protocol != "clean":
         return _literature(dataset, protocol, seed, source, fold)
     pairs = near_pairs(dataset) if pairs is None else pairs
+    if folds is not None:
+        return _one_of(folds, fold or 0, dataset, seed, groups or {}, pairs)
     parts, origin, notes = given_parts(dataset, source, fold)
     if parts:
         splits, more = _as_given(dataset, parts, origin, seed, groups, pairs)
@@ -57,6 +61,16 @@ def plan_splits(
         splits = make_splits(dataset, protocol, seed, groups, pairs)
         notes += uneven_notes(splits, groups or {}, pairs)
     return SplitPlan(splits, (*notes, *group_notes(dataset, groups or {}), *class_notes(dataset, splits)))
+
+
+def _one_of(folds: int, fold: int, dataset: Dataset, seed: int, groups: Mapping[str, str], pairs: Pairs) -> SplitPlan:
+    if fold >= folds:
+        raise UserError(f"there is no fold {fold}: the first of {folds} is 0 and the last {folds - 1}.")
+    splits = make_folds(dataset, folds, seed, groups, pairs)[fold]
+    unused = [f"the split given by {dataset.given.origin} is not used: {folds} folds of all images are drawn."]
+    notes = [*dataset.given.notes, *(unused if dataset.given.folds else [])]
+    notes += uneven_notes(splits, groups, pairs, fold_shares(folds))
+    return SplitPlan(splits, (*notes, *group_notes(dataset, groups), *class_notes(dataset, splits)))
 
 
 def _literature(dataset: Dataset, protocol: str, seed: int, source: str | None, fold: int | None) -> SplitPlan:

@@ -14,10 +14,10 @@ from allukan.data.splits import PARTS, Splits
 _SLACK = 0.25  # of the images that a part should have, by which it may differ without a word; and one image and a half
 
 
-def uneven_notes(splits: Splits, groups: Mapping[str, str], pairs: Pairs) -> list[str]:
-    """Where the parts of a drawn split are far from 70/10/20: their sizes, why, and what to do."""
+def uneven_notes(splits: Splits, groups: Mapping[str, str], pairs: Pairs, shares: Mapping[str, float] = SHARES) -> list[str]:
+    """Where the parts of a drawn split are far from their ``shares``: their sizes, why, and what to do."""
     total = sum(splits.counts.values())
-    wanted = {part: SHARES[part] * total for part in PARTS}
+    wanted = {part: shares[part] * total for part in PARTS}
     if all(abs(splits.counts[part] - wanted[part]) <= max(1.5, _SLACK * wanted[part]) for part in PARTS):
         return []
     have, should = (", ".join(f"{round(number[part])} {part}" for part in PARTS) for number in (splits.counts, wanted))

@@ -3,6 +3,7 @@
 from allukan.inference.activations import Activations, LayerActivations, inspect_activations
 from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
+from allukan.inference.folds import evaluate_folds, open_folds
 from allukan.inference.fusion import fuse
 from allukan.inference.inputs import file_order
 from allukan.inference.matching import match_classes
@@ -19,11 +20,13 @@ __all__ = [
     "Predictor",
     "Run",
     "evaluate",
+    "evaluate_folds",
     "file_order",
     "find_images",
     "fuse",
     "inspect_activations",
     "match_classes",
+    "open_folds",
     "open_run",
     "predict_files",
     "report",

@@ -68,10 +68,18 @@ class Truth:
 def open_run(folder: str | Path) -> Run:
     """Raises ``UserError`` when ``folder`` is not a run of ``allukan train`` with a model in it."""
     folder = Path(folder)
+    if count := folds_of(folder):
+        raise UserError(f"{folder} has {count} folds, each a run of its own: give one of them, as {folder / 'fold-0'}.")
     for name in ("config.yaml", "splits.json", "model/config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")
     return Run(folder, read_yaml(folder / "config.yaml"), Splits.load(folder / "splits.json"))
+
+
+def folds_of(folder: Path) -> int:
+    """How many folds a run folder has below it; 0 for a single run, one fold too."""
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").is_file() else {}
+    return int(config.get("folds") or 0) if config.get("fold") is None else 0
 
 
 def evaluate(
@@ -120,6 +128,8 @@ def evaluate(
         "protocol": run.splits.protocol,
         "seed": run.splits.seed,
         "splits_from": run.splits.origin,
+        "mode": predictor.mode,
+        "tta": predictor.tta,
         "distance_unit": "mm" if spacing_mm or volumes else "pixel",
         "seen_in_training": None if seen is None else len(seen),
         "mapping": dict(mapping or {}),

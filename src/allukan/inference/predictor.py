@@ -43,7 +43,8 @@ class Predictor:
         mode: "resize", the default for pictures, scales the image to the size of the training and the probabilities back;
             "sliding" moves a window of that size over the image as it is (half overlapping, Gaussian weights; MONAI), for images
             at the scale of the training. So are volumes predicted, with voxels of the size of the training.
-        tta: average over the flips of the image (four passes; eight of volumes).
+        tta: the mean of the probabilities over the flips of all axes (four passes; eight of volumes), test-time augmentation by
+            mirroring.
 
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
     """

@@ -6,6 +6,7 @@ from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.inputs_met import load_histograms, save_histograms
 from allukan.models.norms import check_norms
 from allukan.models.outputs import probabilities, to_masks
+from allukan.models.pretrained import readme
 from allukan.models.sliding import slide
 from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, outline_saved, save_model
 from allukan.models.topology import SIZES, Topology
@@ -30,6 +31,7 @@ __all__ = [
     "outline_saved",
     "pick_device",
     "probabilities",
+    "readme",
     "save_histograms",
     "save_model",
     "slide",

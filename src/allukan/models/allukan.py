@@ -9,6 +9,7 @@ from torch import nn
 
 from allukan.models.layer_first import LayerFirst
 from allukan.models.norm_first import NormFirst
+from allukan.models.pretrained import Pretrained
 from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import KALayer, Spline
@@ -20,7 +21,7 @@ PRESETS: dict[str, tuple[Spline, Topology, str]] = {
 }
 
 
-class AllUKAN(UShape):
+class AllUKAN(UShape, Pretrained):
     """The U-KAN skeleton with a KA layer in the place of every Linear, Conv, depthwise Conv, patch embedding and head.
 
     Every layer but the first is a unit normalise → φ → mix; stages are x + unit(unit(x)), heads and token blocks are units.
@@ -41,6 +42,8 @@ class AllUKAN(UShape):
         topology: options of the U-shape, or a mapping of those that are not the preset's.
         order: "norm-first", every layer but the first is a unit normalise → φ → mix (``default``); or "layer-first", U-KAN's
             order, a norm after every layer (``paper``, and all networks up to version 0.1). None is the preset's.
+        activation: of ``layer="conv"`` alone: "base", the fixed ``spline.base``; or what convolutional networks learn, "prelu",
+            "swish" or "rational" with one activation a layer, "prelu-channel" … with one a channel (``learned_activations``).
 
     >>> import torch
     >>> AllUKAN(3, 1, size="tiny")(torch.zeros(2, 3, 50, 37)).shape
@@ -59,6 +62,7 @@ class AllUKAN(UShape):
         preset: str = "default",
         topology: Topology | Mapping[str, Any] | None = None,
         order: str | None = None,
+        activation: str = "base",
     ) -> None:
         if preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
@@ -67,7 +71,7 @@ class AllUKAN(UShape):
         if order not in ORDERS:
             raise ValueError(f"unknown order {order!r}; choose one of {', '.join(ORDERS)}")
         splines = splines if layer == "ka" else Spline()
-        make = ORDERS[order](spatial_dims, layer, splines.updated(spline), norm)
+        make = ORDERS[order](spatial_dims, layer, splines.updated(spline), norm, activation=activation)
         super().__init__(in_channels, out_channels, size, make, shape.updated(topology))
 
 

@@ -15,21 +15,21 @@ from allukan.models.allukan import AllUKAN
 from allukan.models.ukan import UKAN
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "allukan-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="default"),
-    "allukan-small": partial(AllUKAN, size="small", layer="ka", preset="default"),
-    "allukan-base": partial(AllUKAN, size="base", layer="ka", preset="default"),
-    "allukan-paper-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="paper"),
-    "allukan-paper-small": partial(AllUKAN, size="small", layer="ka", preset="paper"),
-    "allukan-paper-base": partial(AllUKAN, size="base", layer="ka", preset="paper"),
+    "allukan-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="default", activation="base"),
+    "allukan-small": partial(AllUKAN, size="small", layer="ka", preset="default", activation="base"),
+    "allukan-base": partial(AllUKAN, size="base", layer="ka", preset="default", activation="base"),
+    "allukan-paper-tiny": partial(AllUKAN, size="tiny", layer="ka", preset="paper", activation="base"),
+    "allukan-paper-small": partial(AllUKAN, size="small", layer="ka", preset="paper", activation="base"),
+    "allukan-paper-base": partial(AllUKAN, size="base", layer="ka", preset="paper", activation="base"),
     "convtwin-tiny": partial(AllUKAN, size="tiny", layer="conv", preset="default"),
     "convtwin-small": partial(AllUKAN, size="small", layer="conv", preset="default"),
     "convtwin-base": partial(AllUKAN, size="base", layer="conv", preset="default"),
-    "edgekan-tiny": partial(AllUKAN, size="tiny", layer="edge", preset="default"),
-    "edgekan-small": partial(AllUKAN, size="small", layer="edge", preset="default"),
-    "edgekan-base": partial(AllUKAN, size="base", layer="edge", preset="default"),
-    "stackedkan-tiny": partial(AllUKAN, size="tiny", layer="stacked", preset="default"),
-    "stackedkan-small": partial(AllUKAN, size="small", layer="stacked", preset="default"),
-    "stackedkan-base": partial(AllUKAN, size="base", layer="stacked", preset="default"),
+    "edgekan-tiny": partial(AllUKAN, size="tiny", layer="edge", preset="default", activation="base"),
+    "edgekan-small": partial(AllUKAN, size="small", layer="edge", preset="default", activation="base"),
+    "edgekan-base": partial(AllUKAN, size="base", layer="edge", preset="default", activation="base"),
+    "stackedkan-tiny": partial(AllUKAN, size="tiny", layer="stacked", preset="default", activation="base"),
+    "stackedkan-small": partial(AllUKAN, size="small", layer="stacked", preset="default", activation="base"),
+    "stackedkan-base": partial(AllUKAN, size="base", layer="stacked", preset="default", activation="base"),
     "ukan": partial(UKAN, layer="kan"),
     "ukan-linear": partial(UKAN, layer="linear", spline=None),
     "ukan-sakan": partial(UKAN, layer="sakan"),
@@ -62,7 +62,7 @@ def model_options(name: str) -> tuple[str, ...]:
     """The further options of a model; ``UserError`` for a name that is not in ``MODELS``.
 
     >>> model_options("convtwin-tiny")
-    ('spline', 'norm', 'topology', 'order')
+    ('spline', 'norm', 'topology', 'order', 'activation')
     """
     if name not in MODELS:
         raise UserError(f"unknown model {shown(name)}: {suggestion(name, MODELS)}")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import nn
 
 from allukan.models.blocks import Residual, TokenBlock
-from allukan.models.layers import Activation, Layers
+from allukan.models.layers import Layers
 
 
 class LayerFirst(Layers):
@@ -18,7 +18,7 @@ class LayerFirst(Layers):
 
     def after(self, channels: int) -> list[nn.Module]:
         """What follows a layer: the norm, and for the convolutional twin the activation."""
-        return [self.make_norm(channels), *([Activation(self.spline.base)] if self.layer == "conv" else [])]
+        return [self.make_norm(channels), *([self.make_activation(channels)] if self.layer == "conv" else [])]
 
     def unit(self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: int | bool) -> nn.Sequential:
         """Layer, norm and, for the convolutional twin, activation."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from allukan.models.learned_activations import ACTIVATIONS, learned_activation
 from allukan.nn import (
     KAConv1d,
     KAConv2d,
@@ -51,17 +52,28 @@ class Layers:
 
     ``layer="ka"``, ``"edge"`` and ``"stacked"`` give KA layers, which have their activation inside, ``"conv"`` torch's own.
     "edge" and "stacked" are the same function, one spline an edge: computed as KAConv does, and the ordinary way.
+    ``activation`` of "conv" is "base", the fixed one that ``spline.base`` names, or a learned one of ``ACTIVATIONS``.
     """
 
     spatial_dims: int
     layer: str
     spline: Spline
     norm: str
+    activation: str = field(default="base", kw_only=True)
 
     def __post_init__(self) -> None:
-        for name, allowed in (("layer", LAYERS), ("norm", NORMS), ("spatial_dims", (1, 2, 3))):
+        allowed_of = {"layer": LAYERS, "norm": NORMS, "spatial_dims": (1, 2, 3), "activation": ACTIVATIONS}
+        for name, allowed in allowed_of.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}")
+        if self.activation != "base" and self.layer != "conv":
+            raise ValueError(
+                f"activation={self.activation!r} is for layer='conv', the convolutional twin: KA layers learn their own"
+            )
+        if self.activation != "base" and self.spline.base != Spline().base:
+            raise ValueError(
+                f"activation={self.activation!r} leaves no place for spline.base={self.spline.base!r}: give one of them"
+            )
         if self.layer in ("edge", "stacked"):
             object.__setattr__(self, "spline", replace(self.spline, sharing="edge"))
 
@@ -99,6 +111,10 @@ class Layers:
             return nn.Linear(in_features, out_features, bias=False)
         linear = StackedKANLinear if self.layer == "stacked" else KALinear
         return linear(in_features, out_features, bias=False, spline=self.spline_of(out_features, image=image), norm=norm)
+
+    def make_activation(self, channels: int, last: bool = False) -> nn.Module:
+        """What the convolutional twin has in the place of φ; of so many channels, the second dimension or the ``last``."""
+        return Activation(self.spline.base) if self.activation == "base" else learned_activation(self.activation, channels, last)
 
     def make_norm(self, channels: int) -> nn.Module:
         """The normalisation of ``(B, channels, *S)``."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import nn
 
 from allukan.models.blocks import Fork, ForkedResidual, Residual, TokenBlock
-from allukan.models.layers import Activation, Layers
+from allukan.models.layers import Layers
 from allukan.nn import KAFork1d, KAFork2d, KAFork3d
 
 _FORKS = {1: KAFork1d, 2: KAFork2d, 3: KAFork3d}
@@ -63,7 +63,7 @@ class NormFirst(Layers):
         """Layer norm → φ → matrix, on the last dimension."""
         if self.layer != "conv":
             return self.linear(in_features, out_features, norm="layer")
-        before = nn.LayerNorm(in_features), Activation(self.spline.base)
+        before = nn.LayerNorm(in_features), self.make_activation(in_features, last=True)
         return nn.Sequential(*before, self.linear(in_features, out_features))
 
     def embedding(self, in_channels: int, out_channels: int) -> nn.Module:
@@ -76,4 +76,4 @@ class NormFirst(Layers):
 
     def _before(self, channels: int) -> list[nn.Module]:
         """What the convolutional twin has before a convolution."""
-        return [self.make_norm(channels), Activation(self.spline.base)]
+        return [self.make_norm(channels), self.make_activation(channels)]

@@ -172,6 +172,10 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
 def load_card(folder: str | Path) -> ModelCard:
     """The ``config.json`` of a saved model. Raises ``UserError`` when it is missing, unreadable or not ours."""
     path = Path(folder) / "config.json"
+    if not path.is_file() and (Path(folder) / "fold-0").is_dir():
+        raise UserError(
+            f"{folder} has folds, each with a model of its own: give one of them, as {Path(folder) / 'fold-0' / 'model'}."
+        )
     if not path.is_file():
         raise UserError(
             f"{folder} holds no trained model (config.json is missing): give the folder RUN/model of a finished training."

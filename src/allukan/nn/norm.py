@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from allukan.ops import normalise
+from allukan.ops.autograd import cached
 from allukan.ops.layer import norm_functions
-from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Statistics
+from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Running, Statistics
 from allukan.ops.phi import Phi
 from allukan.ops.tracing import sees_operators, sizes
 
@@ -58,26 +59,26 @@ def normalised(norm: nn.Module | None, x: Tensor) -> Tensor:
 
 
 def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
-    """What the norm would do to x ``(B, C, *S)``, for the operation that does it on the way to φ; running statistics move on.
+    """What the norm would do to x ``(B, C, *S)``, for the operation that does it on the way to φ.
 
     None where there is none, where the layer is made of separate operations anyway, and for norms that only their own code
     knows: of another class, with hooks, an instance norm that tracks.
     """
     if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
         return None
-    kind, ours = type(norm).forward, norm_functions(x, phi)
-    if ours is None:
+    if norm_functions(x, phi) is None:
         return None
+    kind = type(norm).forward
     if kind is nn.LayerNorm.forward:
         return None if sees_operators() else Norm(RowNorm(norm.eps), norm.weight, norm.bias)  # type: ignore[arg-type]
-    x = x if sees_operators() else x.detach()
     if kind is nn.GroupNorm.forward or (kind is _InstanceNorm.forward and not norm.track_running_stats):
-        how = ChannelNorm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
-        return Norm(how, norm.weight, norm.bias, ours.statistics(x, how))  # type: ignore[arg-type]
-    if kind in (nn.SyncBatchNorm.forward, _BatchNorm.forward):
-        how, found = _of_batch(norm, x, ours)  # type: ignore[arg-type]
-        return Norm(how, norm.weight, norm.bias, found)  # type: ignore[arg-type]
-    return None
+        how = _channel_norm(_groups(norm, sizes(x)), True, norm.eps)  # type: ignore[arg-type]
+        wanted = Norm(how, norm.weight, norm.bias)  # type: ignore[arg-type]
+    elif kind is _BatchNorm.forward or kind is nn.SyncBatchNorm.forward:
+        wanted = _of_batch(norm, x)  # type: ignore[arg-type]
+    else:
+        return None
+    return _with_statistics(wanted, x) if sees_operators() else wanted
 
 
 def _groups(norm: nn.Module, size: Sequence[int]) -> int:
@@ -89,19 +90,42 @@ def _groups(norm: nn.Module, size: Sequence[int]) -> int:
     return norm.num_groups
 
 
-def _of_batch(norm: _BatchNorm, x: Tensor, ours: ModuleType) -> tuple[ChannelNorm, Statistics]:
-    """Statistics of the batch, or in evaluation those of the training."""
-    if not norm.training and norm.running_mean is not None and norm.running_var is not None:
-        given = Statistics(norm.running_mean.unsqueeze(0), norm.running_var.unsqueeze(0), 0)
-        return ChannelNorm(0, False, norm.eps, fixed=True), given
+def _of_batch(norm: _BatchNorm, x: Tensor) -> Norm:
+    """With statistics of the batch, or in evaluation those of the training."""
+    mean, var, gamma, beta = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    if not norm.training and mean is not None and var is not None:
+        how = _channel_norm(0, False, norm.eps, fixed=True)
+        return Norm(how, gamma, beta, Statistics(mean.unsqueeze(0), var.unsqueeze(0), 0))
     team = _team(norm)
     if team is None:
         F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
-    how = ChannelNorm(0, False, norm.eps, team=team)
-    found = ours.statistics(x, how)
-    if norm.training and norm.running_mean is not None:
-        _track(norm, found, ours)
-    return how, found
+    how = _channel_norm(0, False, norm.eps) if team is None else ChannelNorm(0, False, norm.eps, team=team)
+    if not norm.training or mean is None or var is None:
+        return Norm(how, gamma, beta)
+    return Norm(how, gamma, beta, None, Running(mean, var, _share(norm)))
+
+
+_channel_norm = cached(ChannelNorm)
+
+
+def _share(norm: _BatchNorm) -> float:
+    """By how much this batch moves running statistics, as torch's: with momentum None to the mean over all batches."""
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
+    return 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+
+
+def _with_statistics(norm: Norm, x: Tensor) -> Norm:
+    """For whoever sees operators: the statistics are some of them."""
+    how, gamma, beta, found, running = norm
+    if found is not None:
+        return norm
+    assert isinstance(how, ChannelNorm)
+    found = normalise.statistics(x, how)
+    if running is not None:
+        with torch.no_grad():
+            normalise.track(found, *running)
+    return Norm(how, gamma, beta, found)
 
 
 def _team(norm: nn.Module) -> Any:
@@ -110,17 +134,6 @@ def _team(norm: nn.Module) -> Any:
         return None
     team = norm.process_group or dist.group.WORLD
     return team if dist.get_world_size(team) > 1 else None
-
-
-@torch.no_grad()
-def _track(norm: _BatchNorm, found: Statistics, ours: ModuleType) -> None:
-    """Running statistics, as torch's: of the unbiased variance, with momentum None as mean over all batches."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    ours.track(found, norm.running_mean, norm.running_var, share)
 
 
 def _instance(spatial_dims: int) -> type[nn.Module]:

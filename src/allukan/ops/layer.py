@@ -15,22 +15,16 @@ from allukan.ops.autograd import differentiable_once
 from allukan.ops.engines.dispatch import COMPOSED, choose
 from allukan.ops.expansion import base_backward, expand, expand_backward
 from allukan.ops.linear_maps import LinearMap
-from allukan.ops.normalise import Affine, ChannelNorm, Norm, RowNorm, Statistics
+from allukan.ops.linear_maps import Mapped as Mapped
+from allukan.ops.normalise import Affine, ChannelNorm, Norm, RowNorm, Running, Statistics
+from allukan.ops.ordinary import ONCE, ordinary
 from allukan.ops.phi import Phi
-from allukan.ops.spline_autograd import norm_of
+from allukan.ops.spline_autograd import tools
 from allukan.ops.subclasses import through_subclasses
 from allukan.ops.tracing import sees_operators, sizes, transforms
 
-ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
+_WITHOUT = (None,) * 5  # norm
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
-
-
-class Mapped(NamedTuple):
-    """A linear map behind φ with its weight and bias."""
-
-    linear: LinearMap
-    weight: Tensor
-    bias: Tensor | None
 
 
 class _How(NamedTuple):
@@ -38,7 +32,8 @@ class _How(NamedTuple):
     engine: str
     linears: tuple[LinearMap, ...]
     norm: ChannelNorm | RowNorm | None
-    of: int  # elements a statistic
+    of: int  # elements a statistic, where it is given
+    running: Running | None
 
 
 @through_subclasses
@@ -54,17 +49,21 @@ def ka_layer(
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
+    outputs = ordinary(x, coef, base_weight, phi, norm, maps)
+    if outputs is not None:
+        return outputs
     engine = choose(phi, x.device.type, x.dtype)
     if not _fuses(engine):
         return _composed(x, coef, base_weight, phi, engine, norm, maps)
-    kind, gamma, beta, found = norm or (None, None, None, None)
+    kind, gamma, beta, found, running = norm or _WITHOUT
     mean, var, of = found or (None, None, 0)
     tensors = [t for _, *pair in maps for t in pair]
-    how = _How(phi, engine, tuple(m.linear for m in maps), kind, of)
+    how = _How(phi, engine, tuple([m.linear for m in maps]), kind, of, running)
     if phi.expanded:
         return _Expanded.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
     if not torch.is_grad_enabled():  # the function costs more than a small layer
-        return _outputs(_enter(x, gamma, beta, mean, var, how), coef, base_weight, how, maps)[0]
+        ours = tools(engine, x, coef, base_weight)
+        return _outputs(_enter(x, gamma, beta, mean, var, how, ours), coef, base_weight, how, maps, ours)[0]
     return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
 
 
@@ -75,7 +74,7 @@ def norm_functions(x: Tensor, phi: Phi) -> ModuleType | None:
     """
     engine = choose(phi, x.device.type, x.dtype)
     if _fuses(engine):
-        return norm_of(engine, x)
+        return tools(engine, x).NORM  # type: ignore[no-any-return]
     return normalise if sees_operators() and engine not in COMPOSED and not phi.expanded else None
 
 
@@ -90,7 +89,8 @@ def _composed(
     if phi.expanded:
         ((linear, weight, bias),) = maps
         h = expansion.apply(x, phi, engine).flatten(1, 2)
-        return (_combine(linear, x, h, compose(coef, base_weight, weight), bias),)
+        return (_combine(linear, _autocast(x), h, compose(coef, base_weight, weight), bias),)
+    cast = _autocast(x)
     room = _headroom(x, base_weight)
     if room is not None:
         coef, base_weight = coef.float() / room, base_weight.float() / room
@@ -99,7 +99,7 @@ def _composed(
     else:
         to = normalise.affine(*_found(norm), x.shape[1])
         h = spline_autograd.apply_normalised(x, coef, base_weight, to, phi, engine)
-    return tuple(_combine(m.linear, x, h, _times(m.weight, room), m.bias) for m in maps)
+    return tuple(_combine(m.linear, cast, h, _times(m.weight, room), m.bias) for m in maps)
 
 
 def _found(norm: Norm) -> tuple[Statistics, Tensor | None, Tensor | None, ChannelNorm]:
@@ -144,24 +144,18 @@ def _headroom(x: Tensor, base_weight: Tensor) -> Tensor | None:
     return torch.exp2(torch.ceil(torch.log2(largest)))
 
 
-def _to_autocast(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    """What autocast would make of them."""
-    dtype = _autocast(x)
-    if dtype is None:
-        return list(tensors)
-    return [t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors]
+def _to(cast: torch.dtype | None, tensor: Tensor) -> Tensor:
+    """What autocast would make of it, which on a CPU does not know the operator of the convolution."""
+    return tensor if cast is None or tensor.dtype == torch.float64 else tensor.to(cast)
 
 
-def _combine(linear: LinearMap, x: Tensor, *tensors: Tensor | None) -> Tensor:
-    """The linear map under autocast, which on a CPU does not know the operator of the convolution."""
-    h, w, b = _to_autocast(x, *tensors)
-    assert h is not None
-    assert w is not None
-    return linear.forward(h, w, b)
+def _combine(linear: LinearMap, cast: torch.dtype | None, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The linear map under autocast."""
+    return linear.forward(_to(cast, h), _to(cast, weight), None if bias is None else _to(cast, bias))
 
 
-def _in(dtype: torch.dtype, *tensors: Tensor | None) -> list[Tensor | None]:
-    return [t if t is None or t.dtype is dtype else t.to(dtype) for t in tensors]
+def _in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype is dtype else tensor.to(dtype)
 
 
 class _Entry(NamedTuple):
@@ -171,6 +165,7 @@ class _Entry(NamedTuple):
     to: Affine | None
     mean: Tensor | None
     var: Tensor | None  # of a ``RowNorm`` 1/σ
+    of: int  # elements a statistic
 
 
 def _enter(
@@ -180,22 +175,26 @@ def _enter(
     mean: Tensor | None,
     var: Tensor | None,
     how: _How,
+    ours: Any,
     numbers: Tensor | None = None,
 ) -> _Entry:
-    """``numbers`` are those of the scale and the shift where they are known."""
+    """``numbers`` are those of the scale and the shift where they are known; ``ours`` is the engine."""
     if isinstance(how.norm, RowNorm):
         u, centre, rstd = normalise.rows_normalised(x, gamma, beta, how.norm)
-        return _Entry(u, None, centre, rstd)
-    if how.norm is None or mean is None or var is None:
-        return _Entry(x, None, mean, var)
+        return _Entry(u, None, centre, rstd, 0)
+    if how.norm is None:
+        return _Entry(x, None, None, None, 0)
     if numbers is not None:
-        return _Entry(x, Affine(numbers), mean, var)
+        return _Entry(x, Affine(numbers), mean, var, how.of)
+    if mean is None or var is None:
+        found, to = ours.NORM.prepared(x, gamma, beta, how.norm, how.running)
+        return _Entry(x, to, *found)
     found = Statistics(mean, var, how.of)
-    return _Entry(x, norm_of(how.engine, x).affine(found, gamma, beta, how.norm, x.shape[1]), mean, var)
+    return _Entry(x, ours.NORM.affine(found, gamma, beta, how.norm, x.shape[1]), *found)
 
 
 def _leave(
-    grad: Tensor, sums: Tensor | None, x: Tensor, gamma: Tensor | None, beta: Tensor | None, entry: _Entry, how: _How
+    grad: Tensor, sums: Tensor | None, x: Tensor, gamma: Tensor | None, beta: Tensor | None, entry: _Entry, how: _How, ours: Any
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of x, γ and β from that of u and its sums a channel."""
     if how.norm is None or entry.mean is None or entry.var is None:
@@ -203,10 +202,20 @@ def _leave(
     if isinstance(how.norm, RowNorm):
         return normalise.rows_gradient(grad, x, entry.mean, entry.var, gamma, beta)
     assert sums is not None
-    ours, found = norm_of(how.engine, x), Statistics(entry.mean, entry.var, how.of)
-    of_input = ours.input_gradient(sums, found, gamma, how.norm, x.shape[1])
-    grads = (None if p is None else g.to(p.dtype) for p, g in ((gamma, of_input.gamma), (beta, of_input.beta)))
-    return ours.apply_gradient(grad, x, of_input), *grads  # type: ignore[return-value]
+    found = Statistics(entry.mean, entry.var, entry.of)
+    grad_x, *grads = ours.NORM.returned(grad, sums, x, gamma, found, how.norm)
+    of_gamma, of_beta = (None if p is None else _in(p.dtype, g) for p, g in zip((gamma, beta), grads, strict=True))
+    return grad_x, of_gamma, of_beta
+
+
+def _afterwards(how: _How, entry: _Entry) -> _How:
+    """What the backward pass is told of statistics that were found on the way."""
+    return how if entry.of == how.of else how._replace(of=entry.of, running=None)
+
+
+def _of_norm(entry: _Entry) -> tuple[Tensor | None, Tensor | None]:
+    """The statistics that are kept; those of a ``RowNorm`` are found again."""
+    return (None, None) if entry.to is None else (entry.mean, entry.var)
 
 
 def _maps(tensors: Sequence[Any], how: _How) -> list[Mapped]:
@@ -215,24 +224,25 @@ def _maps(tensors: Sequence[Any], how: _How) -> list[Mapped]:
 
 
 def _outputs(
-    entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, maps: Sequence[Mapped]
+    entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, maps: Sequence[Mapped], ours: Any
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor | None]:
-    """y of every map, h = φ(u), divided by the room that half precision needs, and that."""
+    """y of every map, h = φ(u), divided by the room that half precision needs and in the type of autocast, and that room."""
+    cast = _autocast(entry.x)
     room = _headroom(entry.x, base_weight)
-    h = _activate(entry, coef, base_weight, how, room)
-    return tuple(_combine(m.linear, entry.x, h, _times(m.weight, room), m.bias) for m in maps), h, room
+    h = _to(cast, _activate(entry, coef, base_weight, how.phi, room, ours))
+    return tuple([_combine(m.linear, cast, h, _times(m.weight, room), m.bias) for m in maps]), h, room
 
 
 class _Shared(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor, ...]:
         gamma, beta, mean, var, how, *tensors = rest
-        entry = _enter(x, gamma, beta, mean, var, how)
-        outputs, h, room = _outputs(entry, coef, base_weight, how, _maps(tensors, how))
-        kept = None if how.phi.recompute else _to_autocast(x, h)[0]
-        numbers = None if entry.to is None else entry.to.numbers
-        ctx.save_for_backward(x, coef, base_weight, gamma, beta, mean, var, kept, numbers, *tensors)
-        ctx.how, ctx.room = how, room
+        ours = tools(how.engine, x, coef, base_weight)
+        entry = _enter(x, gamma, beta, mean, var, how, ours)
+        outputs, h, room = _outputs(entry, coef, base_weight, how, _maps(tensors, how), ours)
+        kept, numbers = None if how.phi.recompute else h, None if entry.to is None else entry.to.numbers
+        ctx.save_for_backward(x, coef, base_weight, gamma, beta, *_of_norm(entry), kept, numbers, *tensors)
+        ctx.how, ctx.room = _afterwards(how, entry), room
         return outputs
 
     @staticmethod
@@ -243,26 +253,28 @@ class _Shared(Function):
 def _shared_backward(how: _How, room: Tensor | None, needs: tuple[bool, ...], *given: Any) -> tuple:
     grads, kept = given[: len(how.linears)], given[len(how.linears) :]
     x, coef, base_weight, gamma, beta, mean, var, h, numbers, *tensors = kept
-    entry = _enter(x, gamma, beta, mean, var, how, numbers)
-    h = _activate(entry, coef, base_weight, how, room) if h is None else h
+    ours = tools(how.engine, grads[0], x, coef, base_weight)
+    entry = _enter(x, gamma, beta, mean, var, how, ours, numbers)
+    h = _activate(entry, coef, base_weight, how.phi, room, ours) if h is None else h
     grad_h, of_maps = None, []
     for i, (grad, m) in enumerate(zip(grads, _maps(tensors, how), strict=True)):
         wanted = (True, needs[8 + 2 * i], m.bias is not None and needs[9 + 2 * i])
-        activated, factors = _in(grad.dtype, h, m.weight)
-        part, grad_weight, grad_bias = m.linear.backward(grad, activated, factors, wanted)  # type: ignore[arg-type]
+        activated, factors = _in(grad.dtype, h), _in(grad.dtype, m.weight)
+        part, grad_weight, grad_bias = m.linear.backward(grad, activated, factors, wanted)
         grad_h = part if grad_h is None or part is None else grad_h + part
-        grad_weight, grad_bias = _in(m.weight.dtype, grad_weight, grad_bias)
-        of_maps += [None if grad_weight is None else _times(grad_weight, room), grad_bias]
+        of_maps.append(None if grad_weight is None else _times(_in(m.weight.dtype, grad_weight), room))
+        of_maps.append(None if grad_bias is None else _in(m.weight.dtype, grad_bias))
     assert grad_h is not None
-    inner, *of_phi, sums = spline_autograd.backward(grad_h, entry.x, coef, base_weight, how.phi, how.engine, entry.to)
-    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how)
+    inner, *of_phi, sums = ours.backward(grad_h, entry.x, coef, base_weight, how.phi, entry.to)
+    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how, ours)
     return grad_x, *of_phi, *of_norm, None, None, None, *of_maps
 
 
-def _activate(entry: _Entry, coef: Tensor, base_weight: Tensor, how: _How, room: Tensor | None) -> Tensor:
+def _activate(entry: _Entry, coef: Tensor, base_weight: Tensor, phi: Phi, room: Tensor | None, ours: Any) -> Tensor:
     """φ(u), or φ(u) / room."""
-    scaled = (coef, base_weight) if room is None else (coef / room, base_weight / room)
-    return spline_autograd.forward(entry.x, *scaled, how.phi, how.engine, entry.to)
+    if room is not None:
+        coef, base_weight = coef / room, base_weight / room
+    return ours.forward(entry.x, coef, base_weight, phi, entry.to)  # type: ignore[no-any-return]
 
 
 def _times(tensor: Tensor, room: Tensor | None) -> Tensor:
@@ -273,11 +285,11 @@ class _Expanded(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, coef: Tensor, base_weight: Tensor, *rest: Any) -> tuple[Tensor]:
         gamma, beta, mean, var, how, weight, bias = rest
-        entry = _enter(x, gamma, beta, mean, var, how)
-        w, b = _to_autocast(x, compose(coef, base_weight, weight), bias)
-        assert w is not None
-        ctx.save_for_backward(x, gamma, beta, mean, var, coef, base_weight, weight)
-        ctx.how, ctx.biased = how, bias is not None and ctx.needs_input_grad[9]
+        entry = _enter(x, gamma, beta, mean, var, how, tools(how.engine, x))
+        cast = _autocast(x)
+        w, b = _to(cast, compose(coef, base_weight, weight)), None if bias is None else _to(cast, bias)
+        ctx.save_for_backward(x, gamma, beta, *_of_norm(entry), coef, base_weight, weight)
+        ctx.how, ctx.biased = _afterwards(how, entry), bias is not None and ctx.needs_input_grad[9]
         u = normalise.normalised(entry.x, entry.to)
         (linear,) = how.linears
         return (torch.cat([linear.forward(_expand(part, how.phi, w.dtype), w, b) for part in _parts(u, how.phi)]),)
@@ -289,7 +301,8 @@ class _Expanded(Function):
 
 def _expanded_backward(how: _How, biased: bool, grad: Tensor, x: Tensor, *given: Any) -> tuple:
     gamma, beta, mean, var, *parameters = given
-    entry, phi, (linear,) = _enter(x, gamma, beta, mean, var, how), how.phi, how.linears
+    ours = tools(how.engine, grad, x)
+    entry, phi, (linear,) = _enter(x, gamma, beta, mean, var, how, ours), how.phi, how.linears
     leaves = [p.detach().requires_grad_() for p in parameters]
     with torch.enable_grad():
         composed = compose(*leaves)
@@ -309,9 +322,10 @@ def _expanded_backward(how: _How, biased: bool, grad: Tensor, x: Tensor, *given:
         grad_bias = bias if grad_bias is None or bias is None else grad_bias + bias
     inner = torch.cat(grad_u)
     sums = None if entry.to is None else normalise.channel_sums(inner, x, entry.to.mean)
-    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how)
+    grad_x, *of_norm = _leave(inner, sums, x, gamma, beta, entry, how, ours)
     of_coef, of_base, of_weight = torch.autograd.grad(composed, leaves, wide)
-    return grad_x.to(x.dtype), of_coef, of_base, *of_norm, None, None, None, of_weight, *_in(parameters[2].dtype, grad_bias)
+    of_bias = None if grad_bias is None else _in(parameters[2].dtype, grad_bias)
+    return grad_x.to(x.dtype), of_coef, of_base, *of_norm, None, None, None, of_weight, of_bias
 
 
 def _expand(x: Tensor, phi: Phi, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,14 @@ class LinearMap(Protocol):
 
     def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
         """Gradients of h, weight and bias, where wanted."""
+
+
+class Mapped(NamedTuple):
+    """A linear map behind φ with its weight and bias."""
+
+    linear: LinearMap
+    weight: Tensor
+    bias: Tensor | None
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,15 @@ With g = ∂L/∂u, n elements a statistic and sums over them (Ioffe & Szegedy, 
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_HERE = sys.modules[__name__]
 
 
 @dataclass(frozen=True)
@@ -54,13 +57,25 @@ class Statistics(NamedTuple):
     of: int
 
 
+class Running(NamedTuple):
+    """Statistics ``(G,)`` that move by this ``share`` to those of every batch, the variance to the unbiased one."""
+
+    mean: Tensor
+    var: Tensor
+    share: float
+
+
 class Norm(NamedTuple):
-    """What stands in front of φ: how, γ and β ``(C,)`` or None for 1 and 0, and of a ``ChannelNorm`` the statistics."""
+    """What stands in front of φ: how, and γ and β ``(C,)`` or None for 1 and 0.
+
+    A ``ChannelNorm`` has the statistics that were ``found``, or finds those of x on the way and moves the ``running`` ones.
+    """
 
     how: ChannelNorm | RowNorm
     gamma: Tensor | None
     beta: Tensor | None
     found: Statistics | None = None
+    running: Running | None = None
 
 
 class Affine(NamedTuple):
@@ -122,6 +137,17 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
     scale = scale if gamma is None else scale * gamma
     shift = -mean * scale
     return Affine(torch.stack([scale, (shift if beta is None else shift + beta).expand_as(scale), mean]))
+
+
+def prepared(
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, norm: ChannelNorm, running: Running | None, ours: Any = None
+) -> tuple[Statistics, Affine]:
+    """``statistics`` of x, ``track`` and ``affine``, all that φ needs to know: of ``ours``, another module with these three."""
+    ours = ours or _HERE
+    found = ours.statistics(x, norm)
+    if running is not None:
+        ours.track(found, *running)
+    return found, ours.affine(found, gamma, beta, norm, x.shape[1])
 
 
 def _per_channel(values: Tensor, channels: int) -> Tensor:
@@ -192,6 +218,15 @@ def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
     if how.along is not None and how.level is not None:
         out = out + torch.addcmul(_over(how.level, x), x.to(how.along.dtype), _over(how.along, x))
     return out.to(x.dtype)
+
+
+def returned(
+    g: Tensor, sums: Tensor, x: Tensor, gamma: Tensor | None, found: Statistics, norm: ChannelNorm, ours: Any = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``input_gradient`` and ``apply_gradient`` of ``ours`` likewise: the gradients of x, γ and β."""
+    ours = ours or _HERE
+    of_input = ours.input_gradient(sums, found, gamma, norm, x.shape[1])
+    return ours.apply_gradient(g, x, of_input), of_input.gamma, of_input.beta
 
 
 def rows_normalised(x: Tensor, gamma: Tensor | None, beta: Tensor | None, norm: RowNorm) -> tuple[Tensor, Tensor, Tensor]:

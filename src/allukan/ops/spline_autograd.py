@@ -6,7 +6,6 @@ In eager mode a call of the function costs a tenth of a call of the operator.
 from __future__ import annotations
 
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -40,31 +39,36 @@ def apply_normalised(x: Tensor, coef: Tensor, base_weight: Tensor, to: Affine, p
 
 
 def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, to: Affine | None = None) -> Tensor:
-    """The engine's, as an operator of ``torch.library`` where somebody looks on (``watched``)."""
-    if watched(x, coef, base_weight):
-        seen = normalised(x, to)
-        return torch.ops.allukan.shared_spline(seen, coef, base_weight, *_arguments(phi, engine)).to(x.dtype)
-    return ENGINES[engine].forward(x, coef, base_weight, phi, to)
+    """The engine's, in the form that whoever looks on can follow."""
+    return tools(engine, x, coef, base_weight).forward(x, coef, base_weight, phi, to)  # type: ignore[no-any-return]
 
 
-def backward(
-    grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str, to: Affine | None = None
-) -> Gradients:
-    """Likewise; with ``to`` the gradient of φ's argument, and its sums a channel for ``norm_of(engine)``."""
-    if watched(grad, x, coef, base_weight):
+class _Watched:
+    """What an engine has, as operators of ``torch.library`` and plain torch."""
+
+    NORM = normalise
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+
+    def forward(self, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None) -> Tensor:
         seen = normalised(x, to)
-        grads = torch.ops.allukan.shared_spline_backward(grad, seen, coef, base_weight, *_arguments(phi, engine))
+        return torch.ops.allukan.shared_spline(seen, coef, base_weight, *_arguments(phi, self.engine)).to(x.dtype)
+
+    def backward(self, grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine | None) -> Gradients:
+        seen = normalised(x, to)
+        grads = torch.ops.allukan.shared_spline_backward(grad, seen, coef, base_weight, *_arguments(phi, self.engine))
         return *grads, None if to is None else channel_sums(grads[0], x, to.mean)
-    return ENGINES[engine].backward(grad, x, coef, base_weight, phi, to)
 
 
-def norm_of(engine: str, x: Tensor) -> ModuleType:
-    """Where statistics of x come from and the sums of its channels go: the engine's, or plain torch if somebody looks on."""
-    return normalise if watched(x) else ENGINES[engine].NORM
+def tools(engine: str, *tensors: Tensor) -> Any:
+    """That engine, or what stands in its place where somebody looks on (``watched``)."""
+    return _Watched(engine) if watched(*tensors) else ENGINES[engine]
 
 
-def _gradients(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> tuple:
-    return backward(grad, x, coef, base_weight, phi, engine)[:3]
+def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, engine: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of ``forward`` for x, coef and base_weight, likewise."""
+    return tools(engine, grad, x, coef, base_weight).backward(grad, x, coef, base_weight, phi, None)[:3]  # type: ignore[no-any-return]
 
 
 class SharedSpline(Function):
@@ -80,10 +84,10 @@ class SharedSpline(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         """See above."""
-        return (*differentiable_once(ONCE, _gradients, grad, *ctx.saved_tensors, *ctx.how), None, None)
+        return (*differentiable_once(ONCE, backward, grad, *ctx.saved_tensors, *ctx.how), None, None)
 
 
-transformable_spline = transformable(forward, _gradients, 3, ONCE)
+transformable_spline = transformable(forward, backward, 3, ONCE)
 
 
 def _arguments(phi: Phi, engine: str) -> tuple:

@@ -94,6 +94,23 @@ def transforms() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def unobserved(x: Tensor) -> bool:
+    """Whether nobody looks on at all and x has memory of its own: all of the above in one question.
+
+    >>> unobserved(torch.zeros(1)), unobserved(torch.zeros(1, device="meta"))
+    (True, False)
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._dispatch_tls_is_dispatch_key_included(_PRE_DISPATCH)
+        or x.is_meta
+        or type(x).__torch_dispatch__ is not _NO_DISPATCH
+    )
+
+
 def watched(*tensors: Tensor) -> bool:
     """Whether a kernel may not be called directly: somebody counts the operators, or a tensor has no memory of its own.
 

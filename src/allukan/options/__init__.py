@@ -5,6 +5,7 @@ from allukan.options.sets import LARGEST_COUNT, Count, Help, Must, Number, OneOf
 from allukan.options.training import (
     AUGMENTATIONS,
     DEFAULT_SIZE,
+    DICE_LOSSES,
     DRAWN,
     MACHINE_OPTIONS,
     PROTOCOLS,
@@ -18,6 +19,7 @@ from allukan.options.words import default_of, help_of, kinds_of
 __all__ = [
     "AUGMENTATIONS",
     "DEFAULT_SIZE",
+    "DICE_LOSSES",
     "DRAWN",
     "LARGEST_COUNT",
     "MACHINE_OPTIONS",

@@ -16,11 +16,13 @@ from allukan.yaml_files import write_yaml
 
 PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle")
+AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypaste")
+DICE_LOSSES = ("image", "batch", "present", "nnunet")
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
+_SHARED_SPLINES = 10 / 3  # times the rate of the rest: Adam moves λ of a 3×3 layer by 7 % of its size a step, c by 0.1 %
 _LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
 DEFAULT_SIZE = (256, 256)  # of pictures
 _SMALLEST, _LARGEST = 32, 16_384  # pixels: the deepest feature map is 1/32 of the input
@@ -132,26 +134,52 @@ class TrainConfig:
         Protocol, Help("split and figures: clean (train / validation / test), or ukan (80/20 as in the literature)")
     ] = "clean"
     seed: Annotated[Seed, Help("of split, weights, order and augmentation")] = 0
-    lr: Annotated[NotNegative | None, Help("initial learning rate of Adam, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    optimizer: Annotated[
+        str,
+        OneOf("adam", "adamw"),
+        Help("adam, whose decay is an L2 penalty (part of the gradient), or adamw, whose decay is decoupled"),
+    ] = "adam"
+    lr: Annotated[NotNegative | None, Help("initial learning rate, by a cosine to 1e-5", "clean 3e-3, ukan 1e-4")] = None
+    warmup: Annotated[
+        NotNegative,
+        Help("epochs, as 5 or 0.5, in which learning rates rise linearly to the cosine, step by step"),
+    ] = 0.0
     weight_decay: Annotated[
         NotNegative,
-        Help("L2 penalty on the weights of linear maps, λ of every KA layer too; not on w, c, norms and biases", "1e-4"),
+        Help(
+            "decay of the weights of linear maps, λ of every KA layer too; not of w, c, norms and biases. By adam an L2 penalty; "
+            "by adamw a step takes lr times this share of a weight away",
+            "1e-4",
+        ),
     ] = 1e-4
     spline_lr: Annotated[
         NotNegative | None,
         Help(
             "initial learning rate of the splines: w and c; every parameter of a layer with a spline an edge",
-            "lr; by protocol ukan 1e-2 for model ukan",
+            "10/3 of lr for shared splines of allukan-, else lr; by protocol ukan 1e-2 for model ukan",
         ),
     ] = None
-    spline_decay: Annotated[NotNegative, Help("L2 penalty on w and c; of a layer with a spline an edge on β too")] = 0.0
+    spline_decay: Annotated[NotNegative, Help("decay of w and c; of a layer with a spline an edge of β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
+    dice: Annotated[
+        str,
+        OneOf(*DICE_LOSSES),
+        Help(
+            "what the Dice loss is taken of: image (each image and class), batch (each class in the whole batch), present "
+            "(images and classes with foreground), nnunet (batch, and twice the cross-entropy)"
+        ),
+    ] = "image"
     ema: Annotated[
         Number,
         Ge(0),
         Lt(1),
         Help("decay of the moving average of the weights that is validated and kept, as 0.999; 0: none"),
     ] = 0.0
+    snapshots: Annotated[
+        Whole,
+        Ge(0),
+        Help("last epochs, 2 or more, the mean of whose weights so far is validated and kept instead of each; 0: none"),
+    ] = 0
     augment: Annotated[
         tuple[str, ...] | None,
         BeforeValidator(_augmentations),
@@ -170,7 +198,13 @@ class TrainConfig:
             "that of the data, else the protocol's",
         ),
     ] = None
-    fold: Annotated[Annotated[Whole, Ge(0)] | None, Help("fold that validates, where the split has folds", "the first")] = None
+    fold: Annotated[
+        Annotated[Whole, Ge(0)] | None,
+        Help("fold that validates, where the split has folds; with folds the one to train", "the first; with folds all"),
+    ] = None
+    folds: Annotated[
+        Annotated[Whole, Ge(2)] | None, Help("draw so many folds and train on each, so that every image is tested once", "none")
+    ] = None
     ignore: Ignore = None
     foreground: Foreground = False
     init: Annotated[str | None, Help("start from the weights of a trained model, RUN/model", "none")] = None
@@ -190,15 +224,29 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.init_heads != "keep" and self.init is None:
             raise UserError("init_heads is for a training that starts from given weights: add --init RUN/model, or leave it out.")
-        given = [name for name in ("splits", "fold") if getattr(self, name) not in (None, DRAWN)]
+        given = [name for name in ("splits", "fold", "folds") if getattr(self, name) not in (None, DRAWN)]
         if self.protocol == "ukan" and given:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
+        if self.folds is not None and "splits" in given:
+            raise UserError(f"folds are drawn, and splits gives {self.splits}: leave one of the two out.")
+        if self.warmup >= self.epochs:
+            raise UserError(f"warmup {self.warmup:g} is too long for {self.epochs} epochs: give fewer.")
+        if self.snapshots == 1 or self.snapshots > self.epochs:
+            raise UserError(f"snapshots {self.snapshots} of {self.epochs} epochs is not usable: give 2 or more, or 0 for none.")
+        if self.snapshots and self.ema:
+            raise UserError("ema and snapshots both average the weights: give one of them.")
         if self.lr is None:
             object.__setattr__(self, "lr", _LEARNING_RATES[self.protocol])
         if self.spline_lr is None:
-            published = self.protocol == "ukan" and self.model == "ukan"
-            object.__setattr__(self, "spline_lr", _UKAN_SPLINE_LR if published else self.lr)
+            object.__setattr__(self, "spline_lr", self._usual_spline_lr(self.lr or 0.0))
         object.__setattr__(self, "augment", self.augment or ())
+
+    def _usual_spline_lr(self, lr: float) -> float:
+        if self.protocol == "ukan" and self.model == "ukan":
+            return _UKAN_SPLINE_LR
+        spline = self.options.get("spline")
+        an_edge = isinstance(spline, dict) and spline.get("sharing") == "edge"
+        return lr * _SHARED_SPLINES if self.model.startswith("allukan-") and not an_edge else lr
 
     @property
     def label_rules(self) -> LabelRules:

@@ -5,7 +5,7 @@ from allukan.study.comparison import Comparison, compare
 from allukan.study.differences import Difference
 from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
-from allukan.study.runner import run_study
+from allukan.study.runner import duration, run_study
 from allukan.study.tables import Interval, Spread, Table, render
 from allukan.study.trials import Trial
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_study",
     "compare",
     "draw_forest",
+    "duration",
     "load_study",
     "render",
     "run_study",

@@ -48,7 +48,7 @@ def check_study(study: Study, out: Path) -> None:
 
 def _check_split(trial: Trial, config: TrainConfig, dataset: Dataset) -> None:
     """``UserError`` for a split that cannot be used, or has no images for the test of a trial."""
-    if config.protocol != "clean":
+    if config.protocol != "clean" or config.folds is not None:
         return
     parts, origin, _ = given_parts(dataset, config.splits, config.fold)
     if parts and "test" not in parts and trial.point is None:

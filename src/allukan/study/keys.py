@@ -12,13 +12,13 @@ from pydantic import BeforeValidator
 from allukan.data import alike
 from allukan.errors import UserError, shown
 from allukan.options import TrainConfig, check_names
-from allukan.study.trials import DROP_PATH
+from allukan.study.trials import DROP_PATH, SPLINE_LR
 
-_SET_BY_STUDY = ("data", "out", "protocol", "seed", "devices")
+_SET_BY_STUDY = ("data", "out", "protocol", "seed", "folds", "devices")
 OPTIONS = tuple(f.name for f in fields(TrainConfig) if f.name not in _SET_BY_STUDY)
 _OF_IMAGES = ("groups", "splits", "fold", "ignore", "foreground")
 _MODEL_OPTIONS = tuple(name for name in OPTIONS if name not in _OF_IMAGES)
-_TUNABLE = ("lr", "weight_decay", "batch_size", DROP_PATH)
+_TUNABLE = ("lr", SPLINE_LR, "weight_decay", "batch_size", DROP_PATH)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 Entries = dict[str, dict[str, Any]]
 

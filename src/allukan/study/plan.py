@@ -8,12 +8,14 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
+from annotated_types import Ge
 from pydantic import BeforeValidator
 
 from allukan.data import DRAWN
 from allukan.errors import UserError
-from allukan.models import model_options
-from allukan.options import Help, Must, Protocol, Seed, check_names, option_set
+from allukan.models import build_model, model_options
+from allukan.options import Help, Must, Protocol, Seed, Whole, check_names, option_set
 from allukan.study.keys import (
     OPTIONS,
     Entries,
@@ -27,8 +29,8 @@ from allukan.study.keys import (
     several,
     single,
 )
-from allukan.study.trials import DROP_PATH, TUNE, Trial, placed
-from allukan.training import merge
+from allukan.study.trials import DROP_PATH, SPLINE_LR, TUNE, Trial, placed
+from allukan.training import merge, spline_parameters
 from allukan.yaml_files import read_yaml
 
 
@@ -41,13 +43,21 @@ class Tune:
     on: Annotated[str, BeforeValidator(chooser), Help("what chooses")] = "validation"
 
     def points(self, model: str) -> list[dict[str, Any]]:
-        """Every combination of what a model has; those without an own topology have no stochastic depth.
+        """Every combination of what a model has: not all have splines, or a topology of their own with stochastic depth.
 
         >>> Tune({"lr": (0.1, 0.2), "drop_path": (0, 0.1)}, seed=0).points("unet")
         [{'lr': 0.1}, {'lr': 0.2}]
+        >>> Tune({"spline_lr": (0.1, 0.2)}).points("convtwin-tiny"), len(Tune({"spline_lr": (0.1, 0.2)}).points("allukan-tiny"))
+        ([{}], 2)
         """
-        grid = {name: values for name, values in self.grid.items() if name != DROP_PATH or "topology" in model_options(model)}
+        lacks = {DROP_PATH: "topology" not in model_options(model), SPLINE_LR: SPLINE_LR in self.grid and not _has_splines(model)}
+        grid = {name: values for name, values in self.grid.items() if not lacks.get(name)}
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _has_splines(model: str) -> bool:
+    with torch.device("meta"):
+        return bool(spline_parameters(build_model(model, in_channels=1, out_channels=1)))
 
 
 def _tune(given: Any) -> Any:
@@ -71,6 +81,9 @@ class Study:
         "clean",
     )
     seeds: Annotated[tuple[Seed, ...], several("seeds"), Must("whole numbers from 0 on"), Help("one run each")] = (0,)
+    folds: Annotated[
+        Annotated[Whole, Ge(2)] | None, Help("draw so many with every seed, one run each, so that every image is tested once")
+    ] = None
     common: Annotated[
         dict[str, Any],
         BeforeValidator(common_of),
@@ -98,7 +111,18 @@ class Study:
             for name in self.tune.grid if self.tune else ():
                 if name in options or name in (options.get("options") or {}).get("topology", {}):
                     raise UserError(f"{where} gives {name}, which tune.grid varies: leave one of them out.")
+        self._check_folds()
         self._check_cross()
+
+    def _check_folds(self) -> None:
+        if self.folds is None:
+            return
+        if self.protocols != ("clean",):
+            raise UserError("folds are of the protocol clean: leave ukan out of protocols, or folds out.")
+        for where, options in {"common": self.common, **_under("data", self.data)}.items():
+            for name in ("splits", "fold"):
+                if options.get(name) not in (None, DRAWN):
+                    raise UserError(f"{where} gives {name}, and folds draws its own: leave one of the two out.")
 
     def _check_cross(self) -> None:
         for number, (train, test) in enumerate(self.cross):
@@ -125,10 +149,14 @@ class Study:
         return [*self._tuning(out), *self._runs(out)]
 
     def _runs(self, out: Path) -> Iterator[Trial]:
-        for data, protocol, seed, model in itertools.product(self.data, self.protocols, self.seeds, self.models):
-            folder = out / data / protocol / model / str(seed)
+        """All models of one seed and fold before the next: what is done of a study that ends early can be compared."""
+        folds = [None] if self.folds is None else range(self.folds)
+        for seed, data, protocol, fold, model in itertools.product(self.seeds, self.data, self.protocols, folds, self.models):
+            folder = out / data / protocol / model / (f"{seed}" if fold is None else f"{seed}-fold-{fold}")
             tests = {test: {**self.test_data, **self.data}[test] for train, test in self.cross if train == data}
             options = self._options(data, model, folder, protocol, seed)
+            if fold is not None:
+                options |= {"folds": self.folds, "fold": fold}
             yield Trial(folder, data, protocol, model, options, tests=tests, tuned=self.tune is not None)
 
     def _tuning(self, out: Path) -> Iterator[Trial]:

@@ -16,6 +16,7 @@ from allukan.files import read_json, read_table
 from allukan.models import load_card
 from allukan.report import HEADINGS
 from allukan.scores import AREAS, METRICS, check_complete, group_dice
+from allukan.study.folds import join_folds
 from allukan.study.trials import TUNE
 
 GROUP_DICE = "group_dice"
@@ -28,7 +29,7 @@ class Result:
     """One evaluation of one run.
 
     Attributes:
-        folder: of the run.
+        folder: of the run, of several folds the first.
         data: name of the data set, "TRAIN → TEST" where they are two.
         protocol: of the training.
         model: its name.
@@ -106,7 +107,7 @@ def _of_study(out: Path) -> list[Result]:
         if finished and protocol != TUNE:
             test = kind.removeprefix("evaluation").removeprefix("-")
             found.append(_read(summary.parent.parent, kind, f"{data} → {test}" if test else data, protocol, model))
-    return sorted(found, key=place)
+    return sorted(join_folds(found), key=place)
 
 
 def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Result:
@@ -150,6 +151,7 @@ def check_same_images(a: Result, b: Result) -> None:
 
 def parameters(results: Iterable[Result]) -> int:
     """Of the first one's model."""
-    card = load_card(next(iter(results)).folder / "model")
+    folder = next(iter(results)).folder
+    card = load_card((folder if (folder / "model").is_dir() else folder / "fold-0") / "model")
     with torch.device("meta"):
         return parameter_count(card.build())

@@ -15,9 +15,9 @@ from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text, write_json, write_text
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.provenance import environment
-from allukan.training import MACHINE_OPTIONS, TrainConfig, load_config, merge, train
+from allukan.training import MACHINE_OPTIONS, TrainConfig, go_on, load_config, merge
 
-DROP_PATH = "drop_path"
+DROP_PATH, SPLINE_LR = "drop_path", "spline_lr"
 TUNE = "tune"  # stands in the place of the protocol, in the folders of the tuning
 
 
@@ -26,7 +26,8 @@ class Trial:
     """One run of a study.
 
     Attributes:
-        folder: ``OUT/DATA/PROTOCOL/MODEL/SEED``, a run folder; of the tuning ``OUT/DATA/tune/MODEL/POINT``.
+        folder: ``OUT/DATA/PROTOCOL/MODEL/SEED``, a run folder, of a fold ``SEED-fold-0``; of the tuning
+            ``OUT/DATA/tune/MODEL/POINT``.
         data: name of the data set.
         protocol: of the training, or "tune".
         model: its name in the study.
@@ -120,12 +121,9 @@ def finish(trial: Trial, config: TrainConfig) -> None:
 
     A trial of the tuning is never evaluated on test images: its score is the best mean IoU on validation.
     """
-    where, resume = environment(), (trial.folder / "splits.json").is_file()
-    if not resume:
-        for path in (trial.folder / "config.yaml", *trial.folder.glob(".*.part")):  # of a process that ended before it trained
-            path.unlink(missing_ok=True)
+    where = environment()
     _drop_broken(trial.folder / "last.ckpt")
-    train(config, resume)
+    go_on(config)
     run = open_run(trial.folder)
     history = read_table(trial.folder / "history.csv")
     record: dict[str, Any] = {**where, "train_seconds": round(sum(float(row["seconds"]) for row in history), 1)}

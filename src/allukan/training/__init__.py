@@ -9,8 +9,9 @@ from allukan.training.config import (
 )
 from allukan.training.losses import SegmentationLoss
 from allukan.training.module import SegmentationModule
+from allukan.training.parameters import spline_parameters
 from allukan.training.resume import resume_config
-from allukan.training.run import image_files, train
+from allukan.training.run import go_on, image_files, train
 
 __all__ = [
     "MACHINE_OPTIONS",
@@ -18,9 +19,11 @@ __all__ = [
     "SegmentationLoss",
     "SegmentationModule",
     "TrainConfig",
+    "go_on",
     "image_files",
     "load_config",
     "merge",
     "resume_config",
+    "spline_parameters",
     "train",
 ]

@@ -54,9 +54,13 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> t
     - "elastic": a smooth displacement, by up to about 6 % of each side.
     - "intensity": contrast × 0.7 … 1.4 about the mean, brightness ± 0.15 of the full range, gamma 0.7 … 1.4.
     - "speckle": the multiplicative noise of ultrasound, with a deviation of up to 0.25 and a grain of one or two pixels; in 2D.
+    - "cutmix": a box of up to the whole image, its area drawn evenly, from another image of the batch (arXiv 1905.04899).
+    - "copypaste": the foreground of another image of the batch, pixel by pixel where that has it (arXiv 2012.07177).
 
-    The range of floats is that of each image. Volumes are rotated about a random axis, without another width. Images are moved
-    with linear interpolation, masks with that of the nearest neighbour, both mirrored at the border.
+    The last two act on what the others have made, bring the masks along, all classes and ignored pixels, and leave a batch of one
+    image as it is. The others move images with linear interpolation, masks with that of the nearest neighbour, both mirrored at
+    the border. The range of floats is that of each image. Volumes are rotated about a random axis, without another width.
+
     Raises ``ValueError`` for another name, and for speckle of volumes.
 
     >>> x = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
@@ -94,6 +98,10 @@ def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Gen
         images = _intensity(images, generator)
     if "speckle" in names:
         images = _speckle(images, generator)
+    if "cutmix" in names:
+        images, masks = _mixed(images, masks, _boxes(images, generator), generator)
+    if "copypaste" in names:
+        images, masks = _mixed(images, masks, (masks.roll(1, 0) == 1).any(1, keepdim=True), generator)
     return images, masks
 
 
@@ -158,6 +166,25 @@ def _speckle(images: Tensor, generator: Generator) -> Tensor:
     grain = torch.where(_half(count, generator).view(-1, 1, 1, 1) > 0, coarse, noise[..., 1:, 1:])
     sigma = (_between(0, 0.25, count, generator) * _half(count, generator)).view(-1, 1, 1, 1)
     return (images * (1 + sigma * grain)).clamp(0, 1)
+
+
+def _mixed(images: Tensor, masks: Tensor, places: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Half of the images with those places ``(B, 1, *S)`` from the image before them in the batch; its order is random."""
+    places = places & (_half(len(images), generator).view(-1, *[1] * (images.ndim - 1)) > 0)
+    return torch.where(places, images.roll(1, 0), images), torch.where(places, masks.roll(1, 0), masks)
+
+
+def _boxes(images: Tensor, generator: Generator) -> Tensor:
+    """Where CutMix cuts, ``(B, 1, *S)``: boxes of the shape of the image, cut off at its border."""
+    count, _, *size = images.shape
+    side = _between(0, 1, count, generator) ** (1 / len(size))
+    box = torch.ones(count, 1, *[1] * len(size), dtype=torch.bool, device=images.device)
+    for axis, pixels in enumerate(size, 2):
+        centre = _between(0, 1, count, generator)
+        places = (torch.arange(pixels, device=images.device) + 0.5) / pixels
+        within = (places - centre.view(-1, 1)).abs() < side.view(-1, 1) / 2
+        box = box & within.view(count, *(pixels if other == axis else 1 for other in range(1, images.ndim)))
+    return box
 
 
 def _between(low: float, high: float, count: int, generator: Generator) -> Tensor:

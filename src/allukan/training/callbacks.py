@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,29 +75,50 @@ def is_blind(trainer: pl.Trainer) -> bool:
     return not any(loader.dataset.foreground)
 
 
-class Averaged(WeightAveraging):
-    """Validates and keeps an exponential moving average of all weights and statistics instead of their last values.
+Share = Callable[[pl.Trainer], float]
+
+
+def moving(decay: float) -> Share:
+    """An exponential moving average over all steps.
 
     Its decay grows to ``decay`` as (1 + n) / (10 + n) over the steps n, so that the start is forgotten in a short training too.
     """
+    return lambda trainer: 1 - min(decay, (1 + trainer.global_step) / (10 + trainer.global_step))
 
-    def __init__(self, decay: float) -> None:
+
+def of_last_epochs(count: int) -> Share:
+    """The mean of what the last ``count`` epochs end with, so far; before them what every epoch ends with."""
+
+    def share(trainer: pl.Trainer) -> float:
+        before = max(0, trainer.current_epoch + count - (trainer.max_epochs or 0))
+        return 1 / (1 + before) if trainer.is_last_batch else 0.0
+
+    return share
+
+
+class Averaged(WeightAveraging):
+    """Validates and keeps an average of all weights and statistics instead of their last values.
+
+    ``share`` says after every step how much of the average the weights become: all with 1, nothing with 0.
+    """
+
+    def __init__(self, share: Share) -> None:
         super().__init__(use_buffers=True)
-        self.decay = decay
+        self.share = share
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Averages after an optimiser step; torch's ``AveragedModel`` would read a counter from the device at every tensor."""
-        if trainer.global_step == self._latest_update_step:
+        if trainer.global_step == self._latest_update_step or not (share := self.share(trainer)):
             return
-        self._latest_update_step = step = trainer.global_step
+        self._latest_update_step = trainer.global_step
         assert self._average_model is not None
         pairs = list(zip(_tensors(self._average_model.module), _tensors(pl_module), strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         averaged, current = map(list, zip(*floats, strict=True))
-        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + step) / (10 + step)))
+        torch._foreach_lerp_(averaged, current, share)
         for counter, value in pairs:
             if not counter.is_floating_point():
                 counter.copy_(value)

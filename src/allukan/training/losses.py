@@ -8,23 +8,40 @@ from monai.losses import MaskedDiceLoss
 from torch import Tensor, nn
 
 from allukan.data import IGNORED
+from allukan.options import DICE_LOSSES
 
 
 class SegmentationLoss(nn.Module):
-    """0.5 · cross-entropy + soft Dice, averaged over images and classes (U-KAN's BCEDiceLoss, arXiv 2406.02918).
+    """Cross-entropy + soft Dice, as U-KAN has them (0.5 · cross-entropy, arXiv 2406.02918) or nnU-Net v2 (cross-entropy).
 
     "binary" and "multilabel" use a sigmoid a class, "multiclass" a softmax over background and classes; the background has no
     Dice of its own. Pixels whose mask is ``allukan.data.IGNORED`` in any class have no part in either term.
+
+    The Dice loss is 1 - (2 |p m| + s) / (|p| + |m| + s) with s = 1e-5, and ``dice`` says of what. Of a mask without the class the
+    fraction is s / (|p| + s): its loss stays 1 and has next to no slope until all p have vanished, so false alarms cost nothing
+    but cross-entropy. Only in a batch that has the class elsewhere do they cost Dice.
+
+    - "image": of an image and class; the mean over both, U-KAN's.
+    - "batch": of a class, its sums over all images of the batch; the mean over classes. Every device has its own.
+    - "present": as "image", the mean over the images and classes that have any foreground; 0 where there is none.
+    - "nnunet": as "batch", with a cross-entropy of weight 1: what nnU-Net v2 takes in two dimensions (``DC_and_CE_loss`` of
+      ``MemoryEfficientSoftDiceLoss``); its further clip of the denominator at 1e-8 never acts on one of at least s.
+
+    Raises ``ValueError`` for another ``dice``.
 
     >>> logits, masks = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
     >>> round(float(SegmentationLoss("binary")(logits, masks)), 3)  # 0.5 log 2 + (1 - 2·8/24)
     0.68
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, dice: str = "image") -> None:
         super().__init__()
-        self.softmax = target == "multiclass"
-        self.dice = MaskedDiceLoss(smooth_nr=1e-5, smooth_dr=1e-5)
+        if dice not in DICE_LOSSES:
+            raise ValueError(f"unknown dice {dice!r}; choose one of {', '.join(DICE_LOSSES)}")
+        self.softmax, self.only_present = target == "multiclass", dice == "present"
+        self.entropy_weight = 1.0 if dice == "nnunet" else 0.5
+        batch = dice in ("batch", "nnunet")
+        self.dice = MaskedDiceLoss(smooth_nr=1e-5, smooth_dr=1e-5, batch=batch, reduction="none" if self.only_present else "mean")
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Logits ``(B, K or K + 1, *S)`` and masks ``(B, K, *S)`` of 0, 1 and ``IGNORED`` → a scalar, in float32 at least."""
@@ -38,7 +55,14 @@ class SegmentationLoss(nn.Module):
             entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1, keepdim=True)
             probability = logits.sigmoid()
         mean = (entropy * weight).sum() / weight.sum().clamp(min=1)
-        return 0.5 * mean + self.dice(probability, truth, weight)
+        return self.entropy_weight * mean + self._dice_loss(probability, truth, weight)
+
+    def _dice_loss(self, probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+        losses: Tensor = self.dice(probability, truth, weight)
+        if not self.only_present:
+            return losses
+        there = (truth * weight).flatten(2).any(2).view_as(losses)
+        return (losses * there).sum() / there.sum().clamp(min=1)
 
 
 def split_ignored(masks: Tensor) -> tuple[Tensor, Tensor]:

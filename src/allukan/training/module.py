@@ -15,7 +15,7 @@ from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
-from allukan.training.parameters import parameter_groups, roughness, stretch
+from allukan.training.parameters import OPTIMIZERS, parameter_groups, roughness, stretch, warming
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -34,7 +34,7 @@ class SegmentationModule(pl.LightningModule):
     def __init__(self, network: nn.Module, card: ModelCard, config: TrainConfig) -> None:
         super().__init__()
         self.network, self.card, self.config = network, card, config
-        self.loss = SegmentationLoss(card.target)
+        self.loss = SegmentationLoss(card.target, config.dice)
         if config.compile:
             network.compile()
         self._levels: Callable[[Tensor], list[Tensor]] | None = None
@@ -115,16 +115,23 @@ class SegmentationModule(pl.LightningModule):
         assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
         stretch(schedule, self.trainer.max_epochs or 1)
 
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        """In the warm-up step n of N takes n/N of the learning rates, of which the cosine knows nothing."""
+        steps = self.config.warmup * self.trainer.num_training_batches
+        share = min(1.0, (self.trainer.global_step + 1) / steps) if steps else 1.0
+        with warming(optimizer, share):
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Which parameters learn and decay how."""
         c = self.config
         return parameter_groups(self.network, c.lr or 0.0, c.weight_decay, c.spline_lr or 0.0, c.spline_decay)
 
     def configure_optimizers(self) -> Any:
-        """Adam on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
+        """Adam or AdamW on the groups of ``parameter_groups``; every learning rate by a cosine to 1e-5 over the epochs."""
         groups = self.parameter_groups()
         fused = self.device.type in ("cpu", "cuda")  # one kernel, and no step counter that the host has to read
-        optimizer = torch.optim.Adam(groups, fused=fused)
+        optimizer = OPTIMIZERS[self.config.optimizer](groups, fused=fused)
         floor = min(1e-5, *(group["lr"] for group in groups))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.trainer.max_epochs or 1, eta_min=floor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}

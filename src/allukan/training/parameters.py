@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from allukan.nn import KALayer, SplineActivation, SprecherLinear
 from allukan.ops.basis import ORDERED
 
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 _SPLINES = (KALayer, SplineActivation, SprecherLinear)
 
 
@@ -53,6 +55,27 @@ def stretch(schedule: torch.optim.lr_scheduler.CosineAnnealingLR, epochs: int) -
         down = (1 + math.cos(math.pi * schedule.last_epoch / epochs)) / 2
         group["lr"] = schedule.eta_min + (lr - schedule.eta_min) * down
     schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]
+
+
+@contextmanager
+def warming(optimizer: torch.optim.Optimizer, share: float) -> Iterator[None]:
+    """Within, every learning rate is this share of what it was; a schedule finds them whole again.
+
+    >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    >>> with warming(optimizer, 0.25):
+    ...     optimizer.param_groups[0]["lr"]
+    0.25
+    >>> optimizer.param_groups[0]["lr"]
+    1.0
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
 
 def spline_parameters(network: nn.Module) -> list[nn.Parameter]:

@@ -51,8 +51,8 @@ def check_checkpoint(path: Path, module: SegmentationModule) -> int:
         lacking = [part for part in _PARTS if part not in checkpoint]
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}): start the run anew.") from None
-    if lacking or bool(module.config.ema) != ("current_model_state" in checkpoint):
-        lacks = ", ".join(lacking) or "the moving average"
+    if lacking or bool(module.config.ema or module.config.snapshots) != ("current_model_state" in checkpoint):
+        lacks = ", ".join(lacking) or "the average of the weights"
         raise UserError(f"{path} is the checkpoint of another version of allukan, it lacks {lacks}: start the run anew.")
     _check_tensors(path, checkpoint["state_dict"], module)
     groups = [len(group["params"]) for group in checkpoint["optimizer_states"][0]["param_groups"]]

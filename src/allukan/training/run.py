@@ -37,7 +37,7 @@ from allukan.ops.basis import ORDERED
 from allukan.options import DEFAULT_SIZE
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
-from allukan.training.callbacks import Averaged, History, KeepBest
+from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
 from allukan.training.checks import check_dimensions, check_foreground, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
@@ -68,12 +68,51 @@ def train(config: TrainConfig, resume: bool = False, callbacks: Sequence[pl.Call
     validation. With ``resume`` the run continues from ``last.ckpt`` to the same result as if it had never stopped, and to more
     epochs if ``config`` says so. ``callbacks`` of Lightning are called first.
 
+    With ``folds`` and no ``fold`` each of them is a run of its own, ``RUN/fold-0`` and so on; with ``resume`` those that are
+    finished stay as they are, the one that was interrupted goes on, and the others start.
+
     Raises:
         UserError: the data, the options or the machine do not allow it, the run folder is in use, or the loss or the weights
             are no longer finite: what was kept in the epochs before is there still.
     """
     with _quiet():
-        return _train(config, resume, callbacks)
+        if config.folds is None or config.fold is not None:
+            return _train(config, resume, callbacks)
+        return _train_folds(config, config.folds, resume, callbacks)
+
+
+def go_on(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> Path:
+    """Train, from where it was interrupted if it was begun before."""
+    run = Path(config.out)
+    resume = (run / "splits.json").is_file()
+    if not resume:
+        for path in (run / "config.yaml", *run.glob(".*.part")):  # of a process that ended before it trained
+            path.unlink(missing_ok=True)
+    return train(config, resume, callbacks)
+
+
+def _train_folds(config: TrainConfig, folds: int, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
+    run = Path(config.out)
+    if not resume and _trainer(config, run, ()).is_global_zero:
+        _check_new(run)
+    run.mkdir(parents=True, exist_ok=True)
+    config.save(run / "config.yaml")
+    try:
+        for number in range(folds):
+            go_on(replace(config, out=str(run / f"fold-{number}"), fold=number), callbacks)
+    except UserError:
+        if not (run / "fold-0" / "splits.json").is_file():  # it could not begin: the next try is a new one
+            (run / "config.yaml").unlink(missing_ok=True)
+        raise
+    except KeyboardInterrupt:
+        _log.warning(f"go on with all folds: --out {config.out} --resume.")
+        raise
+    return run
+
+
+def _check_new(run: Path) -> None:
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
 
 
 def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
@@ -81,8 +120,8 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     if readable(config.out) != config.out:  # TensorBoard writes to no such path
         raise UserError(f"--out {readable(config.out)} is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.")
     trainer = _trainer(config, run, callbacks)
-    if not resume and trainer.is_global_zero and run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UserError(f"{run} exists already: choose another --out, or continue that run with --resume.")
+    if not resume and trainer.is_global_zero:
+        _check_new(run)
     dataset = open_dataset(config.data, config.label_rules)
     splits, notes = _splits(config, dataset, run, resume)
     channels = file_channels(dataset)
@@ -142,7 +181,7 @@ def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> t
         splits.matches(dataset)
         return splits, ()
     groups = load_groups(dataset, config.groups)
-    plan = plan_splits(dataset, config.protocol, config.seed, groups, config.splits, config.fold)
+    plan = plan_splits(dataset, config.protocol, config.seed, groups, config.splits, config.fold, folds=config.folds)
     return plan.splits, (f"split: {plan.summary}.", *(f"note: {note}" for note in plan.notes))
 
 
@@ -174,7 +213,8 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     bending = Bending()
     callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
     callbacks += [History(run / "history.csv")]
-    callbacks += [Averaged(config.ema), checkpoint] if config.ema else [checkpoint]
+    share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
+    callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
     try:

@@ -78,7 +78,7 @@ def _passes(call: Call, values: list[_Pending | None]) -> bool:
 def _reason(call: Call) -> str:
     if call.kind == "move" and len(call.inputs) > 1:
         return f"its output is joined with other values by {call.name}"
-    return f"its output goes to {call.name}"
+    return f"its output goes to {call.title or call.name}"
 
 
 def _refuse(refused: dict[str, str], values: Iterable[_Pending | None], reason: str) -> None:

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from allukan.nn.conversion.watch import tensors_in
 
 
-def check(converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str]) -> float:
-    """Largest difference to the expected output, relative to it; the run leaves no trace in the buffers."""
+def check(
+    converted: nn.Module, network: nn.Module, arguments: tuple, expected: Any, reached: set[str], units: dict[str, str]
+) -> float:
+    """Largest difference to the expected output, relative to it; the run leaves no trace in the buffers.
+
+    The norms of ``units``, layers by name with the norms that they took along, have other names now.
+    """
+    moved = {norm: f"{layer}.norm" for layer, norm in units.items()}
     called: set[str] = set()
     modes = {module: module.training for module in converted.modules()}
     hooks = [converted.get_submodule(n).register_forward_pre_hook(lambda *_, n=n: called.add(n)) for n in sorted(reached)]
@@ -21,7 +27,8 @@ def check(converted: nn.Module, network: nn.Module, arguments: tuple, expected: 
             args, kwargs = copy.deepcopy(arguments)
             output = converted.eval()(*args, **kwargs)
             for name, buffer in network.named_buffers():
-                converted.get_buffer(name).copy_(buffer)
+                owner, _, leaf = name.rpartition(".")
+                converted.get_submodule(moved.get(owner, owner)).get_buffer(leaf).copy_(buffer)
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
 from allukan.nn.conversion.report import Conversion
-from allukan.nn.conversion.roles import base_of, layers_of, role
+from allukan.nn.conversion.roles import base_of, layers_of, passes, role
 from allukan.nn.conversion.swap import swap
+from allukan.nn.conversion.units import fits, units
 from allukan.nn.conversion.watch import Call, watch
 from allukan.nn.spline import Spline
 
@@ -24,13 +25,14 @@ Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 def convert(
-    network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = ()
+    network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = (), *, take_norms: bool = True
 ) -> tuple[nn.Module, Conversion]:
     """A copy of the network whose convolutions and linear layers are KA layers, and the same function until it is trained.
 
     y = W act(x) + β is a KA layer with base ``act``, base weight 1 and a zero spline. So every layer takes over its weights
     and, as base, the activation in front of it, which becomes an identity; a layer with no activation in front of it, or with
-    one that others read as well, takes the identity as base. The network's own code stays in charge; only modules are swapped.
+    one that others read as well, takes the identity as base. A norm that only such a layer reads moves into it (``LAYER.norm``):
+    the layer is then the unit normalise → φ → mix. The network's own code stays in charge; only modules are swapped.
 
     Args:
         network: any ``nn.Module``; it is not touched.
@@ -39,6 +41,7 @@ def convert(
         spline: grid, sharing and the rest; a number of activations shrinks to the largest that divides a layer's outputs. Its
             base must be left alone, as each layer has that of the network.
         keep: names of modules that stay as they are, with all that is in them.
+        take_norms: False leaves every norm where it is, with the names of its parameters.
 
     Returns:
         The KA network in the mode of the original, and what became of every layer and activation.
@@ -65,20 +68,26 @@ def convert(
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
     if not layers:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
-        raise ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
+        raise _nothing(network, obstacles)
     absorbed = {name: base for name, base in bases.items() if name not in stay}
-    converted = swap(copy.deepcopy(network), layers, absorbed, spline)
+    taking = _units(network, calls, layers, absorbed, wanted) if take_norms else {}
+    converted = swap(copy.deepcopy(network), layers, absorbed, taking, spline)
     behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
     return converted, Conversion(
         layers=layers,
+        units=taking,
         absorbed=absorbed,
         kept={**kept, **stay, **_functions(calls)},
         behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
-        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed}),
+        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed, *taking.values()}, taking),
     )
+
+
+def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
+    return ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
 
 
 def _arguments(example: Example) -> tuple[tuple, dict]:
@@ -134,6 +143,19 @@ def _bases(network: nn.Module, wanted: set[str]) -> tuple[dict[str, str], dict[s
     activations = {name: module for name, module in network.named_modules() if role(module) == "activation"}
     found = {name: base_of(module) if name in wanted else ("", KEPT) for name, module in activations.items()}
     return {n: base for n, (base, _) in found.items() if base}, {n: why for n, (base, why) in found.items() if not base}
+
+
+def _units(
+    network: nn.Module, calls: list[Call], layers: dict[str, str], absorbed: dict[str, str], wanted: set[str]
+) -> dict[str, str]:
+    """The layers that take a norm along, with that norm."""
+    dims = {call.name: max(c.dims for c in calls if c.name == call.name) for call in calls if call.kind == "layer"}
+    found = units(calls, layers, {*absorbed, *(name for name, module in network.named_modules() if passes(module))}).items()
+    return {
+        layer: norm
+        for layer, norm in found
+        if norm in wanted and fits(network.get_submodule(norm), network.get_submodule(layer), dims[layer])
+    }
 
 
 def _functions(calls: list[Call]) -> dict[str, str]:

@@ -12,6 +12,7 @@ class Conversion:
 
     Attributes:
         layers: every converted layer with its base; "identity" where it does not take the place of an activation.
+        units: every converted layer that took the norm in front of it along, with that norm's old name.
         absorbed: every activation that is now the base of the layers behind it, with that base.
         kept: every activation that stays as it was, with the reason.
         behind_kept: converted layers that read a kept activation, directly.
@@ -21,6 +22,7 @@ class Conversion:
     """
 
     layers: dict[str, str]
+    units: dict[str, str] = field(default_factory=dict)
     absorbed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     behind_kept: tuple[str, ...] = ()
@@ -44,6 +46,7 @@ class Conversion:
         return "\n".join(
             [
                 f"{len(self.layers)} KA layers: {counts}",
+                *_listed("of them units, normalise → φ → mix, with the norm", self.units),
                 *_listed("activations absorbed", self.absorbed),
                 *_listed("activations kept", self.kept),
                 *_listed("layers that read a kept activation", dict.fromkeys(self.behind_kept, "")),

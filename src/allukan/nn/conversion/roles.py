@@ -14,7 +14,9 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: KALinear,
 }
 _BASES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
-_MOVES = (nn.Identity, nn.Flatten, nn.Unflatten)
+_MOVES = (nn.Flatten, nn.Unflatten)
+_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm)
+_NORMS += (nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _CLOSED = (nn.MultiheadAttention, nn.TransformerEncoderLayer)  # they read their layers' weights, past the layers' forward
@@ -24,14 +26,16 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 def role(module: nn.Module) -> str:
     """The kind of ``watch.Call`` that a call of the module is; "" for one that only calls others.
 
-    >>> role(nn.Conv2d(1, 1, 3)), role(nn.ELU()), role(nn.Dropout(0.0)), role(nn.Dropout(0.5)), role(nn.Sequential())
-    ('layer', 'activation', 'move', 'other', '')
+    >>> role(nn.Conv2d(1, 1, 3)), role(nn.ELU()), role(nn.LayerNorm(1)), role(nn.Dropout(0.5)), role(nn.Sequential())
+    ('layer', 'activation', 'norm', 'other', '')
     """
     if type(module) in LAYERS:
         return "layer"
     if type(module) in _POOLS:
         return "other" if module.return_indices else "pool"
-    if type(module) in _MOVES or (isinstance(module, _DROPOUTS) and module.p == 0):
+    if type(module) in _NORMS:
+        return "norm"
+    if type(module) in _MOVES or passes(module):
         return "move"
     if isinstance(module, _CLOSED):
         return "other"
@@ -39,6 +43,11 @@ def role(module: nn.Module) -> str:
         return "activation"
     is_container = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict) or any(True for _ in module.children())
     return "" if is_container else "other"
+
+
+def passes(module: nn.Module) -> bool:
+    """Whether it hands on what it is given."""
+    return type(module) is nn.Identity or (isinstance(module, _DROPOUTS) and module.p == 0)
 
 
 def layers_of(network: nn.Module) -> dict[str, str]:

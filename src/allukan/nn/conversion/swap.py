@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,24 +13,26 @@ from allukan.nn.layer import KALayer
 from allukan.nn.spline import Spline
 
 
-def swap(network: nn.Module, layers: dict[str, str], absorbed: dict[str, str], spline: Spline) -> nn.Module:
-    """The network with new modules in every place where the old ones were registered."""
+def swap(network: nn.Module, layers: dict[str, str], absorbed: Iterable[str], units: dict[str, str], spline: Spline) -> nn.Module:
+    """The network with new modules in every place where the old ones were registered; norms of ``units`` go into their layers."""
     new: dict[nn.Module, nn.Module] = {}
     for name, base in layers.items():
         old = network.get_submodule(name)
-        new[old] = _ka_layer(old, base, spline)
-    new |= {network.get_submodule(name): nn.Identity() for name in absorbed}
+        norm = network.get_submodule(units[name]) if name in units else None
+        new[old] = _ka_layer(old, base, spline, norm)
+    new |= {network.get_submodule(name): nn.Identity() for name in (*absorbed, *units.values())}
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if child in new:
-                setattr(parent, name, new[child].train(child.training))
+                new[child].training = child.training  # not that of a norm in it
+                setattr(parent, name, new[child])
     return new.get(network, network)
 
 
-def _ka_layer(old: Any, base: str, spline: Spline) -> KALayer:
-    """The KA layer that is ``old`` behind an activation, with the very parameters of ``old``."""
+def _ka_layer(old: Any, base: str, spline: Spline, norm: nn.Module | None) -> KALayer:
+    """The KA layer that is ``old`` behind a norm and an activation, with the very parameters of ``old``."""
     outputs, has_bias = old.weight.shape[0], old.bias is not None
-    options: dict[str, Any] = {"spline": replace(spline.fitting(outputs), base=base), "device": "meta"}
+    options: dict[str, Any] = {"spline": replace(spline.fitting(outputs), base=base), "norm": norm, "device": "meta"}
     if isinstance(old, nn.Linear):
         new: Any = LAYERS[nn.Linear](old.in_features, outputs, has_bias, **options)
     else:

@@ -28,11 +28,12 @@ class Call:
     """One call of a module or function.
 
     Attributes:
-        kind: "activation", "layer", "move" (carries values elsewhere and changes none), "pool" (a maximum) or "other".
+        kind: "activation", "layer", "norm", "move" (carries values elsewhere and changes none), "pool" (a maximum) or "other".
         name: of the module, or what else it is.
-        inputs: for every tensor it reads the activation, move or pool that made it, None for any other origin.
+        inputs: for every tensor it reads the activation, norm, move or pool that made it, None for any other origin.
         dims: dimensions of the first argument, 0 where that is no tensor or goes by keyword.
         changed: whether somebody wrote into that tensor after the call.
+        title: what the report calls it, where that is more than the name.
     """
 
     kind: str
@@ -40,6 +41,7 @@ class Call:
     inputs: list[Call | None]
     dims: int = 0
     changed: bool = False
+    title: str = ""
 
 
 def watch(network: nn.Module, example: tuple[tuple, dict], role: Role) -> tuple[list[Call], Any]:
@@ -93,8 +95,9 @@ class _Watcher(TorchFunctionMode):
         kind = "" if self._inside() else self.role(module)
         call = None
         if kind:
-            name = self.names[module]
-            call = Call(kind, f"{type(module).__name__} {name!r}" if kind == "other" else name, self.makers_of((args, kwargs)))
+            name, title = self.names[module], f"{type(module).__name__} {self.names[module]!r}"
+            call = Call(kind, title if kind == "other" else name, self.makers_of((args, kwargs)))
+            call.title = title if kind == "norm" else ""
             call.dims = args[0].ndim if args and isinstance(args[0], Tensor) else 0
             self.calls.append(call)
         self.open.append(call)
@@ -103,10 +106,10 @@ class _Watcher(TorchFunctionMode):
     def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self.path.pop()
         call = self.open.pop()
-        if call is None or call.kind not in ("activation", "move", "pool"):
+        if call is None or call.kind not in ("activation", "norm", "move", "pool"):
             return
         self._made(call, output)
-        if call.kind == "activation":
+        if call.kind in ("activation", "norm"):
             tensor = next(tensors_in((args, kwargs)))
             self.versions[call] = tensor, tensor._version
 

@@ -9,6 +9,8 @@ An engine is a module with
                                                     with ``to`` also the sums a channel that ``NORM`` wants
     NORM                                            ``ops.normalise`` or a faster module of its functions: where the two numbers
                                                     come from and the sums go
+    UNIT                                            a module that takes norm and φ of the ordinary case in one call each way
+                                                    (``native_unit``); an engine may have none
     expand(x, phi), expand_backward(grad, x, phi)   the M + 1 terms of φ, where ``obstacle`` lets ``phi.expanded`` pass
     CHANNELS_LAST                                   whether it keeps channels-last memory for several activations, too
 
@@ -49,6 +51,11 @@ def choose(phi: Phi, device: str, dtype: torch.dtype) -> str:
     if phi.impl == "auto" and recorded():  # what is recorded runs where this package is not
         return "aten"
     return _chosen(phi, device, dtype)
+
+
+def unit(phi: Phi, device: str, dtype: torch.dtype) -> ModuleType | None:
+    """The ``UNIT`` of that engine, if it has one; for callers that nobody looks on at."""
+    return getattr(ENGINES.get(_chosen(phi, device, dtype)), "UNIT", None)
 
 
 @cached

@@ -6,25 +6,25 @@ up in a fixed order.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from allukan.ops import normalise
-from allukan.ops.engines import layout, native_norm
+from allukan.ops.engines import layout, native_norm, native_unit
 from allukan.ops.engines import native_kernels as kernels
-from allukan.ops.engines.curves import MAX_ROWS, curves, rows_needed
+from allukan.ops.engines.curves import MAX_ROWS, rows_needed
 from allukan.ops.engines.layout import Gradients
-from allukan.ops.engines.native_norm import plain
-from allukan.ops.engines.native_team import prepared, run, team_size
+from allukan.ops.engines.native_jobs import expansion_job, job, scattered
+from allukan.ops.engines.native_norm import address, plain, room, thirds
+from allukan.ops.engines.native_team import run, team_size
 from allukan.ops.normalise import Affine
 from allukan.ops.phi import Phi
 
 CHANNELS_LAST = False
 NORM = native_norm
+UNIT = native_unit
 _MAX_ORDER = 3  # of B-splines: cubics
-_SHORT = 128  # elements that are not worth a start
+_NONE = (0, 0, 0)
 _dense = torch.ops.aten.is_non_overlapping_and_dense.default
 
 
@@ -46,13 +46,14 @@ def forward(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, to: Affine |
     """φ(x), ``(B, C, *S)`` → ``(B, A·C/J, *S)``: for what lies well in memory no view, no copy, one call into compiled code."""
     if not x.numel():
         return layout.output_like(x, coef, phi.blocks, CHANNELS_LAST)
-    if _scattered(x, coef, phi.blocks):
+    if scattered(x, coef, phi.blocks):
         return _scatter(forward(_gathered(normalise.normalised(x, to), phi.blocks), coef, base_weight, phi), x).to(x.dtype)
     values, c, w = _readable(x, coef) if to is None else plain(x), plain(coef), plain(base_weight)
     activations = c.shape[0]
     out = torch.empty_like(values) if activations == 1 else values.new_empty(*_channels(x, activations // phi.blocks))
-    job, theta = _job(phi, x.shape, activations, _period(to)), {"coef": c.data_ptr(), "weight": w.data_ptr()}
-    run("forward", team_size(out.numel()), job, x=values.data_ptr(), out=out.data_ptr(), **theta, **native_norm.addresses(to))
+    numbers = _NONE if to is None else thirds(to.numbers)
+    kind = job(phi, x.shape, activations, _period(to))
+    run("forward", team_size(out.numel()), kind, values.data_ptr(), 0, out.data_ptr(), c.data_ptr(), w.data_ptr(), 0, numbers)
     return out if out.dtype is x.dtype else out.to(x.dtype)
 
 
@@ -61,7 +62,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     if not x.numel():
         nothing = layout.gradient_like(x, coef, phi.blocks, CHANNELS_LAST)
         return nothing, torch.zeros_like(coef), torch.zeros_like(base_weight), None
-    if _scattered(x, coef, phi.blocks):
+    if scattered(x, coef, phi.blocks):
         parts = (_gathered(grad, phi.blocks), _gathered(normalise.normalised(x, to), phi.blocks))
         inner, *others, _ = backward(*parts, coef, base_weight, phi)
         grad_x = _scatter(inner, x)
@@ -70,11 +71,10 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     activations, count = c.shape
     g = _in_order_of(values, grad) if activations == 1 else plain(grad)
     threads = team_size(x.numel() * activations // phi.blocks)
-    out, rows = torch.empty_like(values), None if to is None else native_norm.room(x, threads)
-    sums = torch.zeros(threads, activations, count + 1, dtype=torch.float64)
-    theta = {"coef": c.data_ptr(), "weight": w.data_ptr(), "sums": sums.data_ptr()}
-    maps = {"x": values.data_ptr(), "g": g.data_ptr(), "out": out.data_ptr()}
-    run("backward", threads, _job(phi, x.shape, activations, _period(to)), **maps, **theta, **native_norm.addresses(to, rows))
+    out, rows = torch.empty_like(values), None if to is None else room(x, threads)
+    sums, numbers = torch.zeros(threads, activations, count + 1, dtype=torch.float64), _NONE if to is None else thirds(to.numbers)
+    maps, theta = (values.data_ptr(), g.data_ptr(), out.data_ptr()), (c.data_ptr(), w.data_ptr(), sums.data_ptr())
+    run("backward", threads, job(phi, x.shape, activations, _period(to)), *maps, *theta, numbers, address(rows))
     grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)
     kernels.finish(sums.data_ptr(), *sums.shape, grad_coef.data_ptr(), grad_weight.data_ptr())
     if x.dtype is coef.dtype is base_weight.dtype is torch.float32:
@@ -87,8 +87,8 @@ def expand(x: Tensor, phi: Phi) -> Tensor:
     values = plain(x)
     out = values.new_empty(*x.shape[:2], phi.coefficients + 1, *x.shape[2:])
     if out.numel():
-        job = _expansion_job(phi, x.shape, "columns")
-        run("expand", team_size(out.numel()), job, x=values.data_ptr(), out=out.data_ptr())
+        kind = expansion_job(phi, x.shape, "columns")
+        run("expand", team_size(out.numel()), kind, values.data_ptr(), out=out.data_ptr())
     return out.to(x.dtype)
 
 
@@ -97,38 +97,13 @@ def expand_backward(grad: Tensor, x: Tensor, phi: Phi) -> Tensor:
     values, g = plain(x), plain(grad)
     out = torch.empty_like(values)
     if out.numel():
-        job = _expansion_job(phi, x.shape, "slopes")
-        run("expand_backward", team_size(g.numel()), job, x=values.data_ptr(), g=g.data_ptr(), out=out.data_ptr())
+        kind = expansion_job(phi, x.shape, "slopes")
+        run("expand_backward", team_size(g.numel()), kind, values.data_ptr(), g.data_ptr(), out.data_ptr())
     return out.to(x.dtype)
 
 
-@cache
-def _job(phi: Phi, shape: torch.Size, activations: int, period: int) -> bytes:
-    """Of "forward" and "backward"; ``period`` scales and shifts, or none."""
-    elements, rows = shape.numel(), shape[0] * shape[1] if period else 1
-    segments = 1 if activations == 1 else shape[0] * phi.blocks
-    sizes = {"segments": segments, "length": elements // segments, "inner": elements // rows if period else 0, "period": period}
-    activations_of = {"blocks": phi.blocks, "per_block": activations // phi.blocks, "count": phi.coefficients, "exact": phi.exact}
-    return prepared(**sizes, **activations_of, **_tables(phi, "base"))
-
-
-@cache
-def _expansion_job(phi: Phi, shape: torch.Size, table: str) -> bytes:
-    """Of "expand" and "expand_backward": a segment a channel."""
-    segments = shape[0] * shape[1]
-    sizes = {"segments": segments, "length": shape.numel() // segments, "blocks": 1, "per_block": 1}
-    return prepared(**sizes, count=phi.coefficients, exact=phi.exact, **_tables(phi, table))
-
-
-def _tables(phi: Phi, name: str) -> dict[str, int]:
-    curve = curves(phi.grid, phi.basis, phi.base)  # made once, and kept
-    at, (alive, width) = curve.addresses, curve.local.shape[:2]
-    rows = {"rows": len(curve.base), "first_alive": curve.first_alive, "alive": alive, "width": width}
-    return {**rows, "table": at[name], "local": at["local"], "begin": at["begin"], "grid": at["grid"]}
-
-
 def _period(to: Affine | None) -> int:
-    return 0 if to is None else to.numbers.shape[1] * to.numbers.shape[2]
+    return 0 if to is None else to.numbers.stride(0)
 
 
 def _channels(x: Tensor, times: int) -> tuple[int, ...]:
@@ -142,11 +117,6 @@ def _readable(x: Tensor, coef: Tensor) -> Tensor:
     if x.dtype is torch.float32 and (x.is_contiguous() or _dense(x)):
         return x
     return torch.empty_like(x, dtype=torch.float32).copy_(x)
-
-
-def _scattered(x: Tensor, coef: Tensor, blocks: int) -> bool:
-    """Whether the elements of an activation lie in runs too short to be worth a start each, as in ``(N, C)`` with A = C."""
-    return 1 < blocks == coef.shape[0] and x.shape[0] > 1 and x.numel() < _SHORT * blocks * x.shape[0]
 
 
 def _gathered(x: Tensor, blocks: int) -> Tensor:

@@ -19,7 +19,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.sigutils import normalize_signature
 
-_SOURCES = ("native_vectors.py", "native_elements.py", "native_channels.py", "native_kernels.py")
+_SOURCES = ("native_vectors.py", "native_elements.py", "native_channels.py", "native_kernels.py", "native_conductor.py")
 _LOG = logging.getLogger("allukan")
 _SAID: list[str] = []  # why machine code is not kept, once a process
 

@@ -156,11 +156,29 @@ def fold(mean: int, var: int, gamma: int, beta: int, out: int, rows: int, channe
 
 
 @entry
-def finish_gradient(sums: int, threads: int, found: Any, gamma: int, out: int, batch: int, channels: int, eps: float) -> None:
-    """own, along and level of the gradient of x ``(3, B or 1, C)``, then those of γ and β, from the sums of all threads.
+def settle(found: Any, given: Any, running: Any, sizes: Any, eps: float) -> None:
+    """``finish_statistics``, ``track`` and ``fold`` of a batch.
 
-    ``found`` are the addresses of mean and variance ``(rows, groups)``, these two, and of how many elements each is; 0 elements
-    say that x has no part in them.
+    ``found`` are the addresses of the sums, x, the statistics and the numbers of every channel, ``given`` those of γ and β,
+    ``running`` those of the running mean and variance, 0 for none, and their share; ``sizes`` are threads, batch, channels,
+    groups, samples and inner.
+    """
+    (sums, x, statistics, numbers), (gamma, beta), (running_mean, running_var, share) = found, given, running
+    threads, batch, channels, groups, samples, inner = sizes
+    finish_statistics(sums, threads, x, statistics, batch, channels, groups, samples, inner)
+    rows = batch if samples else 1
+    var, of = statistics + 4 * rows * groups, batch * channels * inner // (rows * groups)
+    if running_mean:
+        track(statistics, var, running_mean, running_var, groups, share, of / max(1, of - 1))
+    fold(statistics, var, gamma, beta, numbers, rows, channels, groups, eps)
+
+
+@entry
+def finish_gradient(sums: int, threads: int, found: Any, gamma: int, out: Any, batch: int, channels: int, eps: float) -> None:
+    """own, along and level of the gradient of x ``(3, B or 1, C)``, and those of γ and β, from the sums of all threads.
+
+    ``out`` are the addresses of these three, ``found`` those of mean and variance ``(rows, groups)``, these two, and of how many
+    elements each is; 0 elements say that x has no part in them.
     """
     mean_at, var_at, rows, groups, count = found
     mean, var = (
@@ -168,9 +186,8 @@ def finish_gradient(sums: int, threads: int, found: Any, gamma: int, out: int, b
         numba.carray(pointer(var_at), (rows, groups), np.float32),
     )
     parts, each, per = _sums(sums, threads, batch * channels), channels // groups, batch // rows
-    weights, numbers = _floats(gamma, channels), numba.carray(pointer(out), (3, rows, channels), np.float32)
-    of_parameters = _floats(out + 12 * rows * channels, 2 * channels)
-    d_gamma, d_beta = of_parameters[:channels], of_parameters[channels:]
+    weights, numbers = _floats(gamma, channels), numba.carray(pointer(out[0]), (3, rows, channels), np.float32)
+    d_gamma, d_beta = _floats(out[1], channels), _floats(out[2], channels)
     for c in range(channels):
         d_gamma[c] = d_beta[c] = 0
     for s in range(rows * groups):

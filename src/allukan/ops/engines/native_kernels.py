@@ -1,8 +1,9 @@
 """The loops of ``native``, in the part of Python that numba compiles; called through C pointers, with no Python on the way.
 
-A job is an array of int64: addresses and sizes, in the order of ``JOB``. Segment s of x ``(S, N)`` belongs to block j = s % J,
-whose activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an equal part of the elements; it
-builds the table of the activation at hand (``curves``) itself, so nothing is shared but what is read.
+A job is an array of int64: the ``ADDRESSES`` of tensors, then ``SIZES`` and where the curves lie. Segment s of x ``(S, N)``
+belongs to block j = s % J, whose activations r = 0 … R - 1 each give an output: out and g ``(S, R, N)``. Every thread takes an
+equal part of the elements; it builds the table of the activation at hand (``curves``) itself, so that nothing is shared but what
+is read.
 """
 
 from __future__ import annotations
@@ -35,14 +36,15 @@ from allukan.ops.engines.native_elements import (
     pointer,
 )
 
-JOB = (
-    *("x", "g", "out", "coef", "weight", "table", "local", "begin", "grid", "sums"),
+ADDRESSES = ("x", "g", "out", "coef", "weight", "sums", "scale", "shift", "mean", "row_sums")
+SIZES = (
     *("segments", "length", "blocks", "per_block", "rows", "first_alive", "alive", "width", "count", "exact"),
-    *("scale", "shift", "mean", "row_sums", "inner", "period", "channels"),
+    *("inner", "period", "channels", "table", "local", "begin", "grid"),
 )
-_X, _G, _OUT, _COEF, _WEIGHT, _TABLE, _LOCAL, _BEGIN, _GRID, _SUMS = range(10)
+_JOB = len(ADDRESSES) + len(SIZES)
+_X, _G, _OUT, _COEF, _WEIGHT, _SUMS, _SCALE, _SHIFT, _MEAN, _ROW_SUMS = range(10)
 _S, _N, _J, _R, _ROWS, _FIRST, _ALIVE, _WIDTH, _M, _EXACT = range(10, 20)
-_SCALE, _SHIFT, _MEAN, _ROW_SUMS, _INNER, _PERIOD, _CHANNELS = range(20, 27)
+_INNER, _PERIOD, _CHANNELS, _TABLE, _LOCAL, _BEGIN, _GRID = range(20, 27)
 _RUN = 512  # elements located at once; their rows and positions stay in the L1 cache
 _FLUSH = 1 << 16  # elements whose moments are summed in float32 before they join the float64 sums
 _ENTRIES: dict[str, Any] = {}  # keeps the machine code alive
@@ -122,7 +124,7 @@ def _collect_rows(job: Any, r: int, x: Any, g: Any, first: int, mean: Any, sums:
 @entry
 def forward(address: int, thread: int, threads: int) -> None:
     """φ of this thread's share of x into out."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     n, per_block, n_rows, count = job[_N], job[_R], job[_ROWS], job[_M]
     x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], per_block, n))
     coef, weight = _array(job, _COEF, (job[_J], per_block, count)), _array(job, _WEIGHT, (job[_J], per_block))
@@ -155,7 +157,7 @@ def forward(address: int, thread: int, threads: int) -> None:
 @entry
 def backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, those of its parameters into sums."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     n, per_block, n_rows, count, exact = job[_N], job[_R], job[_ROWS], job[_M], job[_EXACT] != 0
     x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], per_block, n)), _array(job, _OUT, (job[_S], n))
     coef, weight = _array(job, _COEF, (job[_J], per_block, count)), _array(job, _WEIGHT, (job[_J], per_block))
@@ -221,7 +223,7 @@ def finish(address: int, threads: int, activations: int, columns: int, coef: int
 @entry
 def expand(address: int, thread: int, threads: int) -> None:
     """b and every basis function of this thread's share of x into out ``(S, 1 + M, N)``; "table" holds ``Curves.columns``."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
     x, out = _array(job, _X, (job[_S], n)), _array(job, _OUT, (job[_S], count, n))
     columns, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
@@ -241,7 +243,7 @@ def expand(address: int, thread: int, threads: int) -> None:
 @entry
 def expand_backward(address: int, thread: int, threads: int) -> None:
     """Gradient of this thread's share of x into out, g ``(S, 1 + M, N)``; "table" holds ``Curves.slopes``."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     n, n_rows, count = job[_N], job[_ROWS], job[_M] + 1
     x, g, out = _array(job, _X, (job[_S], n)), _array(job, _G, (job[_S], count, n)), _array(job, _OUT, (job[_S], n))
     slopes, grid = _array(job, _TABLE, (count, n_rows, 4)), _array(job, _GRID, 8)
@@ -263,7 +265,7 @@ def expand_backward(address: int, thread: int, threads: int) -> None:
 @entry
 def sum_channels(address: int, thread: int, threads: int) -> None:
     """Sums of x and x² of this thread's share of x into "row_sums"."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     total = job[_S] * job[_N]
     sums = numba.carray(pointer(job[_ROW_SUMS]), (threads, total // job[_INNER], 2), np.float64)[thread]
     first, last = _share(job, thread, threads)
@@ -273,7 +275,7 @@ def sum_channels(address: int, thread: int, threads: int) -> None:
 @entry
 def mix_channels(address: int, thread: int, threads: int) -> None:
     """out = "scale" out + "mean" x + "shift", in place, of this thread's share."""
-    job = numba.carray(pointer(address), len(JOB), np.int64)
+    job = numba.carray(pointer(address), _JOB, np.int64)
     total = job[_S] * job[_N]
     _, own, level, along = _channels(job)
     first, last = _share(job, thread, threads)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
@@ -13,10 +15,10 @@ from typing import Any
 import torch
 
 from allukan.ops.engines import native_kernels as kernels
+from allukan.ops.engines.native_conductor import conductor
 
 _LEAST = 1 << 13  # elements that are worth a thread
-_Job = ctypes.c_int64 * len(kernels.JOB)
-_PLACES = {name: place for place, name in enumerate(kernels.JOB)}
+addresses = struct.Struct(f"{len(kernels.ADDRESSES)}q").pack
 
 
 def team_size(elements: int) -> int:
@@ -24,33 +26,48 @@ def team_size(elements: int) -> int:
     return max(1, min(torch.get_num_threads(), elements // _LEAST))
 
 
-def prepared(**fields: int) -> bytes:
-    """These of the ``JOB`` of ``native_kernels``, the others 0: what many jobs have in common."""
-    return bytes(_Job(*[fields.get(name, 0) for name in kernels.JOB]))
+def packed(**sizes: int) -> bytes:
+    """These of the ``SIZES`` of ``native_kernels``, the others 0: what many jobs have in common."""
+    return struct.pack(f"{len(kernels.SIZES)}q", *(sizes.get(name, 0) for name in kernels.SIZES))
 
 
-def run(task: str, threads: int, job: bytes, **addresses: int) -> None:
-    """A task of ``native_kernels`` by so many threads: a prepared job with the addresses of its tensors."""
-    mine = _Job.from_buffer_copy(job)
-    for name, address in addresses.items():
-        mine[_PLACES[name]] = address
-    _team()(task, ctypes.addressof(mine), threads)
+def run(
+    task: str,
+    threads: int,
+    job: bytes,
+    x: int,
+    g: int = 0,
+    out: int = 0,
+    coef: int = 0,
+    weight: int = 0,
+    sums: int = 0,
+    to: tuple[int, int, int] = (0, 0, 0),
+    row_sums: int = 0,
+) -> None:
+    """A task of ``native_kernels`` by so many threads: a prepared job behind the addresses of its tensors."""
+    _team()(task, addresses(x, g, out, coef, weight, sums, *to, row_sums) + job, threads)
 
 
 @cache
 def _team() -> Any:
-    """What runs a job on so many threads: ``(name, address, threads)``."""
+    """What runs a job on so many threads: ``(name, job, threads)``."""
     library = loaded_openmp()
     if library is None:
         return _python_team
     parallel = library.GOMP_parallel
-    parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint, ctypes.c_uint], None
+    parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint, ctypes.c_uint], None
     entries = kernels.team_entries(library)
 
-    def borrowed(name: str, address: int, threads: int) -> None:
-        parallel(entries[name], address, threads, 0)
+    def borrowed(name: str, job: bytes, threads: int) -> None:
+        parallel(entries[name], job, threads, 0)
 
+    borrowed.conducted = partial(conductor, library), entries  # type: ignore[attr-defined]
     return borrowed
+
+
+def conducted() -> tuple[Callable[[str], Callable[..., None]], Mapping[str, int]] | None:
+    """The functions of ``native_conductor`` by name, and the tasks that they may start; None without OpenMP."""
+    return getattr(_team(), "conducted", None)
 
 
 def loaded_openmp() -> ctypes.CDLL | None:
@@ -65,8 +82,9 @@ def loaded_openmp() -> ctypes.CDLL | None:
     return None
 
 
-def _python_team(name: str, address: int, threads: int) -> None:
-    task = partial(getattr(kernels, name), address)
+def _python_team(name: str, job: bytes, threads: int) -> None:
+    memory = ctypes.create_string_buffer(job)
+    task = partial(getattr(kernels, name), ctypes.addressof(memory))
     others = [_pool(threads - 1).submit(task, i, threads) for i in range(1, threads)]
     task(0, threads)
     for other in others:

@@ -1,0 +1,85 @@
+"""The rows of the proxy: what is tried, each against a convolutional twin of its size with the same slices, steps and recipe.
+
+A name is size/kind/rates, as "nano/input/10/30": the learning rate of everything but splines and that of splines in thousandths;
+then what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.proxy.trial import Row
+
+SIZES: dict[str, dict[str, Any]] = {
+    "nano": {"topology": {"widths": (4, 8, 16, 24, 32)}},
+    "tiny": {},
+}
+BEST = {"nano": 10, "tiny": 3}  # learning rate of the twin, chosen among (3, 10, 20, 40) on validation
+SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
+TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
+CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the best rate, splines at 10
+    "smooth 0.001": {"tricks": {"smooth": 1e-3}},
+    "smooth 0.01": {"tricks": {"smooth": 1e-2}},
+    "straight 0.01": {"tricks": {"straight": 1e-2}},
+    "together 0.001": {"tricks": {"together": 1e-3}},
+    "diverse 0.3": {"tricks": {"diverse": 0.3}},
+    "power 0.5": {"tricks": {"power": 0.5}},
+    "release 0.3": {"tricks": {"release": 0.3}},
+    "refine from 5": {"tricks": {"refine": 2}, "spline": {"grid_size": 5}},
+    "5 intervals": {"spline": {"grid_size": 5}},
+    "20 intervals": {"spline": {"grid_size": 20}},
+    "windows": {"tricks": {"windows": True}},
+    "dropkan 0.05": {"tricks": {"dropkan": 0.05}},
+    "quantiles": {"tricks": {"quantiles": True}},
+    "mirror of 2 groups": {"tricks": {"mirror": 1.0}, "spline": {"sharing": 2}},
+    "chebyshev": {"spline": {"basis": "chebyshev"}},
+    "rbf": {"spline": {"basis": "rbf"}},
+    "free": {"spline": {"input_grad": "free"}},
+}
+RECIPES: dict[str, dict[str, Any]] = {  # of the twin and of input alike
+    "image Dice": {"dice": "image"},
+    "nnunet Dice": {"dice": "nnunet"},
+    "present Dice": {"dice": "present"},
+    "no average": {"ema": 0.0},
+    "no augmentation": {"augment": ()},
+    "adamw": {"decoupled": True, "weight_decay": 0.01},
+}
+
+
+def _changed(row: Row, change: dict[str, Any]) -> Row:
+    """With options of the network merged, others replaced."""
+    own, options = dict(change), dict(row.options)
+    for section in ("spline", "topology"):
+        if section in own:
+            options[section] = {**options.get(section, {}), **own.pop(section)}
+    return replace(row, options=options, **own)
+
+
+def _rows(size: str) -> dict[str, Row]:
+    options, found, best = SIZES[size], dict[str, Row](), f"{size}/twin/{BEST[size]}"
+    for lr in (3, 10, 20, 40):
+        found[f"{size}/twin/{lr}"] = Row("convtwin-tiny", options, lr=lr / 1000, against=best)
+        for kind, spline in SPLINES.items():
+            for rate in (3, 10, 30):
+                row = Row(options={**options, "spline": spline}, lr=lr / 1000, spline_lr=rate / 1000, against=best)
+                found[f"{size}/{kind}/{lr}/{rate}"] = row
+    ours = f"{size}/input/{BEST[size]}/10"
+    for name in TWINS:
+        found[f"{best}/{name}"] = replace(found[best], options={**options, "activation": name})
+    for name, change in CHANGES.items():
+        found[f"{ours}/{name}"] = replace(_changed(found[ours], change), against=ours)
+    for name, change in RECIPES.items():
+        for row in (best, ours):
+            found[f"{row}/{name}"] = replace(_changed(found[row], change), against=row)
+    return found
+
+
+def _longer(rows: dict[str, Row], epochs: int) -> dict[str, Row]:
+    """The curve: the same with more epochs."""
+    ending = f"/{epochs} epochs"
+    return {name + ending: replace(row, epochs=epochs, against=row.against + ending) for name, row in rows.items()}
+
+
+_SHORT = {name: row for size in SIZES for name, row in _rows(size).items()}
+ROWS = {**_SHORT, **_longer(_SHORT, 16), **_longer(_SHORT, 24)}

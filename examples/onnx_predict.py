@@ -1,0 +1,34 @@
+"""Mask of an image by a file that ``allukan export --format onnx`` wrote: ``python onnx_predict.py MODEL.onnx IMAGE MASK.png``.
+
+Needs numpy, Pillow and onnxruntime; neither torch nor allukan. Where classes overlap the mask holds the highest value.
+"""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+model, image, mask = sys.argv[1:]
+session = onnxruntime.InferenceSession(model)
+about = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
+picture = Image.open(image).convert({1: "L", 3: "RGB"}[len(about["mean"])])
+height, width = about["size"]
+x = np.atleast_3d(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))  # (H, W, C), bytes
+if about["image"] != "bytes":
+    x = ((x / 255 - np.array(about["mean"])) / np.array(about["std"])).astype(np.float32)
+(logits,) = session.run(None, {"image": x.transpose(2, 0, 1)[None]})  # (1, K', H, W)
+if about["target"] == "multiclass":
+    probability = np.exp(logits[0] - logits[0].max(0)) / np.exp(logits[0] - logits[0].max(0)).sum(0)
+else:
+    probability = 1 / (1 + np.exp(-logits[0]))
+planes = [np.asarray(Image.fromarray(plane).resize(picture.size, Image.Resampling.BILINEAR)) for plane in probability]
+if about["target"] == "multiclass":
+    found = [np.argmax(planes, 0) == number for number in range(1, len(planes))]
+else:
+    found = [plane > about["threshold"] for plane in planes]
+values = about["label_values"] or ([255] if about["target"] == "binary" else range(1, len(found) + 1))
+Image.fromarray(np.max([plane * np.uint16(value) for plane, value in zip(found, values, strict=True)], 0).astype(np.uint8)).save(
+    mask
+)

@@ -1,0 +1,62 @@
+"""Scores of a training in folds: of every image by the model that did not see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from allukan.errors import UserError
+from allukan.files import read_table, write_json, write_table
+from allukan.inference.evaluation import Progress, Run, evaluate, folds_of, open_run
+from allukan.inference.predictor import Predictor
+from allukan.scores import summarise
+
+_SHARED = ("model", "data", "subset", "protocol", "seed", "distance_unit")
+
+
+def open_folds(folder: str | Path) -> list[Run]:
+    """The runs ``folder/fold-0`` and so on; none where ``folder`` is a single run. ``UserError`` for a fold without a model."""
+    folder, runs = Path(folder), list[Run]()
+    for number in range(folds_of(folder)):
+        run = folder / f"fold-{number}"
+        if not (run / "model" / "config.json").is_file():
+            raise UserError(f"{run} has no model yet: go on with allukan train --out {folder} --resume.")
+        runs.append(open_run(run))
+    return runs
+
+
+def evaluate_folds(
+    folder: Path,
+    runs: list[Run],
+    predictor: Callable[[Path], Predictor],
+    spacing_mm: tuple[float, float] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> dict[str, Any]:
+    """Evaluate the ``runs`` of ``folder``, each on its test images, and all of these together in ``folder/evaluation``.
+
+    ``predictor`` makes one of a model folder. Returns the summary of all. Raises ``UserError`` as ``evaluate``.
+    """
+    counts = [len(run.splits.test) for run in runs]
+    rows, parts = list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, run in enumerate(runs):
+
+        def show(done: int, total: int, before: int = sum(counts[:number])) -> None:
+            progress(before + done, sum(counts))
+
+        parts.append(evaluate(run, predictor=predictor(run.folder / "model"), spacing_mm=spacing_mm, progress=show))
+        rows += read_table(run.folder / "evaluation" / "cases.csv")
+    out = folder / "evaluation"
+    summary = {
+        "folder": str(out),
+        **{name: parts[0][name] for name in _SHARED},
+        "splits_from": f"drawn, {len(runs)} folds",
+        "seen_in_training": 0,
+        "mapping": {},
+        "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),
+        **summarise(rows),
+    }
+    out.mkdir(exist_ok=True)
+    write_table(out / "cases.csv", rows)
+    write_json(out / "summary.json", summary, indent=2)
+    return summary

@@ -1,0 +1,118 @@
+"""What the configurations of a MONAI bundle name: the steps of ``allukan predict`` and ``allukan evaluate``, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import Transform
+from torch import Tensor, nn
+
+from allukan.data import Dataset, LabelRules, open_dataset, write_image
+from allukan.errors import UserError
+from allukan.files import as_path
+from allukan.inference import find_images, fuse, match_classes
+from allukan.inference.evaluation import read_truth
+from allukan.inference.inputs import match_files, read_input
+from allukan.inference.predict import mask_files
+from allukan.integrations.source import at_size, normalised_bytes
+from allukan.models import ModelCard, probabilities, to_masks
+from allukan.models.layers import resize
+
+Item = Mapping[str, Any]
+
+
+def images(dataset_dir: str, card: ModelCard) -> list[dict[str, Any]]:
+    """The images of a folder, their files grouped as in the training; ``UserError`` for one that does not fit the model."""
+    found = find_images([dataset_dir], card)
+    for image in found:
+        if image.fault:
+            raise UserError(image.fault)
+    return [{"image": [str(file) for file in image.files], "name": image.name.as_posix()} for image in found]
+
+
+def dataset(dataset_dir: str, card: ModelCard, rules: LabelRules) -> Dataset:
+    """A dataset whose labels are read by the rules of the training."""
+    return match_files(open_dataset(dataset_dir, rules, learn=False), card)
+
+
+class ReadImage(Transform):
+    """Files under "image" → what the network expects, ``(C, *size)``; name and shape of the image are in ``meta``."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def __call__(self, data: Item) -> dict[str, Any]:
+        """One file, or a list of the files of an image."""
+        files = data["image"] if isinstance(data["image"], list) else [data["image"]]
+        name = data.get("name", Path(files[0]).stem)
+        return {**data, "image": _prepared(read_input(list(files), self.card), name, self.card)}
+
+
+class ReadCase(Transform):
+    """The id of a case under "image" → its image, as ``ReadImage`` gives it, its masks ``(K, H, W)`` under "label", and under
+    "counts" ``(1, H, W)`` where no label is ignored."""
+
+    def __init__(self, dataset: Dataset, card: ModelCard) -> None:
+        self.card, self.dataset, self.match = card, dataset, match_classes(dataset, card)
+
+    def __call__(self, data: Item) -> dict[str, Any]:
+        """One case."""
+        (case,) = self.dataset.select((data["image"],))
+        truth = read_truth(case, self.dataset, self.match, self.card)
+        label, counts = torch.from_numpy(truth.masks).float(), torch.from_numpy(truth.counts)
+        return {**data, "image": _prepared(truth.image, case.id, self.card), "label": label, "counts": counts}
+
+
+def _prepared(image: Any, name: str, card: ModelCard) -> Tensor:
+    scaled = normalised_bytes(at_size([image], card.size), card)[0]
+    return MetaTensor(scaled, meta={"name": name, "shape": image.shape[:2], "filename_or_obj": name})
+
+
+class FusedInferer(Inferer):
+    """The network with its batch norms folded, as prediction runs it; its weights may not change after the first call."""
+
+    def __init__(self) -> None:
+        self._given: nn.Module | None = None
+
+    def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """``(B, C, *S)`` → logits ``(B, K', *S)``."""
+        if network is not self._given:
+            self._given, self._fused = network, fuse(network)
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        return self._fused(plain, *args, **kwargs)  # type: ignore[no-any-return]
+
+
+class ToMasks(Transform):
+    """Logits under "pred" → masks ``(K, H, W)`` of 0 and 1 in the geometry of the image."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+
+    def __call__(self, data: Item) -> dict[str, Any]:
+        """Raises ``UserError`` for logits that are not finite."""
+        meta = data["image"].meta
+        found = probabilities(torch.as_tensor(data["pred"]).unsqueeze(0), self.card.target)
+        if not found.isfinite().all():
+            raise UserError(f"the model answers {meta['name']} with numbers that are not finite: train it again.")
+        masks = to_masks(resize(found, tuple(map(int, meta["shape"]))), self.card.target, self.card.threshold)[0]
+        masks = masks & data["counts"] if "counts" in data else masks
+        return {**data, "pred": MetaTensor(masks.float(), meta=meta)}
+
+
+class SaveMasks(Transform):
+    """Writes the masks under "pred" as ``allukan predict`` does: ``output_dir/masks/NAME.png``."""
+
+    def __init__(self, output_dir: str, card: ModelCard) -> None:
+        self.folder, self.card = Path(output_dir) / "masks", card
+
+    def __call__(self, data: Item) -> Item:
+        """Returns what it is given."""
+        masks = torch.as_tensor(data["pred"]).bool().cpu().numpy()
+        for file, array in mask_files(masks, self.card, Path(data["image"].meta["name"])):
+            write_image(self.folder / as_path(file), array)
+        return data

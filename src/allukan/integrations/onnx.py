@@ -1,0 +1,176 @@
+"""``allukan export --format onnx``: one file for every batch and size, tried in onnxruntime before it gets its name."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from allukan._version import __version__
+from allukan.errors import UserError
+from allukan.files import whole
+from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
+from allukan.integrations.source import Source, another_size, at_size, check_out, images_to_try, needs, normalised_bytes
+from allukan.models import ModelCard
+
+AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
+_NOISE = "torch.onnx._internal.exporter._registration"  # warns of every package that is not installed
+
+
+class OnnxReport(NamedTuple):
+    """What was written: nodes of the graph, KA layers in it, names of those without a table, and how it was tried."""
+
+    path: Path
+    nodes: int
+    layers: int
+    kept: tuple[str, ...]
+    difference: float
+    tried_on: str
+
+
+class _Boundary(nn.Module):
+    """Float32 or bytes in, float32 logits out, whatever is between."""
+
+    scale: Tensor | None
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype, mean: Tensor | None, std: Tensor | None) -> None:
+        super().__init__()
+        self.network, self.dtype = network, dtype
+        self.register_buffer("scale", None if std is None else 1 / (255 * std))
+        self.register_buffer("shift", None if std is None or mean is None else -mean / std)  # none without a scale
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, *S)`` → ``(B, K', *S)``."""
+        x = image if self.scale is None else image.float() * self.scale + self.shift
+        return self.network(x.to(self.dtype)).float()  # type: ignore[no-any-return]
+
+
+def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: bool = False, half: bool = False) -> OnnxReport:
+    """Write the model of ``source`` to ``out``.
+
+    Its input is ``image``, normalised float32 ``(B, C, H, W)``, or with ``normalise`` the bytes; its output ``logits``
+    ``(B, K', H, W)``. ``half`` stores weights, and computes all but the activations, in float16. Its metadata say what
+    a program needs to know (size, mean, std, classes, target, threshold, label values) and by how much its logits differ from
+    torch's on real images.
+
+    Raises ``UserError`` for a file that exists, a missing package, an opset that does not do, and where the file computes
+    something else than the model.
+    """
+    check_out(out)
+    needs(("onnx", "onnxscript", "onnxruntime"), "the export to ONNX", "onnx")
+    images, tried_on = images_to_try(source)
+    card = source.card
+    program, layers, kept = to_onnx(source.network, card.in_channels, opset=opset, half=half, card=card if normalise else None)
+    batches = [at_size(images, card.size), at_size(images[:1], another_size(card))]
+    difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
+    program.model.metadata_props.update(_metadata(card, normalise, half, difference, tried_on))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole(out) as part:
+        part.write_bytes(program.model_proto.SerializeToString())
+    return OnnxReport(out, len(program.model.graph), layers, kept, difference, tried_on)
+
+
+def to_onnx(
+    network: nn.Module,
+    in_channels: int,
+    spatial_dims: int = 2,
+    *,
+    opset: int = OPSET,
+    half: bool = False,
+    card: ModelCard | None = None,
+) -> tuple[Any, int, tuple[str, ...]]:
+    """A ``torch.onnx.ONNXProgram`` of a network in evaluation mode, how many KA layers it has and which have no table.
+
+    With a ``card`` bytes are normalised inside. Raises ``UserError`` for an opset that the exporter or the model cannot do with.
+    """
+    _check_opset(opset)
+    network = deepcopy(network).eval().requires_grad_(False)
+    network = network.half() if half else network
+    network, layers, kept = tabulated(network)
+    mean, std = (None if card is None else torch.tensor(v).view(1, -1, *[1] * spatial_dims) for v in _statistics(card))
+    boundary = _Boundary(network, torch.float16 if half else torch.float32, mean, std).eval()
+    example = torch.zeros(2, in_channels, *[64] * spatial_dims, dtype=torch.float32 if card is None else torch.uint8)
+    free = {0: torch.export.Dim.DYNAMIC, **{d + 2: torch.export.Dim.DYNAMIC for d in range(spatial_dims)}}
+    with _quietly():
+        program = torch.onnx.export(
+            boundary,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(free,),
+            custom_translation_table=TRANSLATIONS,
+            opset_version=opset,
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    return _tidied(program), layers, kept
+
+
+def _tidied(program: Any) -> Any:
+    """Without the paths of this machine, which the exporter notes at every node, and with every table once."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
+
+    for change in (ClearMetadataAndDocStringPass(), DeduplicateInitializersPass(size_limit=1 << 24)):
+        program.model = change(program.model).model
+    return program
+
+
+def _statistics(card: ModelCard | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return ((), ()) if card is None else (card.mean, card.std)
+
+
+def _check_opset(opset: int) -> None:
+    from onnx.defs import onnx_opset_version
+
+    if not OPSET <= opset <= onnx_opset_version():
+        raise UserError(f"opset {opset} cannot hold the model: give one from {OPSET} to {onnx_opset_version()}.")
+
+
+def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, half: bool) -> float:
+    """The largest of the logits of onnxruntime and of torch; ``UserError`` where it is more than rounding."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = normalised_bytes(images, source.card)
+    with torch.inference_mode():
+        wanted = source.network(x).numpy()
+    (found,) = session.run(None, {"image": (images if normalise else x).numpy()})
+    difference = float(np.abs(found - wanted).max())
+    if not difference <= AGREES[half] * max(1.0, float(np.abs(wanted).max())):
+        advice = "export it without --half." if half else "use another format."
+        raise UserError(f"the ONNX file would differ from the model by {difference:.1e} in its logits: {advice}")
+    return difference
+
+
+def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, tried_on: str) -> dict[str, str]:
+    """What ``session.get_modelmeta().custom_metadata_map`` shows: JSON, a key each."""
+    known = {
+        name: getattr(card, name) for name in ("model", "classes", "label_values", "target", "threshold", "size", "mean", "std")
+    }
+    told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
+    told |= {"image": "bytes" if normalise else "(bytes / 255 - mean) / std", "largest_difference": difference}
+    return {name: json.dumps(value) for name, value in (known | told).items()}
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says about itself."""
+    log = logging.getLogger(_NOISE)
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

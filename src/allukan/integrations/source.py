@@ -1,0 +1,117 @@
+"""What is exported: a trained model with the run that made it, and images to try the result on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from allukan.data import phantom, read_case, resize_image
+from allukan.errors import UserError
+from allukan.inference import Run, fuse, open_run
+from allukan.inference.inputs import channels_of, match_files
+from allukan.models import ModelCard, load_model
+
+TRIED = 4  # images
+
+
+@dataclass(frozen=True)
+class Source:
+    """A trained model, its card and folder, and the run around it if there is one."""
+
+    folder: Path
+    trained: nn.Module
+    card: ModelCard
+    run: Run | None
+
+    @property
+    def network(self) -> nn.Module:
+        """The same function in evaluation mode with batch norms folded: what ``allukan predict`` runs."""
+        return fuse(self.trained)
+
+
+def open_source(folder: str | Path) -> Source:
+    """From ``RUN`` or ``RUN/model``; raises ``UserError`` as ``load_model`` does, and for a model of volumes."""
+    folder = Path(folder)
+    model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
+    trained, card = load_model(model)
+    if card.spatial_dims == 3:
+        raise UserError(f"{model} was trained on volumes, and exports are of models of pictures: predict with allukan predict.")
+    run = model.absolute().parent
+    return Source(model, trained, card, open_run(run) if (run / "config.yaml").is_file() else None)
+
+
+def check_out(out: Path) -> None:
+    """``UserError`` where something of that name exists: nothing is overwritten. An empty folder is as good as none."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} exists: choose another --out, nothing is overwritten.")
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` to write into, which takes its place at the end, or goes when that fails."""
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        os.replace(part, out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def needs(packages: Iterable[str], what: str, extra: str) -> None:
+    """``UserError`` with what to install unless all of the packages are."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{what} needs the package {missing[0]}: pip install 'allukan[{extra}]'.")
+
+
+def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
+    """A few images ``(H, W, C)`` of the run's dataset, those of its test part first, or else phantoms; and which they are."""
+    cases = _cases(source) if source.run else None
+    if cases:
+        return cases, f"{len(cases)} images of {Path(source.run.config['data']).name}"  # type: ignore[union-attr]
+    planes = [phantom(max(source.card.size), np.random.default_rng(seed))[0] for seed in range(TRIED)]
+    return [np.repeat(plane[..., None], source.card.in_channels, 2) for plane in planes], f"{TRIED} phantoms"
+
+
+def _cases(source: Source) -> list[NDArray[np.uint8]]:
+    """Nothing where the dataset is not there any more, or has changed."""
+    assert source.run is not None
+    try:
+        dataset = match_files(source.run.open_data(), source.card)
+        splits = source.run.splits
+        ids = [*splits.test, *splits.val, *splits.train][:TRIED]
+        channels = channels_of(source.card, dataset)
+        return [read_case(case, dataset, channels)[0] for case in dataset.select(tuple(ids))]
+    except (UserError, OSError, KeyError):
+        return []
+
+
+def another_size(card: ModelCard) -> tuple[int, int]:
+    """Than that of the training, larger and of another shape."""
+    height, width = card.size
+    return height + height // 2 + 1, width + width // 3 + 1
+
+
+def at_size(images: Iterable[NDArray[np.uint8]], size: tuple[int, ...]) -> Tensor:
+    """Bytes ``(B, C, H, W)`` of images ``(H, W, C)``, all brought to that size."""
+    return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(0, 3, 1, 2).contiguous()
+
+
+def normalised_bytes(images: Tensor, card: ModelCard) -> Tensor:
+    """Bytes ``(B, C, *S)`` → what the network expects, as in ``Predictor``."""
+    mean, std = (torch.tensor(v).view(1, -1, *[1] * (images.ndim - 2)) for v in (card.mean, card.std))
+    return (images.float() / 255 - mean) / std

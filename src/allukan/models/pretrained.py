@@ -1,0 +1,117 @@
+"""The Hub's way to save, load and share a network; a folder of the Hub is a model folder with a README.md, and the reverse."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import nn
+
+from allukan.errors import UserError
+
+if TYPE_CHECKING:
+    from allukan.models.storage import ModelCard
+
+FILES = ("config.json", "model.safetensors")  # of a model folder
+
+
+class Pretrained:
+    """Gives a network ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` (extra ``hub``).
+
+    Attributes:
+        card: what the network was trained on; of one that ``from_pretrained`` loaded.
+    """
+
+    card: ModelCard | None = None
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **options: Any) -> Self:
+        """The network of a folder, or of a repository ``"user/name"`` of the Hub, in evaluation mode, with its ``card``.
+
+        ``options`` are those of ``huggingface_hub`` (``revision``, ``token``, ``cache_dir``, ``local_files_only`` …). Raises
+        ``UserError`` for what is no model, for weights that are missing or do not fit, and for another kind of network.
+        """
+        try:
+            network, card = _hub().from_pretrained(name, **options).parts
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:  # what huggingface_hub raises without network, rights or such a repository
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{name} is no folder, and the Hub gives no model of that name ({reason}).") from None
+        if not isinstance(network, cls):
+            raise UserError(f"{name} holds a {card.model!r}, which is no {cls.__name__}: use allukan.load_model.")
+        network.card = card
+        return network
+
+    def save_pretrained(self, folder: str | Path, card: ModelCard | None = None, **options: Any) -> None:
+        """Write ``config.json``, ``model.safetensors`` and, unless there is one, ``README.md``.
+
+        ``card`` says what the network was trained on, unless it was loaded by ``from_pretrained``. Raises as ``save_model`` does.
+        """
+        _hub()(self, self._known(card)).save_pretrained(folder, **options)
+
+    def push_to_hub(self, repo_id: str, card: ModelCard | None = None, **options: Any) -> Any:
+        """Upload what ``save_pretrained`` writes to a repository of the Hub, made where it does not exist; returns the commit."""
+        return _hub()(self, self._known(card)).push_to_hub(repo_id, **options)
+
+    def _known(self, card: ModelCard | None) -> ModelCard:
+        found = card or self.card
+        if found is None:
+            raise UserError("the network does not know what it was trained on: give card=ModelCard(…) along with it.")
+        return found
+
+
+def readme(card: ModelCard, about: str = "") -> str:
+    """A model card in the Hub's form: what it is for programs, for people, ``about`` the model, and how to load it."""
+    channels = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels")
+    return f"""---
+library_name: allukan
+pipeline_tag: image-segmentation
+tags: [allukan, kolmogorov-arnold, medical-imaging, image-segmentation]
+---
+
+# {card.model}: {", ".join(card.classes)}
+
+A `{card.model}` network of allukan {card.version} (Kolmogorov–Arnold layers, [arXiv 2602.03156](https://arxiv.org/abs/2602.03156)).
+Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of
+{", ".join(card.classes)}.
+
+{about}## How to load it
+
+```python
+from allukan import Predictor
+
+masks = Predictor("FOLDER")("image.png").masks  # bool (classes, height, width); FOLDER is a copy of this repository
+```
+
+The weights are safetensors, the description is JSON: nothing in here is executed. Not a medical device.
+"""
+
+
+@cache
+def _hub() -> Any:
+    """huggingface_hub's mix-in around a model folder; made when it is asked for, as its import takes half a second."""
+    try:
+        from huggingface_hub import ModelCard as Readme
+        from huggingface_hub import ModelHubMixin, snapshot_download
+    except ImportError:
+        raise UserError("the Hub needs the package huggingface_hub: pip install 'allukan[hub]'.") from None
+    from allukan.models.storage import load_model, save_model
+
+    class HubModel(ModelHubMixin):
+        def __init__(self, network: nn.Module, card: ModelCard) -> None:
+            self.parts = network, card
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            save_model(save_directory, *self.parts)
+
+        def generate_model_card(self, *args: Any, **kwargs: Any) -> Readme:
+            return Readme(readme(self.parts[1]))
+
+        @classmethod
+        def _from_pretrained(cls, *, model_id: str, **download: Any) -> HubModel:
+            folder = model_id if Path(model_id).is_dir() else snapshot_download(model_id, allow_patterns=FILES, **download)
+            return cls(*load_model(folder))
+
+    return HubModel

@@ -1,0 +1,95 @@
+"""A training in folds from the shell: train, go on, evaluate over all images, compare."""
+
+import csv
+import json
+
+import pytest
+
+HOW = ["--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1, "--batch-size", 4]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two trainings of three folds; tests read them."""
+    from allukan.data import write_phantoms
+    from allukan.training import TrainConfig, train
+
+    root = tmp_path_factory.mktemp("folds")
+    write_phantoms(root / "data", count=12, size=32, seed=3)
+    for model in ("allukan-tiny", "convtwin-tiny"):
+        options = {"model": model, "size": 32, "epochs": 1, "accelerator": "cpu", "devices": "1", "batch_size": 4}
+        train(TrainConfig(str(root / "data"), str(root / model), folds=3, **options))
+    return root
+
+
+def cases(run):
+    with (run / "evaluation/cases.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_evaluate_scores_every_image_by_the_fold_that_did_not_see_it(shell, runs):
+    run = runs / "allukan-tiny"
+    result = shell("evaluate", run)
+    assert result.code == 0, result.err
+    folds = [run / f"fold-{number}" for number in range(3)]
+    assert cases(run) == [row for fold in folds for row in cases(fold)]
+    assert sorted(row["id"] for row in cases(run)) == sorted(path.stem for path in (runs / "data/images").iterdir())
+    for fold in folds:
+        splits = json.loads((fold / "splits.json").read_text())
+        assert sorted(row["id"] for row in cases(fold)) == splits["test"]
+    summary = json.loads((run / "evaluation/summary.json").read_text())
+    assert (summary["overall"]["cases"], summary["splits_from"], summary["seen_in_training"]) == (12, "drawn, 3 folds", 0)
+    dice = [float(row["dice"]) for row in cases(run)]
+    assert summary["overall"]["dice"]["mean"] == pytest.approx(sum(dice) / 12)
+    assert f"Written: {run / 'evaluation/cases.csv'}" in result.out
+
+
+def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
+    for name in ("allukan-tiny", "convtwin-tiny"):
+        assert shell("evaluate", runs / name).code == 0
+    result = shell("compare", runs / "allukan-tiny", runs / "convtwin-tiny", "--against", "convtwin-tiny", "--format", "csv")
+    assert result.code == 0, result.err
+    assert "Against convtwin-tiny,data,clean,allukan-tiny,images,12\n" in result.out
+
+
+def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
+    run = runs / "allukan-tiny"
+    for option in (["--data", runs / "data"], ["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
+        assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
+    assert f"3 folds, each a run of its own: give one of them, as {run / 'fold-0'}" in shell("report", run).sentence
+    commands = (["predict", run, runs / "data/images", "--out", tmp_path / "p"], ["inspect", run])
+    commands = (*commands, ["export", run, "--format", "hub", "--out", tmp_path / "h"])
+    for command in commands:
+        assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
+
+
+def test_train_says_what_is_next_and_goes_on(shell, runs, tmp_path):
+    out = tmp_path / "run"
+    first = shell("train", runs / "data", "--out", out, "--folds", 2, "--model", "convtwin-tiny", *HOW)
+    assert first.code == 0, first.err
+    assert f"Trained models: {out / 'fold-0/model'} to {out / 'fold-1/model'}\nNext: allukan evaluate {out}\n" in first.out
+    (out / "fold-1/model/config.json").unlink()
+    assert f"{out / 'fold-1'} has no model yet: go on with allukan train --out {out} --resume" in shell("evaluate", out).sentence
+    for path in sorted((out / "fold-1").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    again = shell("train", "--out", out, "--resume")
+    assert again.code == 0, again.err
+    assert f"nothing is left to do: {out / 'fold-0'} has had its 1 epochs" in again.err
+    assert shell("evaluate", out).code == 0
+    one = shell("train", runs / "data", "--out", tmp_path / "one", "--folds", 2, "--fold", 1, "--model", "convtwin-tiny", *HOW)
+    assert f"Next: allukan evaluate {tmp_path / 'one'}\n" in one.out
+    assert (tmp_path / "one/splits.json").read_text() == (out / "fold-1/splits.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--folds", 2, "--protocol", "ukan"], "leave folds out, or choose clean"),
+        (["--folds", 2, "--splits", "mine.csv"], "folds are drawn, and splits gives"),
+        (["--folds", 2, "--fold", 2], "there is no fold 2: the first of 2 is 0 and the last 1"),
+        (["--folds", 99], "too few for 99 folds: ask for fewer"),
+        (["--folds", 1], "folds must be a whole number of at least 2"),
+    ],
+)
+def test_wrong_folds(shell, runs, tmp_path, options, words):
+    assert words in shell("train", runs / "data", "--out", tmp_path / "run", *options).sentence

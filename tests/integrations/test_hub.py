@@ -1,0 +1,155 @@
+"""A hub folder is a model folder is a hub folder. Nothing here talks to the Hub."""
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from allukan import AllUKAN, build_model, load_model
+from allukan.errors import UserError
+from allukan.files import read_json
+from allukan.inference import Predictor
+from allukan.models import ModelCard, load_card, save_model
+from tests.integrations.conftest import SMALL
+
+
+@pytest.fixture
+def folder(shell, trained, tmp_path):
+    assert shell("export", trained, "--format", "hub", "--out", tmp_path / "hub").code == 0
+    return tmp_path / "hub"
+
+
+def test_the_folder_is_a_model_folder_and_the_only_thing_there(folder, trained):
+    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert [path.name for path in folder.parent.iterdir()] == ["hub"]
+    (ours, card), (theirs, other) = load_model(folder), load_model(trained / "model")
+    assert card == other
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert Predictor(folder).card == card
+
+
+def test_its_readme_says_what_the_run_says(folder, trained):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    summary = read_json(trained / "evaluation/summary.json")
+    dice = summary["overall"]["dice"]
+    assert f"{dice['mean']:.3f} ({dice['low']:.3f} … {dice['high']:.3f})" in text
+    assert f"| all | {summary['overall']['cases']} |" in text
+    assert "Dataset `phantoms`, protocol `clean`: " in text
+    assert "epochs 1" in text
+    assert "Not a medical device" in text
+    assert str(trained.parent) not in text  # paths of this machine are nobody's business
+    front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    assert "library_name: allukan" in front[1]
+
+
+def test_without_a_run_or_an_evaluation_the_readme_says_so(shell, trained, tmp_path):
+    save_model(tmp_path / "alone", *load_model(trained / "model"))
+    assert shell("export", tmp_path / "alone", "--format", "hub", "--out", tmp_path / "a").code == 0
+    assert "exported without its run" in (tmp_path / "a/README.md").read_text(encoding="utf-8")
+    (run := tmp_path / "run").mkdir()
+    for name in ("config.yaml", "splits.json", "model"):
+        (run / name).symlink_to(trained / name)
+    (tmp_path / "b").mkdir()  # an empty folder is no folder in use
+    assert shell("export", run, "--format", "hub", "--out", tmp_path / "b").code == 0
+    assert "Not evaluated yet" in (tmp_path / "b/README.md").read_text(encoding="utf-8")
+
+
+def test_a_folder_in_use_is_left_alone(shell, trained, tmp_path):
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub/mine").touch()
+    assert "hub exists: choose another --out" in shell("export", trained, "--format", "hub", "--out", tmp_path / "hub").sentence
+    assert [path.name for path in (tmp_path / "hub").iterdir()] == ["mine"]
+
+
+def test_what_goes_wrong_leaves_nothing(monkeypatch, shell, trained, tmp_path):
+    monkeypatch.setattr("allukan.integrations.hub.torch.equal", lambda a, b: False)
+    assert "computes something else" in shell("export", trained, "--format", "hub", "--out", tmp_path / "hub").sentence
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_huggingface_hub_a_sentence_says_what_to_install(monkeypatch, trained):
+    from allukan.models import pretrained
+
+    pretrained._hub.cache_clear()
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'allukan\[hub\]'"):
+        AllUKAN.from_pretrained(trained / "model")
+
+
+class TestPretrained:
+    @pytest.fixture(autouse=True)
+    def _installed(self):
+        pytest.importorskip("huggingface_hub")
+
+    def test_there_and_back(self, folder, trained, tmp_path):
+        network = AllUKAN.from_pretrained(folder)
+        assert type(network) is AllUKAN
+        assert not network.training
+        network.save_pretrained(tmp_path / "again")
+        assert {path.name for path in (tmp_path / "again").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+        other, card = load_model(tmp_path / "again")
+        x = torch.randn(1, 1, 40, 32)
+        assert torch.equal(other(x), load_model(trained / "model")[0](x))
+        assert card == network.card == load_model(trained / "model")[1]
+        assert "library_name: allukan" in (tmp_path / "again/README.md").read_text(encoding="utf-8")
+
+    def test_a_model_folder_is_a_hub_folder(self, trained):
+        assert AllUKAN.from_pretrained(trained / "model").in_channels == 1
+
+    def test_a_network_of_ones_own_needs_its_card(self, tmp_path):
+        network = AllUKAN(1, 1, size="tiny", **SMALL)
+        with pytest.raises(UserError, match="give card="):
+            network.save_pretrained(tmp_path)
+        with pytest.raises(UserError, match="give card="):
+            network.push_to_hub("user/name")
+        card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
+        network.save_pretrained(tmp_path, card)
+        assert AllUKAN.from_pretrained(tmp_path).card == card
+
+    def test_what_is_uploaded_is_the_model_folder(self, monkeypatch, folder):
+        import huggingface_hub
+
+        sent = []
+
+        class Api:
+            def __init__(self, token=None):
+                pass
+
+            def create_repo(self, repo_id, **options):
+                return type("Repository", (), {"repo_id": repo_id})
+
+            def upload_folder(self, folder_path, **options):
+                sent.extend(sorted(path.name for path in Path(folder_path).iterdir()))
+                return "commit"
+
+        monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Api)
+        assert AllUKAN.from_pretrained(folder).push_to_hub("user/name") == "commit"
+        assert sent == ["README.md", "config.json", "model.safetensors"]
+
+    @pytest.mark.parametrize(
+        ("spoil", "words"),
+        [
+            (lambda f: (f / "model.safetensors").unlink(), "model.safetensors cannot be read as weights"),
+            (lambda f: (f / "config.json").unlink(), "holds no trained model"),
+            (lambda f: (f / "config.json").write_text("{}"), "is not a model description"),
+            (lambda f: (f / "model.safetensors").write_bytes(b"\x80\x04pickle"), "cannot be read as weights"),
+        ],
+    )
+    def test_what_is_no_model_is_told_in_a_sentence(self, folder, spoil, words):
+        spoil(folder)
+        with pytest.raises(UserError, match=words):
+            AllUKAN.from_pretrained(folder)
+
+    def test_what_is_not_there_is_told_in_a_sentence(self, tmp_path):
+        for name in ("somebody/nothing", str(tmp_path / "gone")):
+            with pytest.raises(UserError, match="is no folder, and the Hub gives no model of that name"):
+                AllUKAN.from_pretrained(name, local_files_only=True, cache_dir=tmp_path)
+
+    def test_another_kind_of_network_is_refused(self, folder):
+        card = dataclasses.replace(load_card(folder), model="unet", options={})
+        save_model(folder, build_model("unet", in_channels=1, out_channels=1), card)
+        with pytest.raises(UserError, match=r"holds a 'unet', which is no AllUKAN: use allukan\.load_model"):
+            AllUKAN.from_pretrained(folder)

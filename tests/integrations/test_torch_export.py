@@ -1,0 +1,83 @@
+"""Programs of torch, loaded where allukan cannot be imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from allukan.errors import UserError
+from allukan.integrations import torch_export
+from allukan.integrations.source import open_source
+from allukan.models import ModelCard, save_model
+from tests.integrations.conftest import SMALL, uneven
+
+slow = pytest.mark.slow
+LOAD = {"torch-export": "torch.export.load(file).module()", "aotinductor": "torch._inductor.aoti_load_package(file)"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (48, 40), (0.5,), (0.2,), options=SMALL)
+    return save_model(tmp_path_factory.mktemp("models") / "model", uneven(card.build()), card)
+
+
+@slow
+@pytest.mark.parametrize("kind", LOAD)
+def test_it_runs_without_allukan(kind, shell, model, tmp_path):
+    file = tmp_path / "model.pt2"
+    done = shell("export", model, "--format", kind, "--out", file)
+    assert done.code == 0, done
+    assert "Loaded again" in done.out
+    assert list(tmp_path.iterdir()) == [file]
+    assert str(Path(torch_export.__file__).parents[2]).encode() not in file.read_bytes()
+    network = open_source(model).network
+    pairs = [(x, network(x).detach()) for x in (torch.randn(1, 1, 64, 90), torch.randn(3, 1, 48, 40))]
+    torch.save(pairs, tmp_path / "pairs.pt")
+    code = f"""import sys; sys.modules['allukan'] = None
+import torch
+file, pairs = {str(file)!r}, torch.load({str(tmp_path / "pairs.pt")!r})
+run = {LOAD[kind]}
+with torch.inference_mode():
+    assert all((run(x) - y).abs().max() < 1e-4 * max(1, y.abs().max()) for x, y in pairs)
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_a_size_that_torch_cannot_hold_is_refused(trained, tmp_path):
+    with pytest.raises(UserError, match="sizes from 33 on, and the model was trained at 32×32"):
+        torch_export.export_program(open_source(trained), tmp_path / "x.pt2")
+
+
+@pytest.mark.parametrize("write", [torch_export.export_program, torch_export.export_aotinductor])
+def test_nothing_is_overwritten(write, model, tmp_path):
+    (tmp_path / "x.pt2").touch()
+    with pytest.raises(UserError, match="exists: choose another"):
+        write(open_source(model), tmp_path / "x.pt2")
+
+
+def test_without_a_compiler_a_sentence_says_so(monkeypatch, model, tmp_path):
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def fail(*args, **options):
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.aoti_compile_and_package", fail)
+    monkeypatch.setattr(torch_export, "_program", lambda *args: None)
+    with pytest.raises(UserError, match="needs a compiler for C"):
+        torch_export.export_aotinductor(open_source(model), tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_computes_something_else_is_not_written(monkeypatch, model, tmp_path):
+    class Wrong:
+        def module(self):
+            return lambda x: torch.zeros(len(x), 1, *x.shape[2:])
+
+    monkeypatch.setattr(torch_export, "_program", lambda *args: None)
+    monkeypatch.setattr("torch.export.save", lambda program, file: None)
+    monkeypatch.setattr("torch.export.load", lambda file: Wrong())
+    with pytest.raises(UserError, match="would differ from the model by"):
+        torch_export.export_program(open_source(model), tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
