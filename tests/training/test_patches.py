@@ -110,6 +110,21 @@ def test_augmentation_acts_on_some_volumes_and_moves_image_and_mask_together(nam
         assert not torch.equal(moved, masks)
 
 
+@pytest.mark.parametrize("name", ["cutmix", "copypaste"])
+def test_parts_of_other_volumes_bring_their_masks(name):
+    """The number of a volume marks whose voxel it is; the masks must say the same."""
+    numbers = torch.arange(8).view(-1, 1, 1, 1, 1).expand(8, 1, 6, 8, 10)
+    masks = (numbers % 2).to(torch.uint8).contiguous()
+    changed, moved = augment(numbers.to(torch.uint8).contiguous(), masks, (name,), seed=4)
+    assert torch.equal(changed.round().long() % 2, moved.long())
+    mixed = (changed.round() != numbers).flatten(1).any(1)
+    assert 1 <= mixed.sum() <= 7
+    if name == "cutmix":  # a box: the same voxels along every axis
+        for volume in (changed.round() != numbers)[mixed, 0]:
+            sides = [volume.any(dim=tuple(a for a in range(3) if a != axis)).sum() for axis in range(3)]
+            assert volume.sum() == sides[0] * sides[1] * sides[2]
+
+
 def test_a_volume_is_turned_rigidly_in_voxels():
     shape = (20, 40, 30)
     maps = _matrices_3d(256, shape, torch.Generator().manual_seed(0))
