@@ -128,11 +128,12 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     check_dimensions(config, dataset.spatial_dims)
     volumes = read_volumes(config, dataset, splits, channels) if dataset.spatial_dims == 3 else None
     config = volumes.config if volumes else replace(config, size=config.size or DEFAULT_SIZE)
+    repeats = volumes.repeats if volumes else 1
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
     _check_splines(config, network)
-    check_steps(config, network, len(splits.train), sum(channels), trainer.world_size)
+    check_steps(config, network, len(splits.train) * repeats, sum(channels), trainer.world_size)
     train_set, val_set = (volumes.train, volumes.val) if volumes else _bytes(config, dataset, splits, channels)
     card = _normalised(card, train_set) if isinstance(train_set, Prepared) else card
     module = SegmentationModule(network, card, config)
@@ -148,7 +149,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
         _say(notes)
-    _fit(trainer, module, train_set, val_set, last, volumes.repeats if volumes else 1)
+    _fit(trainer, module, train_set, val_set, last, repeats)
     return run
 
 
