@@ -55,6 +55,26 @@ def test_wrong_use(shell, options, word):
     assert word in shell("inspect", *options).sentence
 
 
+def test_a_volume_with_strides_of_its_own(shell, tmp_path):
+    options = [
+        "--set",
+        "topology.strides=[[1,2,2],2,2]",
+        "--set",
+        "topology.kernels=[[1,3,3],3,3,3]",
+        "--json",
+        tmp_path / "i.json",
+    ]
+    done = shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, *options)
+    assert done.code == 0, done
+    assert "KAFork3d 1×3×3" in shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, "--layers", *options).out
+    found = {row["name"]: row["output"][2:] for row in json.loads((tmp_path / "i.json").read_text())["stages"]}
+    assert (found["encoder.2"], found["decoder.0"], found["head"]) == ([20, 14, 10], [10, 7, 5], [40, 56, 40])
+    wrong = shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, "--set", "topology.strides=[[2,2],2]")
+    assert "strides must name 3 axes, got [2, 2]" in wrong.sentence
+    wrong = shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, "--set", "topology.strides=[3,2]")
+    assert "strides must be one to five of 1 or 2" in wrong.sentence
+
+
 def test_a_folder_that_is_no_model(shell, tmp_path):
     assert "no trained model" in shell("inspect", tmp_path).sentence
 

@@ -50,6 +50,7 @@ PARAMETERS = {  # 3 channels, 1 class, 2D
 }
 # another value of every option; a spline in its fields
 TOPOLOGY = [{"widths": [8, 8, 16, 16, 24]}, {"depth": 3}, {"token_depth": 1}, {"drop_path": 0.5}]
+TOPOLOGY += [{"strides": [2, 2, [1, 2]]}, {"strides": [2, 2, 2, 2, 1]}, {"kernels": [[1, 3], 3, 3, 3, 3, 3]}]
 CHANGES = {
     "topology": [*TOPOLOGY, {"deep_supervision": True}],
     "size": ["small"],

@@ -106,7 +106,7 @@ def test_three_dimensions():
         ({"depth": 0}, "depth must be a whole number of at least 1 and at most 100, got 0"),
         ({"drop_path": 1}, "drop_path must be a probability below 1, got 1"),
         ({"residual": "yes"}, "residual must be true or false"),
-        ({"widths": [1, 2, 3]}, "widths must be five"),
+        ({"widths": [1, 2, 3]}, "widths must be one for each of 5 stages"),
         ({"width": 3}, "unknown option of topology 'width': did you mean 'widths'"),
         (3, "topology must be a mapping"),
     ],

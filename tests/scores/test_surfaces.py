@@ -1,11 +1,13 @@
-"""HD95 and surface Dice against scipy's distance transform: the same figures another way, in 2D and 3D, at any spacing."""
+"""HD95 and surface Dice against scipy's distance transform and against all pairs of points, in 2D and 3D, at any spacing."""
 
 import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy import ndimage
 
 from allukan.scores import case_metrics
@@ -35,6 +37,62 @@ def test_surfaces_agree_with_the_distance_transform(seed, dims, share):
     assert scores["hd95"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-4)
     close = (there <= 1.5).sum() + (back <= 1.5).sum()
     assert scores["surface_dice"] == pytest.approx(close / (len(there) + len(back)), rel=1e-4)
+
+
+def border(mask):
+    """Places of a mask with a neighbour along an axis that is not in it, or outside the image: one by one."""
+    places = {tuple(place) for place in np.argwhere(mask).tolist()}
+    steps = [tuple(step * (axis == a) for a in range(mask.ndim)) for axis in range(mask.ndim) for step in (-1, 1)]
+    return [place for place in places if any(tuple(np.add(place, step).tolist()) not in places for step in steps)]
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (5.0, 0.5, 0.7), (0.4, 3.0, 1.0)])
+def test_surfaces_agree_with_all_pairs_of_points(spacing):
+    """By hand: every distance between the borders, each class at its own tolerance."""
+    rng = np.random.default_rng(3)
+    pairs = ndimage.binary_dilation(rng.random((2, 3, 6, 7, 8)) > 0.97, np.ones((1, 1, 2, 2, 2), bool))
+    pairs[:, :, 3, 3, 3] = True
+    tolerances = [0.5, 1.0, 4.0]
+    for p, t, tolerance, scores in zip(*pairs, tolerances, case_metrics(*pairs, spacing, tolerances), strict=True):
+        found, truth = (np.array(border(mask)) * spacing for mask in (p, t))
+        distance = np.sqrt(((found[:, None] - truth[None]) ** 2).sum(-1))
+        there, back = distance.min(1), distance.min(0)
+        assert scores["hd95"] == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)), rel=1e-4)
+        close = (there <= tolerance).sum() + (back <= tolerance).sum()
+        assert scores["surface_dice"] == pytest.approx(close / (len(there) + len(back)), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_surfaces_are_monais_with_anisotropic_spacing_and_a_tolerance_a_class():
+    rng = np.random.default_rng(4)
+    pairs = ndimage.binary_opening(rng.random((2, 3, 9, 20, 22)) < 0.8, ndimage.generate_binary_structure(3, 1)[None, None])
+    spacing, tolerances = (4.0, 0.8, 1.2), [0.5, 1.5, 3.0]
+    a, b = (torch.from_numpy(masks)[None] for masks in pairs)
+    hd95 = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=list(spacing))[0]
+    surface = compute_surface_dice(a, b, tolerances, include_background=True, spacing=list(spacing))[0]
+    found = case_metrics(*pairs, spacing, tolerances)
+    assert [scores["hd95"] for scores in found] == pytest.approx(hd95.tolist(), rel=1e-5)
+    assert [scores["surface_dice"] for scores in found] == pytest.approx(surface.tolist(), rel=1e-5)
+    assert len({scores["surface_dice"] for scores in found}) == 3
+
+
+def test_one_tolerance_is_that_of_every_class():
+    rng = np.random.default_rng(5)
+    a, b = rng.random((2, 2, 12, 12)) > 0.7
+    assert case_metrics(a, b, tolerance_mm=1) == case_metrics(a, b, tolerance_mm=[1.0, 1.0])
+    assert case_metrics(a, b, tolerance_mm=(1.0, 2.0))[1] == case_metrics(a, b, tolerance_mm=2.0)[1]
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), [1.0], [1.0, 1.0, 1.0], [1.0, -1.0]])
+def test_tolerances_that_do_not_fit_are_refused(tolerance):
+    with pytest.raises(ValueError, match="tolerance_mm"):
+        case_metrics(*np.ones((2, 2, 4, 4), bool), tolerance_mm=tolerance)
+
+
+@pytest.mark.parametrize("spacing", [(0.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (float("inf"), 1.0)])
+def test_a_spacing_that_is_none_is_refused(spacing):
+    with pytest.raises(ValueError, match="must name 2 axes above 0"):
+        case_metrics(*np.ones((2, 1, 4, 4), bool), spacing)
 
 
 def test_a_shift_beyond_the_tolerance_costs_the_two_far_sides():

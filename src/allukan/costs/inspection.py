@@ -248,7 +248,8 @@ def _describe(module: nn.Module) -> tuple[str, str, int]:
         stride = getattr(module, "stride", 1)
         kind += " " + "×".join(map(str, kernel))
         kind += " depthwise" if 1 < getattr(module, "groups", 1) == getattr(module, "in_channels", 0) else ""
-        kind += f" stride {max(stride)}" if isinstance(stride, tuple) and max(stride) > 1 else ""
+        if isinstance(stride, tuple) and max(stride) > 1:
+            kind += f" stride {'×'.join(map(str, stride if len(set(stride)) > 1 else stride[:1]))}"
     if isinstance(module, KALayer | SplineActivation):
         return kind, str(module.spline.sharing), len(module.coef)
     if isinstance(module, SprecherLinear):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from allukan.ops.tracing import jit_traced
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _KA_CONVOLUTIONS = {1: KAConv1d, 2: KAConv2d, 3: KAConv3d}
 _STACKED_CONVOLUTIONS = {1: StackedKANConv1d, 2: StackedKANConv2d, 3: StackedKANConv3d}
+Size = int | tuple[int, ...]  # for all axes, or one for each
 LAYERS = ("ka", "conv", "edge", "stacked")
 NORMS = ("batch", "instance", "group")
 
@@ -81,9 +83,9 @@ class Layers:
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: Size,
         *,
-        stride: int = 1,
+        stride: Size = 1,
         groups: int = 1,
         bias: bool = False,
         image: bool = False,
@@ -93,12 +95,13 @@ class Layers:
 
         ``norm`` is that of a KA layer, which is then a unit.
         """
-        options = {"stride": stride, "padding": kernel_size // 2, "groups": groups, "bias": bias}
+        padding = same_padding(kernel_size)
+        options: dict[str, Any] = {"stride": stride, "padding": padding, "groups": groups, "bias": bias}
         if self.layer == "conv":
             return _CONVOLUTIONS[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
         convolutions = _STACKED_CONVOLUTIONS if self.layer == "stacked" else _KA_CONVOLUTIONS
-        options |= {"spline": self.spline_of(out_channels, image=image), "norm": norm}  # type: ignore[dict-item]
-        return convolutions[self.spatial_dims](in_channels, out_channels, kernel_size, **options)  # type: ignore[arg-type]
+        options |= {"spline": self.spline_of(out_channels, image=image), "norm": norm}
+        return convolutions[self.spatial_dims](in_channels, out_channels, kernel_size, **options)
 
     def spline_of(self, out_channels: int, *, image: bool) -> Spline:
         """The spline of a layer with so many outputs."""
@@ -121,6 +124,15 @@ class Layers:
         norm = make_norm(self.norm, channels, self.spatial_dims)
         assert norm is not None
         return norm
+
+
+def same_padding(kernel_size: Size) -> Size:
+    """What keeps the size at stride 1 for an odd kernel.
+
+    >>> same_padding(3), same_padding((1, 3, 3))
+    (1, (0, 1, 1))
+    """
+    return kernel_size // 2 if isinstance(kernel_size, int) else tuple(k // 2 for k in kernel_size)
 
 
 def resize(x: Tensor, size: tuple[int, ...] | list[int]) -> Tensor:

@@ -13,9 +13,11 @@ from torch.fx import Proxy
 from allukan.errors import UserError
 from allukan.models.layers import resize
 from allukan.models.pooling import max_pool
-from allukan.models.topology import Topology
+from allukan.models.topology import Axes, Topology
 from allukan.nn.opaque import Opaque
 from allukan.ops.tracing import refuse_classic_onnx, sizes
+
+_CONVOLUTIONAL = 3  # stages of the encoder; those that follow are tokenised
 
 
 class Maker(Protocol):
@@ -25,13 +27,13 @@ class Maker(Protocol):
     def spatial_dims(self) -> int:
         """2 or 3."""
 
-    def stage(self, channels: tuple[int, ...], *, image: bool, drop: nn.Module | None) -> nn.Module:
+    def stage(self, channels: tuple[int, ...], *, image: bool, drop: nn.Module | None, kernel: Axes) -> nn.Module:
         """A layer from each number of channels to the next; ``drop`` of what is added to the input, None for no shortcut."""
 
-    def embedding(self, in_channels: int, out_channels: int) -> nn.Module:
-        """To half the size."""
+    def embedding(self, in_channels: int, out_channels: int, stride: Axes, kernel: Axes) -> nn.Module:
+        """To half the size, or what ``stride`` makes of it."""
 
-    def token_block(self, channels: int, repeats: int, drop: nn.Module) -> nn.Module:
+    def token_block(self, channels: int, repeats: int, drop: nn.Module, kernel: Axes) -> nn.Module:
         """Linear layers on every place and what mixes places, added to the input."""
 
     def head(self, in_channels: int, out_channels: int) -> nn.Module:
@@ -40,7 +42,8 @@ class Maker(Protocol):
 
 class UShape(Opaque):
     """Three double convolutions with max pooling, two strided patch embeddings with a tokenised block each, and the way back up
-    by linear resizing and ADDED skips. Works for any input size; the deepest maps are 1/32 of it.
+    by linear resizing and ADDED skips. Works for any input size; the deepest maps are 1/32 of it. With ``topology.strides``
+    there may be fewer stages, the first three of them convolutional, and each divides the size as told along every axis.
 
     Args:
         in_channels: channels of the image.
@@ -57,22 +60,27 @@ class UShape(Opaque):
             raise ValueError(f"spatial_dims must be 2 or 3, got {make.spatial_dims}")
         self.in_channels, self.out_channels, self.spatial_dims = in_channels, out_channels, make.spatial_dims
         drops = _drops(topology)
+        strides, kernels = topology.strides_of(make.spatial_dims), topology.kernels_of(make.spatial_dims)
+        self.pools = strides[:_CONVOLUTIONAL]
         downward = widths[::-1]  # 256, 160, 128, 32, 16
 
-        def stage(a: int, b: int, inner: int, image: bool = False) -> nn.Module:
+        def stage(a: int, b: int, inner: int, kernel: Axes, image: bool = False) -> nn.Module:
             channels = (a, *[inner] * (topology.depth - 1), b)
-            return make.stage(channels, image=image, drop=next(drops) if topology.residual else None)
+            return make.stage(channels, image=image, drop=next(drops) if topology.residual else None, kernel=kernel)
 
-        def tokens(channels: int) -> nn.Module:
-            return make.token_block(channels, topology.token_depth, next(drops))
+        def tokens(channels: int, kernel: Axes) -> nn.Module:
+            return make.token_block(channels, topology.token_depth, next(drops), kernel)
 
-        inputs = (in_channels, *widths[:2])
-        self.encoder = nn.ModuleList(
-            stage(a, b, b, image=i == 0) for i, (a, b) in enumerate(zip(inputs, widths[:3], strict=True))
-        )
-        self.embeddings = nn.ModuleList(nn.Sequential(make.embedding(a, b), tokens(b)) for a, b in pairwise(widths[2:]))
-        self.decoder = nn.ModuleList(stage(a, b, a) for a, b in zip(downward, (*downward[1:], widths[0]), strict=True))
-        self.decoder_tokens = nn.ModuleList(tokens(c) for c in downward[1:3])
+        def embed(i: int) -> nn.Module:
+            a, b = widths[i - 1 : i + 1]
+            return nn.Sequential(make.embedding(a, b, strides[i], kernels[i]), tokens(b, kernels[i + 1]))
+
+        channels, upward = pairwise((in_channels, *widths[:_CONVOLUTIONAL])), pairwise((*downward, widths[0]))
+        self.encoder = nn.ModuleList(stage(a, b, b, kernels[i], image=i == 0) for i, (a, b) in enumerate(channels))
+        tokenised = range(_CONVOLUTIONAL, topology.stages)
+        self.embeddings = nn.ModuleList(embed(i) for i in tokenised)
+        self.decoder = nn.ModuleList(stage(a, b, a, kernel) for (a, b), kernel in zip(upward, kernels[:0:-1], strict=True))
+        self.decoder_tokens = nn.ModuleList(tokens(widths[i - 1], kernels[i]) for i in reversed(tokenised))
         self.head = make.head(widths[0], out_channels)
         coarser = downward[1:] if topology.deep_supervision else ()
         self.heads = nn.ModuleList(make.head(c, out_channels) for c in coarser)
@@ -82,16 +90,16 @@ class UShape(Opaque):
         return self.head(self._features(x)[-1])
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        """The logits ``(B, out_channels, *S)``, and with deep supervision those at 1/2, 1/4, 1/8 and 1/16 of the size."""
+        """The logits ``(B, out_channels, *S)``, and with deep supervision those of every coarser resolution but the last."""
         *coarser, finest = self._features(x)
         return [self.head(finest), *(head(x) for head, x in zip(reversed(self.heads), reversed(coarser), strict=True))]
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """What the stages of the decoder give, from 1/16 of the size up to all of it; without further heads the last one only."""
+        """What the stages of the decoder give, from the coarsest to the size of x; without further heads the last one only."""
         check_input(x, self.in_channels, self.spatial_dims)
         sizes, skips = [tuple(x.shape[2:])], []
-        for stage in self.encoder:
-            x = max_pool(stage(x))
+        for stage, pool in zip(self.encoder, self.pools, strict=True):
+            x = max_pool(stage(x), pool)
             skips.append(x)
         for embed in self.embeddings:
             x = embed(x)
@@ -109,7 +117,8 @@ class UShape(Opaque):
 
 def _drops(topology: Topology) -> Iterator[nn.Module]:
     """Stochastic depth of the branches in the order in which they are made, which is that of the data up to the last stages."""
-    count = 4 + 8 * topology.residual
+    convolutional = min(topology.stages, _CONVOLUTIONAL)
+    count = 2 * (topology.stages - convolutional) + (convolutional + topology.stages) * topology.residual
     for i in range(count):
         share = topology.drop_path * i / (count - 1)
         yield DropPath(share) if share else nn.Identity()

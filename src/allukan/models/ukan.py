@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from allukan.models.layer_first import LayerFirst
+from allukan.models.layers import Size
 from allukan.models.skeleton import UShape
 from allukan.models.topology import Topology
 from allukan.nn import SPRECHER, KALinear, Spline, SprecherLinear
@@ -80,7 +81,7 @@ class UKANLayers(LayerFirst):
         """Norm and ReLU."""
         return [self.make_norm(channels), nn.ReLU()]
 
-    def unit(self, in_channels: int, out_channels: int, kernel_size: int = 3, **options: int | bool) -> nn.Sequential:
+    def unit(self, in_channels: int, out_channels: int, kernel_size: Size = 3, **options: Size | bool) -> nn.Sequential:
         """Convolution with bias, norm, ReLU."""
         return super().unit(in_channels, out_channels, kernel_size, bias=True, **options)
 
@@ -92,13 +93,14 @@ class UKANLayers(LayerFirst):
             return nn.Sequential(SprecherLinear(in_features, out_features, spline=self.spline), TokenNorm(out_features))
         return KALinear(in_features, out_features, bias=False, spline=self.spline.fitting(out_features), norm=norm)
 
-    def mixer(self, channels: int) -> nn.Sequential:
+    def mixer(self, channels: int, kernel: Size = 3) -> nn.Sequential:
         """Depthwise 3×3, norm, ReLU."""
-        return self.unit(channels, channels, groups=channels)
+        return self.unit(channels, channels, kernel, groups=channels)
 
-    def embedding(self, in_channels: int, out_channels: int) -> nn.Sequential:
+    def embedding(self, in_channels: int, out_channels: int, stride: Size = 2, kernel: Size = 3) -> nn.Sequential:
         """3×3 with stride 2, then a layer norm over the channels."""
-        return nn.Sequential(self.conv(in_channels, out_channels, 3, stride=2, bias=True), ChannelNorm(out_channels))
+        conv = self.conv(in_channels, out_channels, kernel, stride=stride, bias=True)
+        return nn.Sequential(conv, ChannelNorm(out_channels))
 
 
 class ChannelNorm(nn.LayerNorm):

@@ -2,13 +2,27 @@
 
 from allukan.scores.crossed import crossed_bootstrap, crossed_difference
 from allukan.scores.difference import CrossedDifference, mean_difference
-from allukan.scores.metrics import AREAS, METRICS, case_metrics, check_complete, group_dice, pooled_iou
+from allukan.scores.empty import EMPTY_MASKS, EmptyMasks, EmptyRule
+from allukan.scores.metrics import (
+    AREAS,
+    METRICS,
+    VOLUMES,
+    case_metrics,
+    check_complete,
+    group_dice,
+    pooled_iou,
+    volume_metrics,
+)
 from allukan.scores.statistics import bootstrap_interval, holm, paired_difference, signed_rank, summarise
 
 __all__ = [
     "AREAS",
+    "EMPTY_MASKS",
     "METRICS",
+    "VOLUMES",
     "CrossedDifference",
+    "EmptyMasks",
+    "EmptyRule",
     "bootstrap_interval",
     "case_metrics",
     "check_complete",
@@ -21,4 +35,5 @@ __all__ = [
     "pooled_iou",
     "signed_rank",
     "summarise",
+    "volume_metrics",
 ]

@@ -14,10 +14,13 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
 from allukan.errors import UserError
+from allukan.scores.empty import EMPTY_MASKS, EMPTY_TRUTH_PERCENT, OK, EmptyMasks, status_of
 
 Mask = NDArray[np.bool_]
 METRICS = ("iou", "dice", "hd95", "surface_dice")
 AREAS = ("truth_pixels", "predicted_pixels", "common_pixels")  # of a case and class, from which Dice is pooled over images
+
+VOLUMES = ("truth_ml", "predicted_ml", "volume_difference_ml", "volume_difference_percent")
 
 
 def check_complete(scores: Container[str], file: Path, run: Path) -> None:
@@ -27,24 +30,30 @@ def check_complete(scores: Container[str], file: Path, run: Path) -> None:
 
 
 def case_metrics(
-    prediction: Mask, truth: Mask, spacing_mm: Sequence[float] = (1.0, 1.0), tolerance_mm: float = 2.0
+    prediction: Mask,
+    truth: Mask,
+    spacing_mm: Sequence[float] | None = None,
+    tolerance_mm: float | Sequence[float] = 2.0,
+    empty: EmptyMasks = EMPTY_MASKS,
 ) -> list[dict[str, Any]]:
-    """IoU, Dice, HD95 and surface Dice of every class of one case.
+    """IoU, Dice, HD95 and surface Dice of every class of one case; of volumes in mm their volumes as well.
 
     Args:
         prediction: bool ``(K, *S)``, two or three spatial axes.
         truth: bool ``(K, *S)``.
-        spacing_mm: size of a pixel along every spatial axis; HD95 and the tolerance are in the same unit.
-        tolerance_mm: distance up to which two surfaces agree (surface Dice).
+        spacing_mm: size of a pixel along every spatial axis; HD95 and the tolerance are in the same unit, without it in pixels.
+        tolerance_mm: distance up to which two surfaces agree (surface Dice), or one for every class.
+        empty: scores where a mask is empty.
 
     Returns:
         A dict a class with ``iou``, ``dice``, ``hd95``, ``surface_dice``, ``status``, and the pixels of the truth, of the
         prediction and of both (``truth_pixels``, ``predicted_pixels``, ``common_pixels``). "ok": both masks hold something.
         "both_empty": a correct empty answer, scores 1 and HD95 0. "missed" (only the truth holds something) and "false_alarm"
-        (only the prediction): scores 0, and HD95 is the diagonal of the image, so that a failure never improves a mean.
+        (only the prediction): scores 0, and HD95 is the diagonal of the image, so that a failure never improves a mean; all this
+        is ``EMPTY_MASKS``. With three spacings also ``volume_metrics``.
 
     Raises:
-        ValueError: for two different shapes, masks that are not bool, or a spacing that does not fit.
+        ValueError: for two different shapes, masks that are not bool, or a spacing or tolerances that do not fit.
 
     >>> square = np.zeros((1, 8, 8), bool); square[0, 2:6, 2:6] = True
     >>> case_metrics(square, square)[0]["iou"], case_metrics(~square & False, square)[0]["status"]
@@ -54,19 +63,39 @@ def case_metrics(
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must have the same shape (K, *S)")
     if prediction.dtype != bool or truth.dtype != bool:
         raise ValueError(f"masks must be bool, not {prediction.dtype} (prediction) and {truth.dtype} (truth)")
-    if len(spacing_mm) != prediction.ndim - 1:
-        raise ValueError(f"spacing_mm {tuple(spacing_mm)} must name {prediction.ndim - 1} axes, one for each axis of the image")
-    return [_one_class(p, t, tuple(spacing_mm), tolerance_mm) for p, t in zip(prediction, truth, strict=True)]
+    axes, classes = prediction.ndim - 1, len(prediction)
+    if spacing_mm is not None and (len(spacing_mm) != axes or not all(0 < s < math.inf for s in spacing_mm)):
+        raise ValueError(f"spacing_mm {tuple(spacing_mm)} must name {axes} axes above 0, one for each axis of the image")
+    tolerances = [tolerance_mm] * classes if isinstance(tolerance_mm, int | float) else list(tolerance_mm)
+    if len(tolerances) != classes or not all(0 <= t < math.inf for t in tolerances):
+        raise ValueError(f"tolerance_mm {tolerance_mm} must be a distance of 0 or more, or {classes}, one for each class")
+    spacing = tuple(spacing_mm or (1.0,) * axes)
+    rows = [_one_class(p, t, spacing, o, empty) for p, t, o in zip(prediction, truth, tolerances, strict=True)]
+    known = spacing_mm is not None and axes == 3
+    return [{**row, **volume_metrics(row["truth_pixels"], row["predicted_pixels"], spacing)} if known else row for row in rows]
 
 
-def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float) -> dict[str, Any]:
+def volume_metrics(truth_voxels: int, predicted_voxels: int, spacing_mm: Sequence[float]) -> dict[str, float | None]:
+    """``VOLUMES`` of one class: truth and prediction in ml, prediction minus truth in ml and in percent of the truth.
+
+    The percentage is None for a prediction of what is not there.
+
+    >>> volume_metrics(1000, 1500, (2.0, 1.0, 1.0))
+    {'truth_ml': 2.0, 'predicted_ml': 3.0, 'volume_difference_ml': 1.0, 'volume_difference_percent': 50.0}
+    """
+    ml = math.prod(spacing_mm) / 1000
+    truth, found = truth_voxels * ml, predicted_voxels * ml
+    status = status_of(truth_voxels, predicted_voxels)
+    percent = 100 * (found - truth) / truth if status == OK else getattr(EMPTY_TRUTH_PERCENT, status)
+    return dict(zip(VOLUMES, (truth, found, found - truth, percent), strict=True))
+
+
+def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolerance: float, empty: EmptyMasks) -> dict[str, Any]:
     areas = dict(zip(AREAS, (int(mask.sum()) for mask in (truth, prediction, truth & prediction)), strict=True))
     expected, found, both = areas.values()
-    if not expected and not found:
-        return {**dict.fromkeys(METRICS, 1.0), "hd95": 0.0, "status": "both_empty", **areas}
-    if not expected or not found:
+    if (status := status_of(expected, found)) != OK:
         diagonal = math.hypot(*(n * s for n, s in zip(truth.shape, spacing, strict=True)))
-        return {**dict.fromkeys(METRICS, 0.0), "hd95": diagonal, "status": "missed" if expected else "false_alarm", **areas}
+        return {**empty.scores(status, diagonal), "status": status, **areas}
     window = _window(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[window]))[None, None] for mask in (prediction, truth)]
     with warnings.catch_warnings():
@@ -74,7 +103,7 @@ def _one_class(prediction: Mask, truth: Mask, spacing: tuple[float, ...], tolera
         hd95 = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=list(spacing))
         surface = compute_surface_dice(*pair, [tolerance], include_background=True, spacing=list(spacing))
     overlap = {"iou": both / (expected + found - both), "dice": 2 * both / (expected + found)}
-    return {**overlap, "hd95": float(hd95), "surface_dice": float(surface), "status": "ok", **areas}
+    return {**overlap, "hd95": float(hd95), "surface_dice": float(surface), "status": OK, **areas}
 
 
 def _window(mask: Mask) -> tuple[slice, ...]:

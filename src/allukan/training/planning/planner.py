@@ -1,0 +1,172 @@
+"""From a fingerprint, memory and time to a plan, without looking at an image or guessing what a network takes."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, prod
+from typing import Any
+
+from allukan.data.fingerprint import ChannelFacts, Fingerprint
+from allukan.errors import UserError
+from allukan.options.amounts import memory_text
+from allukan.training.planning.memory import Footprint
+from allukan.training.planning.patches import patches, pictures
+from allukan.training.planning.result import Normalisation, Plan
+from allukan.training.planning.spacing import size_at, target_spacing
+from allukan.training.planning.stages import Candidate
+
+FEWEST_SLICES = 8  # from which a volume is one, and not a few pictures
+LEAST_BATCH = 2
+USUAL_BATCH = 8  # of which the learning rates are
+USUAL_VOXELS = USUAL_BATCH * 256**2  # of smaller patches there may be more
+SHARE = 0.05  # of all voxels at most a step: a batch is to be a draw, not the set
+LEAST_STEPS = 1000  # that a training needs to come to anything
+_LONG = 1.5  # times the shortest side of a voxel, from which slices lie across the longest
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may take.
+
+    Attributes:
+        memory_bytes: a step.
+        seconds: in all; None for no budget.
+        flops_per_second: of this machine; with ``seconds`` a step is kept so small that ``LEAST_STEPS`` of them fit.
+    """
+
+    memory_bytes: int
+    seconds: float | None = None
+    flops_per_second: float | None = None
+
+    @property
+    def step_flops(self) -> float:
+        """FLOPs a step."""
+        known = self.seconds is not None and self.flops_per_second is not None
+        return self.seconds * self.flops_per_second / LEAST_STEPS if known else inf  # type: ignore[operator]
+
+
+def plan(
+    found: Fingerprint,
+    limits: Limits,
+    dims: int | None = None,
+    model: str = "allukan-base",
+    options: Mapping[str, Any] | None = None,
+    out_channels: int | None = None,
+) -> Plan:
+    """The largest patch of which two fit into the memory and the time, then the largest batch.
+
+    Args:
+        found: of the training images.
+        limits: memory and time.
+        dims: of the network; None for 3 where volumes have ``FEWEST_SLICES`` and the smallest patch fits, else 2.
+        model: a name of ``MODELS``.
+        options: of the model; where they have strides, kernels or widths, none are planned.
+        out_channels: logits; one a class and one for the background unless given.
+
+    Raises:
+        UserError: for 3 dimensions of pictures, and where not even the smallest patch fits into the memory.
+    """
+    spacing = target_spacing(found)
+    size, logits = size_at(found, spacing), out_channels or len(found.classes) + 1
+    wanted, note = _dims(found, size, spacing, dims)
+    for spatial_dims in dict.fromkeys((wanted, dims or 2)):
+        footprint = Footprint(model, len(found.channels), logits, spatial_dims, dict(options or {}))
+        axis = _slice_axis(spacing) if spatial_dims < found.spatial_dims else None
+        candidates = _candidates(found, size, spacing, axis)
+        chosen = _chosen(candidates, footprint, limits)
+        if chosen:
+            break
+        note = f"not even the smallest 3D patch fits into {memory_text(limits.memory_bytes)}: a 2D network on slices is planned."
+    else:
+        raise _too_large(footprint, candidates[-1], limits)
+    candidate, limit, more = chosen
+    batch, of_batch = _batch(found, candidate, footprint, limits)
+    return Plan(
+        model=model,
+        options=footprint.options_with(candidate.stages),
+        spatial_dims=spatial_dims,
+        slice_axis=axis,
+        spacing_mm=spacing,
+        image_size=size,
+        patch=candidate.patch,
+        stages=candidate.stages,
+        batch_size=batch,
+        normalisation=tuple(_normalisation(channel, found.spatial_dims) for channel in found.channels),
+        classes=found.classes,
+        memory_bytes=footprint.bytes(candidate, batch),
+        memory_given=limits.memory_bytes,
+        limit=of_batch if limit == "images" else limit,
+        seconds=limits.seconds,
+        notes=tuple(text for text in (note, more) if text),
+    )
+
+
+def _dims(found: Fingerprint, size: Sequence[int], spacing: Sequence[float] | None, dims: int | None) -> tuple[int, str]:
+    """Dimensions of the network to try first, and why they are fewer than those of the images."""
+    if found.spatial_dims == 2:
+        if dims == 3:
+            raise UserError("3 dimensions need volumes, and these images have two: leave dims out.")
+        return 2, ""
+    slices = size[_slice_axis(spacing)]
+    if dims is None and slices < FEWEST_SLICES:
+        return 2, f"volumes of {slices} slices are fewer than {FEWEST_SLICES}: a 2D network on slices is planned."
+    return dims or 3, ""
+
+
+def _slice_axis(spacing: Sequence[float] | None) -> int:
+    """Across the longest side of a voxel where one is clearly longer, else the first axis."""
+    long = spacing is not None and max(spacing) >= _LONG * min(spacing)
+    return max(range(len(spacing)), key=spacing.__getitem__) if spacing is not None and long else 0
+
+
+def _candidates(found: Fingerprint, size: Sequence[int], spacing: Sequence[float] | None, axis: int | None) -> list[Candidate]:
+    """From the largest down."""
+    if found.spatial_dims == 2 and spacing is None:
+        return list(pictures(size))
+    kept = [a for a in range(len(size)) if a != axis]
+    return list(patches([size[a] for a in kept], None if spacing is None else [spacing[a] for a in kept]))
+
+
+def _chosen(candidates: list[Candidate], footprint: Footprint, limits: Limits) -> tuple[Candidate, str, str] | None:
+    """The largest of which a least batch fits, what forbids a larger one, and a note; None where none fits into the memory."""
+    by_memory = bisect_left(candidates, True, key=lambda c: footprint.bytes(c, LEAST_BATCH) <= limits.memory_bytes)
+    if by_memory == len(candidates):
+        return None
+    by_time = 0
+    if limits.step_flops < inf:
+        by_time = bisect_left(candidates, True, key=lambda c: footprint.flops(c, LEAST_BATCH) <= limits.step_flops)
+    if by_time == len(candidates):
+        return candidates[-1], "time", f"the time is too short for {LEAST_STEPS} steps of even the smallest patch."
+    place = max(by_memory, by_time)
+    limit = "images" if place == 0 else "memory" if place == by_memory else "time"
+    return candidates[place], limit, ""
+
+
+def _batch(found: Fingerprint, chosen: Candidate, footprint: Footprint, limits: Limits) -> tuple[int, str]:
+    """The largest batch that memory, time and the number of images allow, and which of them does."""
+    voxels = prod(chosen.patch)
+    one, two = (footprint.bytes(chosen, batch) for batch in (1, 2))
+    most = {
+        "images": min(SHARE * found.voxels / voxels, max(USUAL_BATCH, USUAL_VOXELS / voxels)),
+        "memory": 2 + (limits.memory_bytes - two) / (two - one),
+        "time": limits.step_flops / footprint.flops(chosen, 1),
+    }
+    limit = min(most, key=most.__getitem__)
+    return max(LEAST_BATCH, int(most[limit])), limit
+
+
+def _too_large(footprint: Footprint, smallest: Candidate, limits: Limits) -> UserError:
+    need, size = memory_text(footprint.bytes(smallest, LEAST_BATCH)), "×".join(map(str, smallest.patch))
+    return UserError(
+        f"{footprint.model} takes {need} for {LEAST_BATCH} patches of {size} and {memory_text(limits.memory_bytes)} are given: "
+        "give more memory, or a smaller model."
+    )
+
+
+def _normalisation(channel: ChannelFacts, spatial_dims: int) -> Normalisation:
+    """CT has a scale of its own, and pictures are normalised over the set, as every 2D training here."""
+    if channel.name.strip().casefold() == "ct":
+        return Normalisation("clip", channel.low, channel.high, channel.mean, max(channel.std, 1e-6))
+    return Normalisation("dataset" if spatial_dims == 2 else "image")

@@ -1,0 +1,49 @@
+"""How fast this machine is, and how many epochs fit into a time."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from allukan.errors import UserError
+from allukan.models import build_model
+from allukan.options.amounts import time_text
+from allukan.training.planning.memory import Footprint
+from allukan.training.planning.stages import Candidate
+
+
+def epochs_for(budget_seconds: float, seconds_per_epoch: float) -> int:
+    """How many whole epochs fit; the learning rate then falls by its cosine over these, down to the end of the budget.
+
+    Raises ``UserError`` where not even one does.
+
+    >>> epochs_for(1800, 7.0)
+    257
+    """
+    epochs = int(budget_seconds / seconds_per_epoch)
+    if epochs < 1:
+        raise UserError(
+            f"one epoch takes about {time_text(seconds_per_epoch)} and {time_text(budget_seconds)} are given: give more time, or "
+            "a smaller model."
+        )
+    return epochs
+
+
+def measure_speed(footprint: Footprint, candidate: Candidate, device: str = "cpu", steps: int = 2) -> float:
+    """FLOPs a second, as ``Footprint.flops`` counts them, of forward and backward passes on two patches; one more warms up."""
+    shape = {"in_channels": footprint.in_channels, "out_channels": footprint.out_channels}
+    options = footprint.options_with(candidate.stages)
+    network = build_model(footprint.model, **shape, spatial_dims=footprint.spatial_dims, **options).to(device)
+    x = torch.randn(2, footprint.in_channels, *candidate.patch, device=device)
+    for step in range(steps + 1):
+        if step == 1:
+            started = _now(device)
+        network(x).square().mean().backward()
+    return steps * footprint.flops(candidate, 2) / (_now(device) - started)
+
+
+def _now(device: str) -> float:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
