@@ -70,8 +70,8 @@ def _rows(size: str) -> dict[str, Row]:
     for name, change in CHANGES.items():
         found[f"{ours}/{name}"] = replace(_changed(found[ours], change), against=ours)
     for name, change in RECIPES.items():
-        for row in (best, ours):
-            found[f"{row}/{name}"] = replace(_changed(found[row], change), against=row)
+        for changed in (best, ours):
+            found[f"{changed}/{name}"] = replace(_changed(found[changed], change), against=changed)
     return found
 
 
