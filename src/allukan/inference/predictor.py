@@ -42,15 +42,16 @@ class Predictor:
         mode: "resize" scales the image to the size of the training and the probabilities back; "sliding" moves a window of that
             size over the image as it is (half overlapping, Gaussian weights; MONAI), for images at the scale of the training.
         tta: the mean of the probabilities over the flips of height and width (four passes), test-time augmentation by mirroring.
+        trust: import the code that the folder of a foreign model names (``package.module:function``).
 
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False) -> None:
+    def __init__(self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False, trust: bool = False) -> None:
         if mode not in MODES:
             raise UserError(f"unknown mode {mode!r}: {suggestion(mode, MODES)}")
         self.device = pick_device(device)
-        self.model, self.card = load_model(model, self.device)
+        self.model, self.card = load_model(model, self.device, trust)
         self._network = fuse(self.model)  # the same function; ``model`` stays as it was trained, for those who look at it
         self.mode, self.tta = mode, tta
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))

@@ -39,11 +39,11 @@ class Source:
         return fuse(self.trained)
 
 
-def open_source(folder: str | Path) -> Source:
+def open_source(folder: str | Path, trust: bool = False) -> Source:
     """From ``RUN`` or ``RUN/model``; raises ``UserError`` as ``load_model`` does."""
     folder = Path(folder)
     model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-    trained, card = load_model(model)
+    trained, card = load_model(model, trust=trust)
     run = model.absolute().parent
     return Source(model, trained, card, open_run(run) if (run / "config.yaml").is_file() else None)
 
