@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
+from allukan.nn.conversion.functional import with_modules
 from allukan.nn.conversion.report import Conversion
 from allukan.nn.conversion.roles import base_of, layers_of, passes, role
 from allukan.nn.conversion.swap import swap
@@ -64,6 +65,10 @@ def convert(
     arguments = _arguments(example)
     calls, reached, expected, notes = _observe(network, arguments)
     wanted = _wanted(network, keep)
+    modular = with_modules(network, calls, wanted)
+    if modular is not network:
+        network, wanted = modular, _wanted(modular, keep)
+        calls, reached, _, notes = _observe(network, arguments)
     obstacles = _obstacles(network, calls, wanted)
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
@@ -160,7 +165,7 @@ def _units(
 
 def _functions(calls: list[Call]) -> dict[str, str]:
     names = [call.name for call in calls if call.kind == "activation" and call.name.startswith("the function ")]
-    return dict.fromkeys(names, "a call in the network's own code, not a module")
+    return dict.fromkeys(names, "a call in code that torch.fx cannot record")
 
 
 def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:
