@@ -70,7 +70,7 @@ FULL = {"in_channels": 1, "out_channels": 2}
 def code(tmp_path, monkeypatch):
     """A module ``own_nets`` in the current folder, which is not on the path."""
     (tmp_path / "own_nets.py").write_text(CODE)
-    (tmp_path / "own_broken.py").write_text("import torch\nthis is not Python\n")
+    (tmp_path / "own_broken.py").write_text("import torch\nx = = 1\n")
     (tmp_path / "own_needy.py").write_text("import no_such_package_of_anyone\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])

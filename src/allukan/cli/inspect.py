@@ -26,7 +26,12 @@ _CAPTION = "MFLOP of one image: linear (2 a multiply-add), spline and other forw
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A model by name, package.module:function, or folder RUN/model of a trained one.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model by name, package.module:function, or folder RUN/model of a trained one.", show_default=False
+        ),
+    ],
     size: Annotated[str | None, Option(help="Pixels, 256, 192x256 or 32x256x256  [256; of the trained model]")] = None,
     channels: Annotated[int | None, Option(help="Channels of the image  [3; of the trained model]")] = None,
     classes: Annotated[int | None, Option(help="Logits  [1; of the trained model]")] = None,

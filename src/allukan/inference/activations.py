@@ -70,7 +70,9 @@ class Activations:
         return asdict(self, dict_factory=lambda pairs: {name: None if value != value else value for name, value in pairs})
 
 
-def inspect_activations(model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False) -> Activations:
+def inspect_activations(
+    model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
+) -> Activations:
     """Measure the activations of the model folder ``RUN/model`` over the validation images of its run.
 
     Where the run or its data are not there, over what the folder keeps of the training, without KA shares; the note says so.

@@ -47,7 +47,9 @@ class Predictor:
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False, trust: bool = False) -> None:
+    def __init__(
+        self, model: str | Path, device: str = "auto", mode: str = "resize", tta: bool = False, trust: bool = False
+    ) -> None:
         if mode not in MODES:
             raise UserError(f"unknown mode {mode!r}: {suggestion(mode, MODES)}")
         self.device = pick_device(device)

@@ -26,7 +26,9 @@ def asks_for_conversion(model: str, options: Mapping[str, Any]) -> bool:
     if not isinstance(wanted, bool):
         raise UserError(f"option {CONVERT} must be true or false, got {shown(wanted)}.")
     if CONVERT in options and is_ours(model):
-        raise UserError(f"{model!r} is one of our networks, Kolmogorov–Arnold already or the twin of one that is: leave {CONVERT} out.")
+        raise UserError(
+            f"{model!r} is one of our networks, Kolmogorov–Arnold already or the twin of one that is: leave {CONVERT} out."
+        )
     return wanted
 
 

@@ -67,7 +67,9 @@ def build_foreign(model: str, *, in_channels: int, out_channels: int, spatial_di
 def foreign_options(model: str) -> tuple[str, ...]:
     """The named options of the function, as its signature has them."""
     parameters = _parameters(_found(model))
-    return tuple(name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in _SHAPE)
+    return tuple(
+        name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and name not in _SHAPE
+    )
 
 
 def _found(model: str) -> Callable[..., Any]:

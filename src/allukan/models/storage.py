@@ -214,9 +214,7 @@ def _with_values(raw: dict[str, Any]) -> dict[str, Any]:
     return {"label_values": [int(name) for name in raw["classes"]], **raw} if numbers else raw
 
 
-def load_model(
-    folder: str | Path, device: str | torch.device = "cpu", trust: bool = False
-) -> tuple[nn.Module, ModelCard]:
+def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> tuple[nn.Module, ModelCard]:
     """The trained model in evaluation mode, and its card, from a folder that ``save_model`` wrote.
 
     A folder may name code of its own (``package.module:function``), which is imported and called with ``trust`` alone.

@@ -60,7 +60,9 @@ class Tune:
 def _has_splines(model: str, options: Mapping[str, Any]) -> bool:
     if options.get("convert") is True:
         return True
-    return bool(spline_parameters(ModelCard(model, 1, ("0",), "binary", (64, 64), (0.0,), (1.0,), options=dict(options)).outline()))
+    return bool(
+        spline_parameters(ModelCard(model, 1, ("0",), "binary", (64, 64), (0.0,), (1.0,), options=dict(options)).outline())
+    )
 
 
 def _tune(given: Any) -> Any:

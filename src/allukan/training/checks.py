@@ -51,9 +51,13 @@ def _check_shape(logits: object, wanted: tuple[int, ...], network: str) -> None:
         raise UserError(f"{network} returns {kind}: return the logits alone, one floating-point tensor {wanted}.")
     got = tuple(logits.shape)
     if got[:1] + got[2:] != wanted[:1] + wanted[2:]:
-        raise UserError(f"{network} returns logits {got} and the images have {wanted[2:]} pixels: return {wanted}, of their size.")
+        raise UserError(
+            f"{network} returns logits {got} and the images have {wanted[2:]} pixels: return {wanted}, of their size."
+        )
     if got != wanted:
-        raise UserError(f"{network} returns {got[1]} channels and the classes need {wanted[1]}: make as many as out_channels says.")
+        raise UserError(
+            f"{network} returns {got[1]} channels and the classes need {wanted[1]}: make as many as out_channels says."
+        )
 
 
 def check_foreground(classes: tuple[str, ...], train_set: Prepared, val_set: Prepared) -> None:

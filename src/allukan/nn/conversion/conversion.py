@@ -22,6 +22,7 @@ from allukan.nn.spline import Spline
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 KEPT = "it is to be kept"
+Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
@@ -63,12 +64,7 @@ def convert(
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     arguments = _arguments(example)
-    calls, reached, expected, notes = _observe(network, arguments)
-    wanted = _wanted(network, keep)
-    modular = with_modules(network, calls, wanted)
-    if modular is not network:
-        network, wanted = modular, _wanted(modular, keep)
-        calls, reached, _, notes = _observe(network, arguments)
+    network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep)
     obstacles = _obstacles(network, calls, wanted)
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
@@ -101,7 +97,20 @@ def _arguments(example: Example) -> tuple[tuple, dict]:
     return (example if isinstance(example, tuple) else (example,)), {}
 
 
-def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> tuple[list[Call], set[str], Any, list[str]]:
+def _as_modules(network: nn.Module, arguments: tuple[tuple, dict], keep: Collection[str]) -> tuple[nn.Module, set[str], Observed]:
+    """The network with modules for functions, names of those that are not to be kept, and what was seen.
+
+    The output is that of the network as it was given.
+    """
+    observed, wanted = _observe(network, arguments), _wanted(network, keep)
+    modular = with_modules(network, observed[0], wanted)
+    if modular is network:
+        return network, wanted, observed
+    calls, reached, _, notes = _observe(modular, arguments)
+    return modular, _wanted(modular, keep), (calls, reached, observed[2], notes)
+
+
+def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> Observed:
     """Calls of both modes, names called in evaluation mode, the output of evaluation mode, and a note if training failed."""
     scratch, notes = copy.deepcopy(network).eval(), []
     calls, output = watch(scratch, copy.deepcopy(arguments), role)

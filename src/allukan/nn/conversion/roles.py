@@ -21,8 +21,14 @@ _BASES |= {nn.Sigmoid: "sigmoid"}
 _FIXED: dict[type[nn.Module], tuple[tuple[str, Any, str], ...]] = {  # options of activations that their bases have not
     nn.GELU: (("approximate", "none", "is approximated by {0.approximate}"),),
     nn.ELU: (("alpha", 1, "has alpha {0.alpha} and the base 1"),),
-    nn.Hardtanh: (("min_val", -1, "begins at {0.min_val} and the base at -1"), ("max_val", 1, "ends at {0.max_val} and the base at 1")),
-    nn.Softplus: (("beta", 1, "has beta {0.beta} and the base 1"), ("threshold", 20, "has threshold {0.threshold} and the base 20")),
+    nn.Hardtanh: (
+        ("min_val", -1, "begins at {0.min_val} and the base at -1"),
+        ("max_val", 1, "ends at {0.max_val} and the base at 1"),
+    ),
+    nn.Softplus: (
+        ("beta", 1, "has beta {0.beta} and the base 1"),
+        ("threshold", 20, "has threshold {0.threshold} and the base 20"),
+    ),
 }
 _MOVES = (nn.Flatten, nn.Unflatten)
 _NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm)
