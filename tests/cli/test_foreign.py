@@ -53,7 +53,7 @@ COMMANDS = {
     "predict": lambda run, phantoms, out: [run / "model", phantoms / "images", "--out", out / "masks"],
     "inspect": lambda run, phantoms, out: [run / "model"],
     "inspect --activations": lambda run, phantoms, out: [run / "model"],
-    "export": lambda run, phantoms, out: [run, "--format", "torch-export", "--out", out / "model.pt2"],
+    "export": lambda run, phantoms, out: [run, "--format", "onnx", "--out", out / "model.onnx"],
     "report": lambda run, phantoms, out: [run, "--out", out / "report.html"],
 }
 

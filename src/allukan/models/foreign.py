@@ -40,8 +40,8 @@ def check_trust(model: str, folder: object, trust: bool) -> None:
     if is_foreign(model) and not trust:
         module, _, function = model.partition(":")
         raise UserError(
-            f"{folder} is a model of {model!r}, so loading it would import the module {module} and call its {function}: add --trust "
-            "(in Python trust=True) if you trust that code."
+            f"{folder} is a model of {model!r}, so loading it would import the module {module} and call its {function}: "
+            "add --trust (in Python trust=True) if you trust that code."
         )
 
 
@@ -82,7 +82,8 @@ def _found(model: str) -> Callable[..., Any]:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"{model} cannot be imported: {name} needs the package {error.name}, install it.") from error
         raise UserError(
-            f"{model} cannot be imported: there is no module {error.name}; start in the folder that holds it, or install its package."
+            f"{model} cannot be imported: there is no module {error.name}; start in the folder that holds it, or "
+            "install its package."
         ) from None
     except Exception as error:
         raise UserError(f"{model} cannot be imported: {_told(error)}.") from error

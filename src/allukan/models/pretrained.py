@@ -68,7 +68,7 @@ def readme(card: ModelCard, about: str = "") -> str:
     call, close = 'Predictor("FOLDER")', "The weights are safetensors, the description is JSON: nothing in here is executed."
     if is_foreign(card.model):
         call = 'Predictor("FOLDER", trust=True)'
-        close = f"The network is the code of `{card.model}`, which is not in here: install it. `trust=True` has it imported and called."
+        close = f"The network is the code `{card.model}`, which is not in here: install it. `trust=True` has it imported."
     channels = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels")
     return f"""---
 library_name: allukan
