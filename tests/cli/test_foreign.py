@@ -43,6 +43,7 @@ def run(place, shell, phantoms):
         convert = ["--set", "options.convert=true", "--set", "options.width=6", "--sharing", "input"]
         done = shell("train", phantoms, "--out", run, "--model", "shell_nets:small", *HOW, *convert)
         assert done.code == 0, done.err
+        assert done.out.endswith(f"Next: allukan evaluate {run} --trust\n")
         assert shell("evaluate", run, "--trust").code == 0
     sys.modules.pop("shell_nets", None)
     return run

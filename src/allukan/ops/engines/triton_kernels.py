@@ -24,24 +24,9 @@ def _reciprocal(x):
 
 
 @triton.jit
-def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
-    """Base activation and its derivative; what a kernel does not use costs nothing."""
-    if BASE == "silu":
-        s = _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634))
-        value, slope = x * s, s * (1.0 + x * (1.0 - s))
-    elif BASE == "identity":
-        value, slope = x, tl.full(x.shape, 1.0, x.dtype)
-    elif BASE == "relu":
-        value = tl.where(x <= 0.0, 0.0, x)  # NaN stays NaN
-        slope = tl.where(x != x, x, tl.where(x > 0.0, 1.0, 0.0))
-    elif BASE == "leaky_relu":
-        value = tl.where(x > 0.0, x, x * LEAK)
-        one = tl.full(x.shape, 1.0, x.dtype)
-        slope = tl.where(x != x, x, tl.where(x > 0.0, one, one * LEAK))
-    elif BASE == "gelu":
-        cumulative = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
-        value, slope = x * cumulative, cumulative + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
-    elif BASE == "relu6":
+def _converted_base(x, BASE: tl.constexpr):
+    """The same of the bases that other people's networks bring along."""
+    if BASE == "relu6":
         value = tl.where(x <= 0.0, 0.0, tl.where(x >= 6.0, 6.0, x))
         slope = tl.where(x != x, x, tl.where((x > 0.0) & (x < 6.0), 1.0, 0.0))
     elif BASE == "hardtanh":
@@ -63,14 +48,37 @@ def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
         e = tl.exp(-tl.abs(x))
         value = tl.where(x < 0.0, 0.0, x) + tl.log(1.0 + e)
         slope = tl.where(x < 0.0, e, 1.0) / (1.0 + e)
-    elif BASE == "sigmoid":
+    else:
+        tl.static_assert(BASE == "sigmoid", "unknown base activation")
         value = _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634))
         slope = value * (1.0 - value)
-    else:
-        tl.static_assert(BASE == "tanh", "unknown base activation")
+    return value, slope
+
+
+@triton.jit
+def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
+    """Base activation and its derivative; what a kernel does not use costs nothing."""
+    if BASE == "silu":
+        s = _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634))
+        value, slope = x * s, s * (1.0 + x * (1.0 - s))
+    elif BASE == "identity":
+        value, slope = x, tl.full(x.shape, 1.0, x.dtype)
+    elif BASE == "relu":
+        value = tl.where(x <= 0.0, 0.0, x)  # NaN stays NaN
+        slope = tl.where(x != x, x, tl.where(x > 0.0, 1.0, 0.0))
+    elif BASE == "leaky_relu":
+        value = tl.where(x > 0.0, x, x * LEAK)
+        one = tl.full(x.shape, 1.0, x.dtype)
+        slope = tl.where(x != x, x, tl.where(x > 0.0, one, one * LEAK))
+    elif BASE == "gelu":
+        cumulative = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
+        value, slope = x * cumulative, cumulative + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
+    elif BASE == "tanh":
         e = tl.exp(-2.0 * tl.abs(x))
         size = (1.0 - e) * _reciprocal(1.0 + e)
         value, slope = tl.where(x < 0.0, -size, size), 1.0 - size * size
+    else:
+        value, slope = _converted_base(x, BASE)
     return value, slope
 
 
