@@ -66,7 +66,7 @@ class HandWritten(nn.Module):
         b = self.convs[1](self.act(a))  # the shared activation, first call
         c = self.convs[2](self.act(b))  # and second
         d = self.convs[3](torch.cat([self.inplace(self.norm(c)), self.other(b)], dim=1))
-        e = self.convs[4](F.relu(d)) + d  # a function cannot be absorbed
+        e = self.convs[4](F.relu(d)) + d  # a function
         return self.mlp(self.up(self.convs[5](e)).mean((2, 3)))
 
 
@@ -197,20 +197,22 @@ def test_what_the_hand_written_network_becomes():
         "convs.1": "silu",
         "convs.2": "silu",
         "convs.3": "relu",
-        "convs.4": "identity",
+        "convs.4": "relu",
         "convs.5": "identity",
         "mlp.0": "identity",
         "mlp.2": "gelu",
         "mlp.5": "leaky_relu:0.2",
     }
-    assert conversion.absorbed == {"act": "silu", "inplace": "relu", "other": "relu", "mlp.1": "gelu", "mlp.3": "leaky_relu:0.2"}
-    assert conversion.kept == {"the function relu in the network": "a call in the network's own code, not a module"}
-    assert conversion.behind_kept == ("convs.4",)
+    own = {"act": "silu", "inplace": "relu", "other": "relu", "mlp.1": "gelu", "mlp.3": "leaky_relu:0.2"}
+    assert conversion.absorbed == {**own, "relu_0": "relu"}
+    assert not conversion.kept
+    assert not conversion.behind_kept
+    assert isinstance(converted, HandWritten)
     assert conversion.left == {"up": "there is no KA layer for ConvTranspose2d"}
     assert isinstance(converted.convs[3], KAConv2d)
     assert isinstance(converted.act, nn.Identity)
     text = str(conversion)
-    assert all(word in text for word in ("9 KA layers", "convs.4", "up: there is no KA layer", "mlp.3: leaky_relu:0.2"))
+    assert all(word in text for word in ("9 KA layers", "relu_0", "up: there is no KA layer", "mlp.3: leaky_relu:0.2"))
 
 
 ACTS = {
@@ -219,7 +221,14 @@ ACTS = {
     "gelu": nn.GELU(),
     "tanh": nn.Tanh(),
     "leaky_relu:0.01": nn.LeakyReLU(inplace=True),
-    "leaky_relu:0.25": nn.PReLU(),
+    "leaky_relu:0.25": nn.PReLU(6),
+    "relu6": nn.ReLU6(inplace=True),
+    "hardswish": nn.Hardswish(),
+    "hardtanh": nn.Hardtanh(),
+    "elu": nn.ELU(inplace=True),
+    "mish": nn.Mish(),
+    "softplus": nn.Softplus(),
+    "sigmoid": nn.Sigmoid(),
 }
 
 
@@ -234,7 +243,8 @@ def test_every_activation_sharing_and_option(base, sharing, options):
     assert converted[2].spline == Spline(sharing=3 if sharing == 4 else sharing, grid_size=4, input_grad="free", base=base)
     assert isinstance(converted[2], KAConv1d)
     assert_same(network, converted, x)
-    assert base_function(base)(x).equal(ACTS[base](x.clone()))
+    signal = torch.randn(2, 6, 12)
+    assert base_function(base)(signal).equal(ACTS[base](signal.clone()))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
@@ -294,6 +304,12 @@ class Double(torch.autograd.Function):
         return grad * 2
 
 
+def slopes(*values):
+    prelu = nn.PReLU(len(values))
+    prelu.weight.data = torch.tensor(values)
+    return prelu
+
+
 KEPT = {
     "own_function": (lambda net, x: (lambda y: net.second(y) + Double.apply(y))(net.act(net.first(x))), {}, "function mul"),
     "numpy": (
@@ -321,9 +337,12 @@ KEPT = {
         {"pool": nn.MaxPool2d(2), "act": nn.GELU()},
         "goes to pool",
     ),
-    "elu": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.ELU()}, "ELU is none of the base"),
+    "selu": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.SELU()}, "SELU is none of the base"),
+    "elu": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.ELU(2.0)}, "alpha 2.0"),
+    "hardtanh": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.Hardtanh(-1, 2)}, "ends at 2"),
+    "softplus": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.Softplus(2)}, "beta 2"),
     "gelu_tanh": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.GELU("tanh")}, "approximated by tanh"),
-    "slopes": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.PReLU(2)}, "2 slopes"),
+    "slopes": (lambda net, x: net.second(net.act(net.first(x))), {"act": slopes(0.1, 0.2)}, "2 slopes"),
     "steep": (lambda net, x: net.second(net.act(net.first(x))), {"act": nn.LeakyReLU(1.5)}, "slope 1.5"),
     "act_of_act": (lambda net, x: net.second(net.tanh(net.act(net.first(x)))), {"tanh": nn.Tanh()}, "goes to tanh"),
     "unused": (lambda net, x: (net.act(x), net.second(net.first(x)))[1], {}, "no convertible layer reads it"),
@@ -348,6 +367,7 @@ def test_an_activation_that_others_read_stays_and_says_why(case):
 ABSORBED = {
     "flat": (lambda net, x: net.second(net.act(net.first(x)).flatten(1)), {"second": nn.Linear(128, 3)}),
     "max": (lambda net, x: net.second(net.pool(net.act(net.first(x)))), {"pool": nn.MaxPool2d(3, padding=1)}),
+    "max_of_clipped": (lambda net, x: net.second(net.pool(net.act(net.first(x)))), {"pool": nn.MaxPool2d(2), "act": nn.ReLU6()}),
     "two_readers": (
         lambda net, x: (lambda y: net.second(y) + net.third(y))(net.act(net.first(x))),
         {"third": nn.Conv2d(2, 2, 1)},
@@ -367,7 +387,7 @@ def test_an_activation_that_only_layers_read_is_absorbed(case):
     wire, modules = ABSORBED[case]
     network, x = Wired(wire, **modules).double(), torch.randn(2, 2, 8, 8, dtype=torch.float64)
     converted, conversion = convert(network, x)
-    assert conversion.layers["second"] == "leaky_relu:0.3"
+    assert conversion.layers["second"] == ("relu6" if case == "max_of_clipped" else "leaky_relu:0.3")
     assert "act" in conversion.absorbed
     assert not conversion.kept
     torch.testing.assert_close(converted(x), network(x), rtol=1e-12, atol=1e-12)

@@ -9,7 +9,7 @@ from allukan.models.allukan import PRESETS
 from allukan.nn import Spline
 from allukan.options import TrainConfig, default_of
 
-NETWORK = {"options.norm": "batch", "options.activation": "base"}
+NETWORK = {"options.norm": "batch", "options.activation": "base", "options.convert": "false"}
 PAGE = Path(__file__).parents[2] / "docs" / "train.md"
 
 

@@ -4,10 +4,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
+from allukan.data import write_phantoms
 from allukan.models import ModelCard
 from allukan.options import DICE_LOSSES
-from allukan.training import SegmentationModule, TrainConfig
+from allukan.training import SegmentationModule, TrainConfig, train
 from allukan.training.losses import SegmentationLoss
 
 SUPERVISED = {"topology": {"deep_supervision": True, "depth": 1, "token_depth": 1}}
@@ -60,3 +62,28 @@ def test_units_with_deep_supervision_learn_one_batch_by_every_dice(dice):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("given", ["evaluation mode", "converted", "--init"])
+def test_norms_train_in_whatever_mode_the_network_came(tmp_path, given):
+    """Lightning keeps each module's mode: one in evaluation mode would train with frozen statistics."""
+    write_phantoms(tmp_path / "data", count=10, size=32, seed=1)
+    (tmp_path / "mode_nets.py").write_text(
+        "from torch import nn\n\n\ndef small(in_channels, out_channels, spatial_dims):\n"
+        "    layers = nn.Conv2d(in_channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, out_channels, 1)\n"
+        "    return nn.Sequential(*layers).eval()\n"
+    )
+    options = {"convert": True} if given == "converted" else {}
+    how = {"model": "mode_nets:small", "size": 32, "epochs": 1, "accelerator": "cpu", "devices": "1", "options": options}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        run = train(TrainConfig(str(tmp_path / "data"), str(tmp_path / "run"), **how))
+        before = 0
+        if given == "--init":
+            before = load_file(run / "model" / "model.safetensors")["1.num_batches_tracked"]
+            run = train(TrainConfig(str(tmp_path / "data"), str(tmp_path / "next"), init=str(run / "model"), **how))
+    state = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    (steps,) = [value for name, value in state.items() if name.endswith("num_batches_tracked")]
+    assert steps > before
+    (mean,) = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert mean.abs().max() > 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import say, show_log
+from allukan.cli.console import TRUST, say, show_log
 from allukan.files import write_text
 
 Option = typer.Option
@@ -20,6 +20,7 @@ def compare(
     detect: Annotated[float | None, Option(help="Difference that 'seeds needed' is about  [0.005; of HD95 0.5]")] = None,
     style: Annotated[str, Option("--format", help="markdown, latex or csv")] = "markdown",
     out: Annotated[Path | None, Option(help="File for the tables  [print them]")] = None,
+    trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
     figure: Annotated[Path | None, Option(help="Forest plot of the differences: FILE.png, .svg or .pdf")] = None,
 ) -> None:
     """Compare models on the same test images: paired differences, intervals over trainings and images."""
@@ -28,7 +29,7 @@ def compare(
     if figure is not None:
         study.check_figure(figure)
     show_log()
-    found = study.compare(folders, against, metric, detect)
+    found = study.compare(folders, against, metric, detect, trust)
     text = study.render(found.tables, style)
     if out is None:
         print(text)

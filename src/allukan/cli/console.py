@@ -19,6 +19,7 @@ from rich.text import Text
 from allukan.errors import UserError
 from allukan.files import readable
 
+TRUST = "Import the code that a model of package.module:function names."
 _ASCII = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "→": "->", "±": "+-", "²": "2", "·": "*", "•": "*"})
 
 

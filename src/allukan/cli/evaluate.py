@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import progress_bar, say, show_log, show_summary
+from allukan.cli.console import TRUST, progress_bar, say, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -24,6 +24,7 @@ def evaluate(
     mode: Annotated[str | None, Option(help="resize, or sliding (window over the image as it is)  [volumes: sliding]")] = None,
     tta: Annotated[bool, Option("--tta", help="Average probabilities over all flips (four passes; volumes: eight).")] = False,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
+    trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals."""
     from allukan import inference
@@ -43,7 +44,7 @@ def evaluate(
             bar.update(task, completed=done, total=total)
 
         def predictor(model: Path) -> inference.Predictor:
-            return inference.Predictor(model, device, mode, tta)
+            return inference.Predictor(model, device, mode, tta, trust)
 
         if opened is None:
             summary = inference.evaluate_folds(run, folds, predictor, spacing, show)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import progress_bar, say, show_wide
+from allukan.cli.console import TRUST, progress_bar, say, show_wide
 from allukan.errors import UserError
 from allukan.files import write_json
 
@@ -26,7 +26,12 @@ _CAPTION = "MFLOP of one image: linear (2 a multiply-add), spline and other forw
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="A model by name, or folder RUN/model of a trained one.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A model by name, package.module:function, or folder RUN/model of a trained one.", show_default=False
+        ),
+    ],
     size: Annotated[str | None, Option(help="Pixels, 256, 192x256 or 32x256x256  [256; of the trained model]")] = None,
     channels: Annotated[int | None, Option(help="Channels of the image  [3; of the trained model]")] = None,
     classes: Annotated[int | None, Option(help="Logits  [1; of the trained model]")] = None,
@@ -34,6 +39,7 @@ def inspect(
     set_: Annotated[list[str] | None, Option("--set", help="Any option of the model, as spline.grid_size=8")] = None,
     layers: Annotated[bool, Option("--layers/--stages", help="A line for each layer, or for each stage.")] = False,
     activations: Annotated[bool, Option("--activations", help="Of a trained model: how far its activations bend.")] = False,
+    trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
     out: Annotated[Path | None, Option("--json", help="Also write everything to this file.", show_default=False)] = None,
 ) -> None:
     """Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.
@@ -57,21 +63,25 @@ def inspect(
     if activations:
         if folder is None or size or layers:
             raise UserError("--activations is of a trained model, RUN/model, layer by layer: leave --size and --layers out.")
-        return _show_activations(folder, out)
+        return _show_activations(folder, out, trust)
     shape = _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims]
-    found = _inspect(card, shape, folder)
+    found = _inspect(card, shape, folder, trust)
     if out:
         write_json(out, found.as_dict(), indent=2)
     title = f"{card.model}, {' × '.join(map(str, found.input))}"
     show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
 
 
-def _show_activations(folder: str, out: Path | None) -> None:
+def _show_activations(folder: str, out: Path | None, trust: bool) -> None:
     from allukan.inference import inspect_activations
 
     with progress_bar("measuring") as bar:
         task = bar.add_task("", total=None)
-        found = inspect_activations(folder, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        found = inspect_activations(folder, progress=show, trust=trust)
     if out:
         write_json(out, found.as_dict(), indent=2)
     show_wide(_activations_table(found))
@@ -91,11 +101,11 @@ def _card(model: str, channels: int | None, classes: int | None, dims: int | Non
     return ModelCard(model, channels, names, target, (256, 256), mean=(), std=(), spatial_dims=dims, options=options)
 
 
-def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None) -> Inspection:
+def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None, trust: bool) -> Inspection:
     from allukan.costs import inspect_model
     from allukan.models import outline_saved
 
-    model = card.outline() if folder is None else outline_saved(folder, card)
+    model = card.outline() if folder is None else outline_saved(folder, card, trust)
     try:
         return inspect_model(model, (1, card.in_channels, *size))
     except (ValueError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import complain, progress_bar, say, show_log
+from allukan.cli.console import TRUST, complain, progress_bar, say, show_log
 
 Option = typer.Option
 
@@ -27,6 +27,7 @@ def predict(
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
     overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over pictures.")] = True,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
+    trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Write the masks of images, in the size of each image. Exit code 2 when some could not be read; the others are done.
 
@@ -36,7 +37,7 @@ def predict(
 
     show_log()
     model = model / "model" if (model / "model" / "config.json").is_file() else model
-    predictor = inference.Predictor(model, device, mode, tta)
+    predictor = inference.Predictor(model, device, mode, tta, trust)
     found = inference.find_images(inputs, predictor.card)
     outcome = inference.Outcome()
     with progress_bar("predicting") as bar:

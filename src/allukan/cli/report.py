@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import say, show_log
+from allukan.cli.console import TRUST, say, show_log
 from allukan.errors import UserError
 
 
@@ -16,6 +16,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Segmentation report",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations."""
     from allukan import inference
@@ -24,4 +25,4 @@ def report(
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
     opened = [inference.open_run(run) for run in runs]
-    say(f"Report: {inference.report(opened, out, title, device)}")
+    say(f"Report: {inference.report(opened, out, title, device, trust)}")

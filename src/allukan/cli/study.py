@@ -24,6 +24,7 @@ def study(
     Exit code 1 when a run failed; the others are done all the same.
     """
     from allukan import study as studies
+    from allukan.models import is_foreign
 
     loaded = studies.load_study(plan)
     if dry_run:
@@ -41,4 +42,5 @@ def study(
     if undone:
         complain(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.")
         raise typer.Exit(1)
-    say(f"All runs are done. Next: allukan compare {out}")
+    trust = " --trust" if any(is_foreign(options["model"]) for options in loaded.models.values()) else ""
+    say(f"All runs are done. Next: allukan compare {out}{trust}")

@@ -36,6 +36,7 @@ def train(
     """
     from allukan import training
     from allukan.data import Splits
+    from allukan.models import is_foreign
     from allukan.yaml_files import read_yaml
 
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
@@ -51,10 +52,11 @@ def train(
     else:
         options = training.load_config(config, given)
     run = training.train(options, resume)
+    trust = " --trust" if is_foreign(options.model) else ""
     if options.folds is not None and options.fold is None:
         say(f"Trained models: {run / 'fold-0' / 'model'} to {run / f'fold-{options.folds - 1}' / 'model'}")
-        say(f"Next: allukan evaluate {run}")
+        say(f"Next: allukan evaluate {run}{trust}")
         return
     subset = "" if Splits.load(run / "splits.json").test else " --subset val"
     say(f"Trained model: {run / 'model'}")
-    say(f"Next: allukan evaluate {run}{subset}")
+    say(f"Next: allukan evaluate {run}{subset}{trust}")

@@ -42,7 +42,7 @@ _SOFTMAX = {"_softmax", "_log_softmax"}
 _SUMS = {"add", "sub", "rsub"}
 _COPIES = {"clone", "where", "masked_fill"}  # that torch tags as elementwise
 _ACTIVATIONS = {name: base.flops for name, base in BASES.items()}
-_ACTIVATIONS |= {"sigmoid": (3, 2)} | dict.fromkeys(("leaky_relu", "_prelu_kernel"), base_activation("leaky_relu:0").flops)
+_ACTIVATIONS |= dict.fromkeys(("leaky_relu", "_prelu_kernel"), base_activation("leaky_relu:0").flops)
 
 
 def operator_cost(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> Cost:

@@ -70,7 +70,9 @@ class Activations:
         return asdict(self, dict_factory=lambda pairs: {name: None if value != value else value for name, value in pairs})
 
 
-def inspect_activations(model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None) -> Activations:
+def inspect_activations(
+    model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
+) -> Activations:
     """Measure the activations of the model folder ``RUN/model`` over the validation images of its run.
 
     Where the run or its data are not there, over what the folder keeps of the training, without KA shares; the note says so.
@@ -80,7 +82,7 @@ def inspect_activations(model: str | Path, device: str = "auto", progress: Progr
     Raises ``UserError`` for a folder that is no model, a model without learned activations, and one that was saved by an older
     version and has no data.
     """
-    predictor = Predictor(model, device)
+    predictor = Predictor(model, device, trust=trust)
     network, layers = predictor.model, learned(predictor.model)
     if not layers:
         raise UserError(f"{predictor.card.model!r} has no learned activations: there is nothing to measure.")

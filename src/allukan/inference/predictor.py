@@ -45,15 +45,18 @@ class Predictor:
             at the scale of the training. So are volumes predicted, with voxels of the size of the training.
         tta: the mean of the probabilities over the flips of all axes (four passes; eight of volumes), test-time augmentation by
             mirroring.
+        trust: import the code that the folder of a foreign model names (``package.module:function``).
 
     Raises ``UserError`` for a folder that is no model, an unknown mode and a device that is not there.
     """
 
-    def __init__(self, model: str | Path, device: str = "auto", mode: str | None = None, tta: bool = False) -> None:
+    def __init__(
+        self, model: str | Path, device: str = "auto", mode: str | None = None, tta: bool = False, trust: bool = False
+    ) -> None:
         if mode is not None and mode not in MODES:
             raise UserError(f"unknown mode {mode!r}: {suggestion(mode, MODES)}")
         self.device = pick_device(device)
-        self.model, self.card = load_model(model, self.device)
+        self.model, self.card = load_model(model, self.device, trust)
         self._network = fuse(self.model)  # the same function; ``model`` stays as it was trained, for those who look at it
         volumes = self.card.spatial_dims == 3
         if volumes and mode == "resize":

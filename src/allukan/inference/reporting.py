@@ -20,12 +20,12 @@ from allukan.report import Activation, Overlay, RunReport, write_report
 from allukan.scores import check_complete
 
 
-def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto") -> Path:
+def report(runs: Sequence[Run], out: Path, title: str, device: str = "auto", trust: bool = False) -> Path:
     """One self-contained HTML page on evaluated runs side by side; returns its path.
 
     Raises ``UserError`` for a run that has not been evaluated yet.
     """
-    return write_report([describe(run, Predictor(run.folder / "model", device)) for run in runs], out, title)
+    return write_report([describe(run, Predictor(run.folder / "model", device, trust=trust)) for run in runs], out, title)
 
 
 def describe(run: Run, predictor: Predictor) -> RunReport:

@@ -17,7 +17,7 @@ from allukan.files import write_json, write_text
 from allukan.integrations.about import about
 from allukan.integrations.bundle_schema import SCHEMA, SCHEMA_URL
 from allukan.integrations.source import Source, at_size, images_to_try, normalised_bytes, whole_folder
-from allukan.models import ModelCard
+from allukan.models import ModelCard, is_foreign
 
 _PARTS = "allukan.integrations.bundle_parts."
 _PACKAGES = {"pytorch-ignite": "0.5.2", "fire": "0.7.1", "jsonschema": "4.26.0"}  # that monai.bundle needs, as tested
@@ -161,7 +161,7 @@ def _readme(source: Source) -> str:
 
 {about(source.run)}## How to run it
 
-In this folder, with `pip install 'allukan[bundle]'`:
+In this folder, with `pip install 'allukan[bundle]'`{_code(source.card)}:
 
 ```sh
 python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir PREDICTIONS
@@ -171,6 +171,10 @@ python -m monai.bundle verify_metadata --meta_file configs/metadata.json --filep
 
 The first writes the masks of `allukan predict`, bit for bit on the same machine; the last needs no network.
 """
+
+
+def _code(card: ModelCard) -> str:
+    return f" and the code `{card.model}`, which is imported and is not in here" if is_foreign(card.model) else ""
 
 
 def _check(folder: Path, source: Source) -> None:

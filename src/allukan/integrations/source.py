@@ -39,11 +39,11 @@ class Source:
         return fuse(self.trained)
 
 
-def open_source(folder: str | Path) -> Source:
+def open_source(folder: str | Path, trust: bool = False) -> Source:
     """From ``RUN`` or ``RUN/model``; raises ``UserError`` as ``load_model`` does, and for a model of volumes."""
     folder = Path(folder)
     model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
-    trained, card = load_model(model)
+    trained, card = load_model(model, trust=trust)
     if card.spatial_dims == 3:
         raise UserError(f"{model} was trained on volumes, and exports are of models of pictures: predict with allukan predict.")
     run = model.absolute().parent

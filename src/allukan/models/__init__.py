@@ -3,10 +3,12 @@
 from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
+from allukan.models.foreign import is_foreign
 from allukan.models.inputs_met import load_histograms, save_histograms
 from allukan.models.norms import check_norms
 from allukan.models.outputs import probabilities, to_masks
 from allukan.models.pretrained import readme
+from allukan.models.skeleton import UShape
 from allukan.models.sliding import slide
 from allukan.models.storage import ImageFile, ModelCard, load_card, load_model, not_finite, outline_saved, save_model
 from allukan.models.topology import SIZES, Topology
@@ -20,8 +22,10 @@ __all__ = [
     "ImageFile",
     "ModelCard",
     "Topology",
+    "UShape",
     "build_model",
     "check_norms",
+    "is_foreign",
     "ka_layers",
     "load_card",
     "load_histograms",

@@ -15,8 +15,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from allukan.errors import UserError
 
 
-def check_norms(network: nn.Module, in_channels: int, size: tuple[int, ...], batch: int) -> None:
+def check_norms(network: nn.Module, in_channels: int, size: tuple[int, ...], batch: int, device: str = "meta") -> None:
     """``UserError`` when a norm of ``network`` would be left with a single value by batches of images ``(in_channels, *size)``.
+
+    Found on shapes alone, unless the network looks at values: then on a ``device`` that has them.
 
     >>> from allukan.models import build_model
     >>> network = build_model("convtwin-tiny", in_channels=1, out_channels=1)
@@ -26,11 +28,12 @@ def check_norms(network: nn.Module, in_channels: int, size: tuple[int, ...], bat
     kinds = (_InstanceNorm, nn.GroupNorm, *([_BatchNorm] if batch == 1 else []))
     if not any(isinstance(module, kinds) for module in network.modules()):
         return
-    paper = copy.deepcopy(network).to("meta").eval()  # shapes only: nothing is computed, and nothing of the network changes
+    paper = copy.deepcopy(network).to(device).eval()  # nothing of the network changes
     for module in paper.modules():
         if isinstance(module, kinds):
             module.register_forward_pre_hook(partial(_check, size=size, batch=batch))
-    paper(torch.empty(1, in_channels, *size, device="meta"))
+    with torch.no_grad():
+        paper(torch.zeros(1, in_channels, *size, device=device))
 
 
 def _check(norm: nn.Module, inputs: tuple[Any, ...], size: tuple[int, ...], batch: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from torch import nn
 
 from allukan.errors import UserError
+from allukan.models.foreign import is_foreign
 
 if TYPE_CHECKING:
     from allukan.models.storage import ModelCard
@@ -64,6 +65,10 @@ class Pretrained:
 
 def readme(card: ModelCard, about: str = "") -> str:
     """A model card in the Hub's form: what it is for programs, for people, ``about`` the model, and how to load it."""
+    call, close = 'Predictor("FOLDER")', "The weights are safetensors, the description is JSON: nothing in here is executed."
+    if is_foreign(card.model):
+        call = 'Predictor("FOLDER", trust=True)'
+        close = f"The network is the code `{card.model}`, which is not in here: install it. `trust=True` has it imported."
     channels = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels")
     return f"""---
 library_name: allukan
@@ -82,10 +87,10 @@ Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size)
 ```python
 from allukan import Predictor
 
-masks = Predictor("FOLDER")("image.png").masks  # bool (classes, height, width); FOLDER is a copy of this repository
+masks = {call}("image.png").masks  # bool (classes, height, width); FOLDER is a copy of this repository
 ```
 
-The weights are safetensors, the description is JSON: nothing in here is executed. Not a medical device.
+{close} Not a medical device.
 """
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from contextlib import nullcontext
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from allukan._version import __version__
 from allukan.errors import UserError, full_stop, shown
 from allukan.files import read_json, whole, write_json
-from allukan.models.factory import build_model, model_options, options_of_version
+from allukan.models.converted import asks_for_conversion, converted, without_conversion
+from allukan.models.factory import build_model, check_model, options_of_version
+from allukan.models.foreign import check_trust, is_foreign
 from allukan.options import LARGEST_COUNT, Count, Help, Must, Number, OneOf, Whole, option_set
 
 LARGEST_NETWORK = 4_000_000_000  # parameters: 16 GB
@@ -39,7 +42,7 @@ def _listed(values: Any) -> Any:
 
 
 def _known(model: str) -> str:
-    model_options(model)
+    check_model(model)
     return model
 
 
@@ -56,7 +59,7 @@ Pixels = Annotated[Whole, Ge(1), Le(16_384)]
 class ModelCard:
     """What a trained model is and how it wants its input. Raises ``UserError`` for what does not describe one."""
 
-    model: Annotated[str, AfterValidator(_known), Help("a name of MODELS")]
+    model: Annotated[str, AfterValidator(_known), Help("a name of MODELS, or package.module:function")]
     in_channels: Annotated[Count, Help("1 grey, 3 RGB, or more")]
     classes: Annotated[
         tuple[str, ...],
@@ -119,13 +122,20 @@ class ModelCard:
         """Logits: one a class, and for "multiclass" one more for the background, which comes first."""
         return len(self.classes) + (self.target == "multiclass")
 
+    @property
+    def needs_values(self) -> bool:
+        """Whether the network cannot be made of shapes alone: foreign code may look at values, and a conversion does."""
+        return is_foreign(self.model) or asks_for_conversion(self.model, self.options)
+
     def outline(self) -> nn.Module:
-        """The untrained model on the meta device: all its shapes, and no memory.
+        """The untrained model on the meta device: all its shapes, and no memory. One that ``needs_values`` is there whole.
 
         Raises ``UserError`` when the options do not fit it, and for more than ``LARGEST_NETWORK`` parameters.
         """
+        if self.needs_values and not is_foreign(self.model):
+            replace(self, options=without_conversion(self.options)).outline()  # before any memory is taken
         try:
-            with torch.device("meta"):
+            with nullcontext() if self.needs_values else torch.device("meta"):
                 model = self._made()
         except (ValueError, TypeError) as error:
             if isinstance(error, UserError):
@@ -140,13 +150,20 @@ class ModelCard:
         return model
 
     def build(self) -> nn.Module:
-        """The untrained model; raises as ``outline`` does, before any memory is taken."""
-        self.outline()
-        return self._made()
+        """The untrained model, in training mode; raises as ``outline`` does, before any memory is taken."""
+        return self.filled(self.outline()).train()  # foreign code may hand over its network in evaluation mode
+
+    def filled(self, outline: nn.Module) -> nn.Module:
+        """What an outline of this card is of, with values."""
+        return outline if self.needs_values else self._made()
 
     def _made(self) -> nn.Module:
         shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
-        return build_model(self.model, **shape, **options_of_version(self.model, self.options, self.version))
+        wanted = asks_for_conversion(self.model, self.options)
+        options = options_of_version(self.model, without_conversion(self.options), self.version)
+        network = build_model(self.model, **shape, **options)
+        sides = (*self.size, self.size[1])[: self.spatial_dims]
+        return converted(network, self.model, self.options, (self.in_channels, *sides)) if wanted else network
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -192,8 +209,12 @@ def load_card(folder: str | Path) -> ModelCard:
     return card
 
 
-def outline_saved(folder: str | Path, card: ModelCard) -> nn.Module:
-    """``card.outline()``; ``UserError`` names the file of the folder when what it asks for cannot be built."""
+def outline_saved(folder: str | Path, card: ModelCard, trust: bool = False) -> nn.Module:
+    """``card.outline()``; ``UserError`` names the file of the folder when what it asks for cannot be built.
+
+    Foreign code is imported with ``trust`` alone.
+    """
+    check_trust(card.model, folder, trust)
     try:
         return card.outline()
     except UserError as error:
@@ -207,13 +228,16 @@ def _with_values(raw: dict[str, Any]) -> dict[str, Any]:
     return {"label_values": [int(name) for name in raw["classes"]], **raw} if numbers else raw
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, ModelCard]:
+def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bool = False) -> tuple[nn.Module, ModelCard]:
     """The trained model in evaluation mode, and its card, from a folder that ``save_model`` wrote.
 
-    Raises ``UserError`` when the folder is not a model, when its weights do not fit the architecture that it names and when
-    they are not finite.
+    A folder may name code of its own (``package.module:function``), which is imported and called with ``trust`` alone.
+
+    Raises ``UserError`` when the folder is not a model, when it names such code and is not trusted, when its weights do not fit
+    the architecture that it names and when they are not finite.
     """
     card = load_card(folder)
+    check_trust(card.model, folder, trust)
     path = Path(folder) / "model.safetensors"
     try:
         state = load_file(path)
@@ -221,9 +245,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> tuple[
         raise UserError(f"{path} cannot be read as weights ({error}): copy the model folder again.") from None
     if bad := not_finite(state):
         raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
-    if misfit := _misfit(state, outline_saved(folder, card).state_dict()):
+    outline = outline_saved(folder, card, trust)
+    if misfit := _misfit(state, outline.state_dict()):
         raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {misfit}.")
-    model = card._made()
+    model = card.filled(outline)
     model.load_state_dict(state)
     return model.to(device).eval(), card
 

@@ -28,6 +28,7 @@ class Base:
         curved: half-width beyond which b is two straight lines, to the rounding of float32; 0 for two that meet in 0.
         slopes: of these lines, to the right and to the left.
         step: of a table of cubics in Chebyshev's nodes that is off by 1e-8 in value and 1e-6 in slope.
+        kinks: where b is not smooth; 0 need not be named where two lines meet in it.
     """
 
     function: Function
@@ -36,6 +37,7 @@ class Base:
     curved: float = 0.0
     slopes: tuple[float, float] = (1.0, 0.0)
     step: float = math.inf
+    kinks: tuple[float, ...] = ()
 
 
 def _silu_derivative(x: Tensor) -> Tensor:
@@ -64,12 +66,43 @@ def _tanh_derivative(x: Tensor) -> Tensor:
     return 1 - torch.tanh(x).square()
 
 
+def _clipped_derivative(x: Tensor, low: float, high: float) -> Tensor:
+    return torch.where(x.isnan(), x, ((x > low) & (x < high)).to(x.dtype))
+
+
+def _hardswish_derivative(x: Tensor) -> Tensor:
+    return torch.where(x > 3, 1.0, torch.where(x < -3, 0.0, x / 3 + 0.5))
+
+
+def _elu_derivative(x: Tensor) -> Tensor:
+    return torch.exp(torch.where(x > 0, 0.0, x))
+
+
+def _mish_derivative(x: Tensor) -> Tensor:
+    t = torch.tanh(F.softplus(x))
+    return t + x * (1 - t * t) * torch.sigmoid(x)
+
+
+def _sigmoid_derivative(x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    return s * (1 - s)
+
+
+_relu6_derivative = partial(_clipped_derivative, low=0.0, high=6.0)
+_hardtanh_derivative = partial(_clipped_derivative, low=-1.0, high=1.0)
 BASES: dict[str, Base] = {
     "silu": Base(F.silu, _silu_derivative, (4, 4), curved=18.0, step=1 / 16),
     "identity": Base(_identity, torch.ones_like, (0, 0), slopes=(1.0, 1.0)),
     "relu": Base(F.relu, _relu_derivative, (1, 1)),
     "gelu": Base(F.gelu, _gelu_derivative, (5, 6), curved=7.0, step=1 / 32),
     "tanh": Base(torch.tanh, _tanh_derivative, (1, 2), curved=9.5, slopes=(0.0, 0.0), step=1 / 32),
+    "relu6": Base(F.relu6, _relu6_derivative, (2, 2), curved=6.0, slopes=(0.0, 0.0), kinks=(0.0, 6.0)),
+    "hardswish": Base(F.hardswish, _hardswish_derivative, (5, 4), curved=3.0, kinks=(-3.0, 3.0)),
+    "hardtanh": Base(F.hardtanh, _hardtanh_derivative, (2, 2), curved=1.0, slopes=(0.0, 0.0), kinks=(-1.0, 1.0)),
+    "elu": Base(F.elu, _elu_derivative, (3, 2), curved=17.0, step=1 / 16, kinks=(0.0,)),
+    "mish": Base(F.mish, _mish_derivative, (5, 8), curved=20.0, step=1 / 32),
+    "softplus": Base(F.softplus, torch.sigmoid, (3, 3), curved=17.0, step=1 / 16),
+    "sigmoid": Base(torch.sigmoid, _sigmoid_derivative, (3, 2), curved=18.0, slopes=(0.0, 0.0), step=1 / 16),
 }
 CHOICES = (*BASES, "leaky_relu:SLOPE")
 

@@ -111,7 +111,7 @@ class TrainConfig:
         str,
         Help(
             "network: allukan-, allukan-paper-, convtwin-, edgekan- or stackedkan-tiny, -small, -base; ukan, ukan-linear, "
-            "-sakan, -sprecher; unet, unetpp, attention-unet; plainconv, resenc (nnU-Net)"
+            "-sakan, -sprecher; unet, unetpp, attention-unet; plainconv, resenc (nnU-Net); or your own, package.module:function"
         ),
     ] = "allukan-base"
     size: Annotated[

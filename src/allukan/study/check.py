@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, open_dataset
 from allukan.errors import UserError
 from allukan.inference import file_order, match_classes
@@ -32,15 +30,14 @@ def check_study(study: Study, out: Path) -> None:
             raise UserError(f"cross {train} → {test}: {error}") from None
     trials, built = study.trials(out), set()
     for trial in trials:
-        first = study.tune.points(trial.options["model"])[0] if study.tune and trial.tuned else {}
+        first = study.tune.points(trial.options["model"], trial.options.get("options"))[0] if study.tune and trial.tuned else {}
         config = trial.config(first)
         dataset = opened[trial.data]
         _check_split(trial, config, dataset)
         network = (config.model, repr(config.options), dataset.classes, dataset.target)
         if network not in built:
             built.add(network)
-            with torch.device("meta"):
-                replace(_card(dataset), model=config.model, size=config.size or DEFAULT_SIZE, options=config.options).build()
+            replace(_card(dataset), model=config.model, size=config.size or DEFAULT_SIZE, options=config.options).outline()
         options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
             trial.check_started(trial.config(options))

@@ -32,7 +32,11 @@ class Comparison:
 
 
 def compare(
-    folders: Sequence[str | Path], against: str | None = None, metric: str = "iou", detect: float | None = None
+    folders: Sequence[str | Path],
+    against: str | None = None,
+    metric: str = "iou",
+    detect: float | None = None,
+    trust: bool = False,
 ) -> Comparison:
     """Compare the runs of a study folder, or several evaluated run folders with the same test images.
 
@@ -41,6 +45,7 @@ def compare(
     of images (patients, sequences) are both a sample: interval, p and standard errors are those of ``crossed_difference``, and
     Holm's correction goes over all comparisons that are shown. ``metric`` is one of ``METRICS`` or "group_dice", Dice with the
     pixels of all images of a group together. ``detect`` is the difference that "seeds needed" is about: 0.005, of distances 0.5.
+    Models of foreign code are built, to count their parameters, with ``trust`` alone.
 
     Raises:
         UserError: nothing to compare, an unknown reference or metric, test images that differ, or scores without this metric.
@@ -56,7 +61,7 @@ def compare(
     reference = against or models[0]
     if reference not in models:
         raise UserError(f"there is no model {reference!r} to compare against: choose one of {', '.join(models)}.")
-    scores = _scores(results, metric)
+    scores = _scores(results, metric, trust)
     differences = find_differences(results, reference, metric)
     paired = differences_table(differences, reference, metric, detect)
     tables = [scores, _bias(results), _tuning(paths[0] / "tuning.json"), paired]
@@ -67,7 +72,7 @@ def _spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None)
 
 
-def _scores(results: Sequence[Result], metric: str) -> Table:
+def _scores(results: Sequence[Result], metric: str, trust: bool) -> Table:
     shown = (*METRICS, GROUP_DICE) if metric == GROUP_DICE else METRICS
     distances = ", ".join(HEADINGS[metric] for metric in DISTANCES)
     pooled = " Group Dice: mean over groups, the pixels of all images of a group together." if metric == GROUP_DICE else ""
@@ -75,7 +80,7 @@ def _scores(results: Sequence[Result], metric: str) -> Table:
     for (data, protocol), models in sections(results).items():
         for model, runs in models.items():
             scores = [_spread([run.mean(name) for run in runs]) for name in shown]
-            rows.append([data, protocol, model, parameters(runs), len(runs), *scores])
+            rows.append([data, protocol, model, parameters(runs, trust), len(runs), *scores])
     return Table(
         "Scores",
         f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better.{pooled}",

@@ -8,13 +8,12 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Ge
 from pydantic import BeforeValidator
 
 from allukan.data import DRAWN
 from allukan.errors import UserError
-from allukan.models import build_model, model_options
+from allukan.models import ModelCard, model_options
 from allukan.options import Help, Must, Protocol, Seed, Whole, check_names, option_set
 from allukan.study.keys import (
     OPTIONS,
@@ -42,7 +41,7 @@ class Tune:
     seed: Annotated[Seed, BeforeValidator(single), Help("of these trainings")] = 0
     on: Annotated[str, BeforeValidator(chooser), Help("what chooses")] = "validation"
 
-    def points(self, model: str) -> list[dict[str, Any]]:
+    def points(self, model: str, options: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Every combination of what a model has: not all have splines, or a topology of their own with stochastic depth.
 
         >>> Tune({"lr": (0.1, 0.2), "drop_path": (0, 0.1)}, seed=0).points("unet")
@@ -50,14 +49,20 @@ class Tune:
         >>> Tune({"spline_lr": (0.1, 0.2)}).points("convtwin-tiny"), len(Tune({"spline_lr": (0.1, 0.2)}).points("allukan-tiny"))
         ([{}], 2)
         """
-        lacks = {DROP_PATH: "topology" not in model_options(model), SPLINE_LR: SPLINE_LR in self.grid and not _has_splines(model)}
+        lacks = {
+            DROP_PATH: DROP_PATH in self.grid and "topology" not in model_options(model),
+            SPLINE_LR: SPLINE_LR in self.grid and not _has_splines(model, options or {}),
+        }
         grid = {name: values for name, values in self.grid.items() if not lacks.get(name)}
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _has_splines(model: str) -> bool:
-    with torch.device("meta"):
-        return bool(spline_parameters(build_model(model, in_channels=1, out_channels=1)))
+def _has_splines(model: str, options: Mapping[str, Any]) -> bool:
+    if options.get("convert") is True:
+        return True
+    return bool(
+        spline_parameters(ModelCard(model, 1, ("0",), "binary", (64, 64), (0.0,), (1.0,), options=dict(options)).outline())
+    )
 
 
 def _tune(given: Any) -> Any:
@@ -163,7 +168,7 @@ class Study:
         """Always by the clean protocol: in the other one the validation images are those reported."""
         for data, model in itertools.product(self.data, self.models) if self.tune else ():
             assert self.tune is not None
-            for point in self.tune.points(self.models[model]["model"]):
+            for point in self.tune.points(self.models[model]["model"], self.models[model].get("options")):
                 name = ",".join(f"{option}={value}" for option, value in point.items()) or "default"
                 folder = out / data / TUNE / model / name
                 options = merge(self._options(data, model, folder, "clean", self.tune.seed), placed(point))

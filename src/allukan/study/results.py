@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
-from allukan.models import load_card
+from allukan.models import load_card, outline_saved
 from allukan.report import HEADINGS
 from allukan.scores import AREAS, METRICS, check_complete, group_dice
 from allukan.study.folds import join_folds
@@ -149,9 +148,8 @@ def check_same_images(a: Result, b: Result) -> None:
         )
 
 
-def parameters(results: Iterable[Result]) -> int:
-    """Of the first one's model."""
+def parameters(results: Iterable[Result], trust: bool = False) -> int:
+    """Of the first one's model; foreign code is imported with ``trust`` alone."""
     folder = next(iter(results)).folder
-    card = load_card((folder if (folder / "model").is_dir() else folder / "fold-0") / "model")
-    with torch.device("meta"):
-        return parameter_count(card.build())
+    model = (folder if (folder / "model").is_dir() else folder / "fold-0") / "model"
+    return parameter_count(outline_saved(model, load_card(model), trust))

@@ -132,7 +132,7 @@ def finish(trial: Trial, config: TrainConfig) -> None:
         record["val_iou"] = max(float(row["val_iou"]) for row in finite)
     else:
         device = {"gpu": "cuda"}.get(config.accelerator, config.accelerator)
-        predictor = Predictor(trial.folder / "model", device)
+        predictor = Predictor(trial.folder / "model", device, trust=True)  # it was trained here
         evaluate(run, predictor=predictor)
         for name, test in trial.tests.items():
             out = trial.folder / f"evaluation-{name}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from allukan.data import IGNORED, Prepared, Volumes
 from allukan.errors import UserError
-from allukan.models import check_norms
+from allukan.models import ModelCard, check_norms, is_foreign
 from allukan.training.batches import BatchOrder, foreground
 from allukan.training.config import TrainConfig
 
@@ -20,7 +22,42 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
     if images < world:
         raise UserError(f"{world} devices cannot share {images} training images: give --devices {images} at most.")
     order = BatchOrder(images, config.batch_size, config.seed, train=True, world=world)
-    check_norms(network, channels, config.size, order.batch_size)
+    check_norms(network, channels, config.size, order.batch_size, "cpu" if is_foreign(config.model) else "meta")
+
+
+def check_logits(network: nn.Module, card: ModelCard) -> None:
+    """``UserError`` unless a foreign network makes logits (B, K, *S) of images, in training and in evaluation mode."""
+    if not is_foreign(card.model):
+        return
+    images = torch.zeros(2, card.in_channels, *card.size)
+    wanted = (2, card.out_channels, *card.size)
+    for training in (True, False):
+        scratch = copy.deepcopy(network).train(training)  # its statistics stay what they are
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                logits = scratch(images)
+        except Exception as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise UserError(
+                f"{card.model} fails on images {tuple(images.shape)} ({type(error).__name__}: {reason}): give another --size, or "
+                "mend it."
+            ) from error
+        _check_shape(logits, wanted, f"{card.model} in {'training' if training else 'evaluation'} mode")
+
+
+def _check_shape(logits: object, wanted: tuple[int, ...], network: str) -> None:
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        kind = str(logits.dtype) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"{network} returns {kind}: return the logits alone, one floating-point tensor {wanted}.")
+    got = tuple(logits.shape)
+    if got[:1] + got[2:] != wanted[:1] + wanted[2:]:
+        raise UserError(
+            f"{network} returns logits {got} and the images have {wanted[2:]} pixels: return {wanted}, of their size."
+        )
+    if got != wanted:
+        raise UserError(
+            f"{network} returns {got[1]} channels and the classes need {wanted[1]}: make as many as out_channels says."
+        )
 
 
 def check_dimensions(config: TrainConfig, spatial_dims: int) -> None:

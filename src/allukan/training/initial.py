@@ -11,7 +11,7 @@ from monai.networks.layers import DropPath
 from torch import Tensor, nn
 
 from allukan.errors import UserError
-from allukan.models import ModelCard, load_model
+from allukan.models import ModelCard, is_foreign, load_card, load_model
 
 _log = logging.getLogger("allukan")
 _NAMED = 3  # tensors that a sentence lists
@@ -26,7 +26,7 @@ def take_weights(network: nn.Module, card: ModelCard, folder: str, heads: str) -
     Raises:
         UserError: the folder is no model, or it is a model of something else; tensors that do not fit are named.
     """
-    given, theirs = load_model(folder)
+    given, theirs = load_model(folder, trust=_is_same_code(card.model, folder))
     fresh = _depending(card, theirs, classes=heads == "new", channels=heads == "new")
     _check_meaning(card, theirs, folder, heads)
     state = network.state_dict()
@@ -39,6 +39,14 @@ def take_weights(network: nn.Module, card: ModelCard, folder: str, heads: str) -
     _log.info(f"{len(have)} tensors start as in {folder}, {f'new are {_listed(new)}' if new else 'none is new'}.")
 
 
+def _is_same_code(model: str, folder: str) -> bool:
+    """Whether the folder names the foreign code that this training runs anyway; other code is not imported."""
+    theirs = load_card(folder).model
+    if is_foreign(theirs) and theirs != model:
+        raise UserError(f"the weights of {folder} are of {theirs!r}, and this training is of {model!r}: give it the same model.")
+    return theirs == model
+
+
 def _depending(card: ModelCard, theirs: ModelCard, classes: bool, channels: bool) -> set[str]:
     """Names of the modules with a tensor whose shape depends on the number of classes, or is another one with their channels."""
     others = [replace(card, classes=(*card.classes, ""))] * classes + [replace(card, in_channels=theirs.in_channels)] * channels
@@ -49,8 +57,7 @@ def _depending(card: ModelCard, theirs: ModelCard, classes: bool, channels: bool
 
 
 def _shapes(card: ModelCard) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in card.build().state_dict().items()}
+    return {name: tensor.shape for name, tensor in card.outline().state_dict().items()}
 
 
 def _within(name: str, modules: set[str]) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from allukan.models import ModelCard, probabilities, slide, to_masks
+from allukan.models import ModelCard, UShape, probabilities, slide, to_masks
 from allukan.models.layers import resize
 from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
@@ -38,8 +38,8 @@ class SegmentationModule(pl.LightningModule):
         if config.compile:
             network.compile()
         self._levels: Callable[[Tensor], list[Tensor]] | None = None
-        if len(getattr(network, "heads", ())):
-            self._levels = cast(Callable[[Tensor], list[Tensor]], network.levels)
+        if isinstance(network, UShape) and len(network.heads):
+            self._levels = network.levels
             self._levels = torch.compile(self._levels) if config.compile else self._levels
         for name in ("mean", "std"):
             values = torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, *[1] * card.spatial_dims)

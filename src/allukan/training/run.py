@@ -38,7 +38,7 @@ from allukan.options import DEFAULT_SIZE
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
-from allukan.training.checks import check_dimensions, check_foreground, check_steps, warn_of_ignored
+from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_steps, warn_of_ignored
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
@@ -132,6 +132,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
+    check_logits(network, card)
     _check_splines(config, network)
     check_steps(config, network, len(splits.train) * repeats, sum(channels), trainer.world_size)
     train_set, val_set = (volumes.train, volumes.val) if volumes else _bytes(config, dataset, splits, channels)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from allukan.nn.conversion.watch import Call
 
 IDENTITY = "identity"
-_MONOTONE = ("identity", "relu", "tanh", "leaky_relu")  # b(max x) = max b(x)
+_MONOTONE = ("identity", "relu", "tanh", "leaky_relu", "relu6", "hardtanh", "elu", "softplus", "sigmoid")  # b(max x) = max b(x)
 
 
 @dataclass(frozen=True)

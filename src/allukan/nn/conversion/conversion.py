@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
+from allukan.nn.conversion.functional import with_modules
 from allukan.nn.conversion.report import Conversion
 from allukan.nn.conversion.roles import base_of, layers_of, passes, role
 from allukan.nn.conversion.swap import swap
@@ -21,6 +22,7 @@ from allukan.nn.spline import Spline
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 KEPT = "it is to be kept"
+Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
@@ -62,8 +64,7 @@ def convert(
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     arguments = _arguments(example)
-    calls, reached, expected, notes = _observe(network, arguments)
-    wanted = _wanted(network, keep)
+    network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep)
     obstacles = _obstacles(network, calls, wanted)
     bases, kept = _bases(network, wanted)
     layers, stay = absorb(calls, bases)
@@ -96,7 +97,20 @@ def _arguments(example: Example) -> tuple[tuple, dict]:
     return (example if isinstance(example, tuple) else (example,)), {}
 
 
-def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> tuple[list[Call], set[str], Any, list[str]]:
+def _as_modules(network: nn.Module, arguments: tuple[tuple, dict], keep: Collection[str]) -> tuple[nn.Module, set[str], Observed]:
+    """The network with modules for functions, names of those that are not to be kept, and what was seen.
+
+    The output is that of the network as it was given.
+    """
+    observed, wanted = _observe(network, arguments), _wanted(network, keep)
+    modular = with_modules(network, observed[0], wanted)
+    if modular is network:
+        return network, wanted, observed
+    calls, reached, _, notes = _observe(modular, arguments)
+    return modular, _wanted(modular, keep), (calls, reached, observed[2], notes)
+
+
+def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> Observed:
     """Calls of both modes, names called in evaluation mode, the output of evaluation mode, and a note if training failed."""
     scratch, notes = copy.deepcopy(network).eval(), []
     calls, output = watch(scratch, copy.deepcopy(arguments), role)
@@ -160,7 +174,7 @@ def _units(
 
 def _functions(calls: list[Call]) -> dict[str, str]:
     names = [call.name for call in calls if call.kind == "activation" and call.name.startswith("the function ")]
-    return dict.fromkeys(names, "a call in the network's own code, not a module")
+    return dict.fromkeys(names, "a call in code that torch.fx cannot record")
 
 
 def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from allukan.nn.conv import KAConv1d, KAConv2d, KAConv3d
@@ -13,7 +15,21 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv3d: KAConv3d,
     nn.Linear: KALinear,
 }
-_BASES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu"}
+_BASES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu", nn.ReLU6: "relu6"}
+_BASES |= {nn.Hardswish: "hardswish", nn.Hardtanh: "hardtanh", nn.ELU: "elu", nn.Mish: "mish", nn.Softplus: "softplus"}
+_BASES |= {nn.Sigmoid: "sigmoid"}
+_FIXED: dict[type[nn.Module], tuple[tuple[str, Any, str], ...]] = {  # options of activations that their bases have not
+    nn.GELU: (("approximate", "none", "is approximated by {0.approximate}"),),
+    nn.ELU: (("alpha", 1, "has alpha {0.alpha} and the base 1"),),
+    nn.Hardtanh: (
+        ("min_val", -1, "begins at {0.min_val} and the base at -1"),
+        ("max_val", 1, "ends at {0.max_val} and the base at 1"),
+    ),
+    nn.Softplus: (
+        ("beta", 1, "has beta {0.beta} and the base 1"),
+        ("threshold", 20, "has threshold {0.threshold} and the base 20"),
+    ),
+}
 _MOVES = (nn.Flatten, nn.Unflatten)
 _NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm)
 _NORMS += (nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -71,21 +87,28 @@ def has_hooks(module: nn.Module) -> bool:
     return any(getattr(module, name) for name in _HOOKS)
 
 
-def base_of(activation: nn.Module) -> tuple[str, str]:
+def base_of(activation: Any) -> tuple[str, str]:
     """The base of an activation module and "", or "" and why it has none.
 
-    >>> base_of(nn.LeakyReLU(0.2)), base_of(nn.ELU())
-    (('leaky_relu:0.2', ''), ('', 'ELU is none of the base activations'))
+    >>> base_of(nn.LeakyReLU(0.2)), base_of(nn.PReLU(3)), base_of(nn.SELU())
+    (('leaky_relu:0.2', ''), ('leaky_relu:0.25', ''), ('', 'SELU is none of the base activations'))
     """
-    name = type(activation).__name__
+    kind = type(activation)
     if has_hooks(activation):
         return "", "it carries hooks"
-    if isinstance(activation, nn.GELU) and activation.approximate != "none":
-        return "", f"{name} is approximated by {activation.approximate}"
-    if isinstance(activation, nn.PReLU) and activation.num_parameters > 1:
-        return "", f"{name} has {activation.num_parameters} slopes and a layer one activation"
-    if type(activation) not in (nn.LeakyReLU, nn.PReLU):
-        base = _BASES.get(type(activation), "")
-        return base, "" if base else f"{name} is none of the base activations"
-    slope = activation.weight.item() if isinstance(activation, nn.PReLU) else float(activation.negative_slope)  # type: ignore[arg-type]
+    if kind is nn.PReLU:
+        slopes = activation.weight.unique().tolist()
+        several = f"PReLU has {activation.num_parameters} slopes, which differ, and a layer one activation"
+        return _leaky(slopes[0]) if len(slopes) == 1 else ("", several)
+    if kind is nn.LeakyReLU:
+        return _leaky(float(activation.negative_slope))
+    if kind is nn.Hardtanh and (activation.min_val, activation.max_val) == (0, 6):
+        return "relu6", ""
+    if reason := next((why for name, value, why in _FIXED.get(kind, ()) if getattr(activation, name) != value), ""):
+        return "", f"{kind.__name__} {reason.format(activation)}"
+    base = _BASES.get(kind, "")
+    return base, "" if base else f"{kind.__name__} is none of the base activations"
+
+
+def _leaky(slope: float) -> tuple[str, str]:
     return (f"leaky_relu:{slope!r}", "") if 0 <= slope < 1 else ("", f"its slope {slope} is not from 0 to below 1")

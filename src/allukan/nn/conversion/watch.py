@@ -34,6 +34,7 @@ class Call:
         dims: dimensions of the first argument, 0 where that is no tensor or goes by keyword.
         changed: whether somebody wrote into that tensor after the call.
         title: what the report calls it, where that is more than the name.
+        place: of a function the module whose code calls it.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Call:
     dims: int = 0
     changed: bool = False
     title: str = ""
+    place: str | None = None
 
 
 def watch(network: nn.Module, example: tuple[tuple, dict], role: Role) -> tuple[list[Call], Any]:
@@ -123,7 +125,7 @@ class _Watcher(TorchFunctionMode):
         if is_attribute or not (any(inputs) or name in _ACTIVATIONS):
             return output
         kind = "activation" if name in _ACTIVATIONS else "move" if _moves(name, args, kwargs, output) else "other"
-        call = Call(kind, f"the function {name} in {self._place()}", inputs)
+        call = Call(kind, f"the function {name} in {self._place()}", inputs, place=self.path[-1] if self.path else None)
         self.calls.append(call)
         if kind != "other":
             self._made(call, output)

@@ -24,6 +24,7 @@ from allukan.ops.bspline import GridRange
 Grid = tuple[int, int, GridRange]  # G, k and the ends
 FINENESS = 16  # rows a width of the basis: cubics in Chebyshev's nodes are then off by 1 / (3072 · 16⁴) = 5e-9
 MAX_ROWS = 1 << 15
+_TRIED, _ROUNDING = 128, 1e-9
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,24 @@ def _extent(grid: Grid, basis: str, base: str) -> tuple[int, int, float]:
     (grid_size, _, (lo, hi)), functions = grid, family(basis)
     h = (hi - lo) / grid_size
     reach = base_activation(base).curved
-    scale = max(1, math.ceil(h / min(base_activation(base).step, functions.width(*grid) / FINENESS))) / h
+    scale = _rows_an_interval(grid, basis, base) / h
     start, stop = functions.ends(*grid)
     left, right = min(start, -reach), max(stop, reach)
     return math.floor(left * scale) - 1, math.ceil(right * scale) + 1, scale
+
+
+def _rows_an_interval(grid: Grid, basis: str, base: str) -> int:
+    """As few as resolve the curves and have every kink of the base on the border of two rows.
+
+    >>> _rows_an_interval((5, 3, (-3.0, 3.0)), "bspline", "relu"), _rows_an_interval((5, 3, (-3.0, 3.0)), "bspline", "hardtanh")
+    (1, 3)
+    """
+    grid_size, _, (lo, hi) = grid
+    h, known = (hi - lo) / grid_size, base_activation(base)
+    least = max(1, math.ceil(h / min(known.step, family(basis).width(*grid) / FINENESS)))
+    places = [(kink - lo) / h for kink in known.kinks]
+    fits = (rows for rows in range(least, least + _TRIED) if all(abs(p * rows - round(p * rows)) < _ROUNDING for p in places))
+    return next(fits, MAX_ROWS)  # none: more than an engine takes
 
 
 def _curved(base: str, x: Tensor) -> Tensor:

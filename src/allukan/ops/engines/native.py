@@ -38,7 +38,7 @@ def obstacle(phi: Phi, device: str, dtype: torch.dtype) -> str | None:
         return f"spline_order {phi.spline_order} is above {_MAX_ORDER}"
     if rows_needed(phi.grid, phi.basis, phi.base) > MAX_ROWS:
         grid = f"grid_range {phi.grid_range} with {phi.grid_size} intervals"
-        return f"{grid} would need a table of more than {MAX_ROWS} rows"
+        return f"{grid} and base {phi.base} would need a table of more than {MAX_ROWS} rows"
     return None
 
 

@@ -27,7 +27,10 @@ from allukan.ops.phi import Phi
 CHANNELS_LAST = True  # short blocks of channels are read as fast as long ones
 NORM = triton_norm
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1 was set: the kernels run in numpy, on the CPU
-BASE_KINDS = ("silu", "identity", "relu", "leaky_relu", "gelu", "tanh")
+BASE_KINDS = (
+    *("silu", "identity", "relu", "leaky_relu", "gelu", "tanh"),
+    *("relu6", "hardtanh", "hardswish", "elu", "mish", "softplus", "sigmoid"),
+)
 _FORWARD_TILE = 1024  # elements of a tile: 8 a thread, 16-byte loads in half precision
 _REGISTERS = 64  # for sums, a thread
 _FORWARD_PROGRAMS, _BACKWARD_PROGRAMS = 16, 8  # a multiprocessor

@@ -24,6 +24,38 @@ def _reciprocal(x):
 
 
 @triton.jit
+def _converted_base(x, BASE: tl.constexpr):
+    """The same of the bases that other people's networks bring along."""
+    if BASE == "relu6":
+        value = tl.where(x <= 0.0, 0.0, tl.where(x >= 6.0, 6.0, x))
+        slope = tl.where(x != x, x, tl.where((x > 0.0) & (x < 6.0), 1.0, 0.0))
+    elif BASE == "hardtanh":
+        value = tl.where(x <= -1.0, -1.0, tl.where(x >= 1.0, 1.0, x))
+        slope = tl.where(x != x, x, tl.where((x > -1.0) & (x < 1.0), 1.0, 0.0))
+    elif BASE == "hardswish":
+        value = x * tl.where(x <= -3.0, 0.0, tl.where(x >= 3.0, 1.0, x * 0.16666666666666666 + 0.5))
+        slope = tl.where(x < -3.0, 0.0, tl.where(x > 3.0, 1.0, x * 0.3333333333333333 + 0.5))
+    elif BASE == "elu":
+        e = tl.exp(tl.where(x > 0.0, 0.0, x))
+        value, slope = tl.where(x > 0.0, x, e - 1.0), e
+    elif BASE == "mish":
+        e = tl.exp(tl.where(x > 20.0, 20.0, x))  # beyond, tanh(softplus(x)) is 1
+        n = e * (e + 2.0)
+        t, rest = n / (n + 2.0), 2.0 / (n + 2.0)  # rest is 1 - t
+        value = x * t  # of infinity the slope is NaN in torch, too
+        slope = tl.where(x > 20.0, 1.0 + (x - x), t + x * rest * (1.0 + t) * e / (1.0 + e))
+    elif BASE == "softplus":
+        e = tl.exp(-tl.abs(x))
+        value = tl.where(x < 0.0, 0.0, x) + tl.log(1.0 + e)
+        slope = tl.where(x < 0.0, e, 1.0) / (1.0 + e)
+    else:
+        tl.static_assert(BASE == "sigmoid", "unknown base activation")
+        value = _reciprocal(1.0 + tl.exp2(x * -1.4426950408889634))
+        slope = value * (1.0 - value)
+    return value, slope
+
+
+@triton.jit
 def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
     """Base activation and its derivative; what a kernel does not use costs nothing."""
     if BASE == "silu":
@@ -41,11 +73,12 @@ def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
     elif BASE == "gelu":
         cumulative = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
         value, slope = x * cumulative, cumulative + x * tl.exp(-0.5 * x * x) * 0.3989422804014327
-    else:
-        tl.static_assert(BASE == "tanh", "unknown base activation")
+    elif BASE == "tanh":
         e = tl.exp(-2.0 * tl.abs(x))
         size = (1.0 - e) * _reciprocal(1.0 + e)
         value, slope = tl.where(x < 0.0, -size, size), 1.0 - size * size
+    else:
+        value, slope = _converted_base(x, BASE)
     return value, slope
 
 

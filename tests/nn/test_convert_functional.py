@@ -1,0 +1,117 @@
+"""Activations that a network calls as functions: recorded by torch.fx where that holds always, left alone elsewhere."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from allukan.nn import KALayer, convert
+
+
+class Block(nn.Module):
+    """A layer, ``act(net, y)`` and another layer."""
+
+    def __init__(self, act, dim=2):
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(dim, 4, 3, padding=1), nn.Conv2d(4, 2, 1), nn.BatchNorm2d(4)
+        self.act = act
+
+    def forward(self, x):
+        return self.second(self.act(self, self.norm(self.first(x))))
+
+
+FUNCTIONS = {
+    "relu": lambda net, y: F.relu(y),
+    "relu in place": lambda net, y: F.relu(y, inplace=True),
+    "torch.relu": lambda net, y: torch.relu(y),
+    "Tensor.relu": lambda net, y: y.relu(),
+    "Tensor.tanh": lambda net, y: y.tanh(),
+    "relu6": lambda net, y: F.relu6(y),
+    "leaky_relu:0.2": lambda net, y: F.leaky_relu(y, 0.2),
+    "silu": lambda net, y: F.silu(input=y),
+    "gelu": lambda net, y: F.gelu(y),
+    "elu": lambda net, y: F.elu(y),
+    "hardswish": lambda net, y: F.hardswish(y),
+    "hardtanh": lambda net, y: F.hardtanh(y),
+    "mish": lambda net, y: F.mish(y),
+    "softplus": lambda net, y: F.softplus(y),
+    "sigmoid": lambda net, y: torch.sigmoid(y),
+}
+
+
+def same(network, converted, x):
+    for training in (False, True):
+        ours, theirs = (each.train(training)(x.clone()) for each in (converted, network))
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", FUNCTIONS)
+def test_a_function_becomes_the_base_of_the_layer_behind_it(case):
+    network, x = Block(FUNCTIONS[case]), torch.randn(2, 2, 8, 8)
+    converted, conversion = convert(network, x)
+    base = case.removeprefix("torch.").removeprefix("Tensor.").removesuffix(" in place")
+    assert conversion.layers == {"first": "identity", "second": base}
+    assert conversion.units == {"second": "norm"}
+    assert not conversion.kept
+    assert isinstance(converted, Block)
+    assert not hasattr(network, f"{base.partition(':')[0]}_0")
+    same(network, converted, x)
+
+
+class Residual(nn.Module):
+    """As torchvision writes it: the second activation is read by the next block's layer and by its sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + x)
+
+
+def test_every_call_is_looked_at_by_itself_in_nested_modules():
+    network, x = nn.Sequential(nn.Conv2d(2, 4, 1), Residual(), Residual()), torch.randn(1, 2, 8, 8)
+    converted, conversion = convert(network, x)
+    assert conversion.absorbed == {"1.relu_0": "relu", "2.relu_0": "relu"}
+    assert set(conversion.kept) == {"1.relu_1", "2.relu_1"}
+    assert conversion.layers["1.conv2"] == conversion.layers["2.conv2"] == "relu"
+    assert type(network[1]) is Residual
+    assert sum(isinstance(module, KALayer) for module in converted.modules()) == 5
+    same(network, converted, x)
+
+
+def both_ways(net, y):
+    return F.relu(y) if net.training else F.silu(y)
+
+
+def by_value(net, y):
+    return F.relu(y) if y.sum() > -1e9 else y
+
+
+def by_chance(net, y):
+    return F.relu(y) * (1 + 0 * torch.rand(1))
+
+
+LEFT = {
+    "mode": both_ways,
+    "value": by_value,
+    "constant": by_chance,
+    "dropout": lambda n, y: F.dropout(F.relu(y), 0.5, n.training),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_code_that_one_record_does_not_hold_for_is_left_and_named(case):
+    network, x = Block(LEFT[case]), torch.randn(2, 2, 8, 8)
+    converted, conversion = convert(network, x)
+    assert conversion.kept["the function relu in the network"] == "a call in code that torch.fx cannot record"
+    assert conversion.layers["second"] == "identity"
+    assert type(converted) is Block
+    torch.testing.assert_close(converted.eval()(x), network.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_part_that_is_to_be_kept_is_not_recorded():
+    network = nn.Sequential(Block(FUNCTIONS["relu"]), nn.Conv2d(2, 2, 1))
+    converted, conversion = convert(network, torch.randn(2, 2, 8, 8), keep=["0"])
+    assert type(converted[0]) is Block
+    assert "the function relu in '0'" in conversion.kept
