@@ -42,6 +42,22 @@ class Topology:
         Must("five whole numbers of at least 1 and at most 65536, or with strides one for each of them"),
         Help("channels of the three convolutional stages and the two tokenised ones", default="those of the size"),
     ] = None
+    depth: Annotated[Depth, Help("layers a stage of the encoder and the decoder")] = 2
+    token_depth: Annotated[Depth, Help("linear layers, each with its depthwise convolution, a token block")] = 3
+    residual: Annotated[bool, Help("every stage adds its input, through a 1×1 layer and a norm where channels change")] = False
+    drop_path: Annotated[
+        Number,
+        Ge(0),
+        Lt(1),
+        Must("a probability below 1"),
+        Help(
+            "probability that a sample skips the residual branch of a token block or a residual stage in training (stochastic "
+            "depth, arXiv 1603.09382); 0 for the first of them, growing linearly to this for the last"
+        ),
+    ] = 0.0
+    deep_supervision: Annotated[
+        bool, Help("a further head at each coarser stage of the decoder, for UShape.levels; used in training only")
+    ] = False
     strides: Annotated[
         Annotated[tuple[_Stride | tuple[_Stride, ...], ...], MinLen(1), MaxLen(_STAGES)] | None,
         BeforeValidator(_tuples),
@@ -62,22 +78,6 @@ class Topology:
             default="3 everywhere",
         ),
     ] = None
-    depth: Annotated[Depth, Help("layers a stage of the encoder and the decoder")] = 2
-    token_depth: Annotated[Depth, Help("linear layers, each with its depthwise convolution, a token block")] = 3
-    residual: Annotated[bool, Help("every stage adds its input, through a 1×1 layer and a norm where channels change")] = False
-    drop_path: Annotated[
-        Number,
-        Ge(0),
-        Lt(1),
-        Must("a probability below 1"),
-        Help(
-            "probability that a sample skips the residual branch of a token block or a residual stage in training (stochastic "
-            "depth, arXiv 1603.09382); 0 for the first of them, growing linearly to this for the last"
-        ),
-    ] = 0.0
-    deep_supervision: Annotated[
-        bool, Help("a further head at each coarser stage of the decoder, for UShape.levels; used in training only")
-    ] = False
 
     def __post_init__(self) -> None:
         stages = self.stages

@@ -49,7 +49,7 @@ def small(found, memory=8 * GIB, model="convtwin-tiny", **more):
 def test_hippocampus_is_trained_whole_in_3d():
     made = small(HIPPOCAMPUS)
     assert (made.spatial_dims, made.slice_axis, made.patch, made.limit) == (3, None, (40, 56, 40), "images")
-    assert made.options["topology"]["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]]
+    assert made.options["topology"]["strides"] == [[2, 2, 2]] * 3
     assert made.batch_size == 6  # 5 % of the voxels
     assert {channel.kind for channel in made.normalisation} == {"image"}
     assert made.memory_bytes <= made.memory_given == 8 * GIB
@@ -172,7 +172,7 @@ def test_a_plan_goes_to_yaml_and_json(tmp_path):
             [
                 "36×50×35 voxels of 1×1×1 mm: a 3D network, convtwin-tiny, on patches of 40×56×40, 6 a step",
                 "more is not needed",
-                "4 stages, which divide its axes by 8×8×8",
+                "3 stages, which divide its axes by 8×8×8",
                 "z-score of every image",
                 "anterior, posterior",
                 "take 20 minutes",

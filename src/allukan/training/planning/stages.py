@@ -56,11 +56,10 @@ def stages_for(size: Sequence[int], spacing_mm: Sequence[float] | None = None) -
     """Halve the axes of short voxels first, the others once their voxels are alike, while 4 voxels of an axis are left.
 
     Kernels are 1 along an axis until its voxels are less than twice as long as the shortest, then 3. After nnU-Net
-    (arXiv 1904.08128, online methods). Where an image is too small for five halvings, the first stage does not divide, so that
-    the decoder ends at full resolution.
+    (arXiv 1904.08128, online methods).
 
     >>> stages_for((40, 56, 40)).strides
-    ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    ((2, 2, 2), (2, 2, 2), (2, 2, 2))
     >>> stages_for((16, 160, 160), (5.0, 1.0, 1.0)).strides
     ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2))
     """
@@ -73,9 +72,8 @@ def stages_for(size: Sequence[int], spacing_mm: Sequence[float] | None = None) -
         voxel = [side * factor for side, factor in zip(voxel, factors, strict=True)]
         strides.append(factors)
         kernels.append(_kernel(voxel, kernels[-1]))
-    if len(strides) < MOST_STAGES:
-        strides.insert(0, (1,) * len(size))
-        kernels.insert(0, kernels[0])
+    if not strides:  # a network has a stage, whatever its image
+        strides, kernels = [(1,) * len(size)], kernels * 2
     return Stages(tuple(strides), tuple(kernels))
 
 
