@@ -19,8 +19,9 @@ PAGES += [*(ROOT / "docs/evidence").glob("*.md"), *(ROOT / "benchmarks/studies")
 
 
 def options_of(name):
-    command = inspect.signature(import_module(f"benchmarks.{name}").program._command())
-    return {option.replace("_", "-") for option in command.parameters}
+    module = import_module(f"benchmarks.{name}")
+    command = module.program._command() if hasattr(module, "program") else module.cells
+    return {option.replace("_", "-") for option in inspect.signature(command).parameters}
 
 
 def test_these_are_the_programs():
@@ -38,8 +39,8 @@ def test_help_names_every_option(program, name):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_commands_in_the_pages_have_programs_and_options(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    for name, arguments in re.findall(r"python -m benchmarks\.([a-z_]+)([^`\n|]*)", text):
-        assert name in PROGRAMS
+    for name, arguments in re.findall(r"python -m benchmarks\.([a-z_.]+)([^`\n|]*)", text):
+        assert name in (*PROGRAMS, "proxy.cells", "proxy.table")
         given = set(re.findall(r"--([\w-]+)", arguments))
         assert given <= options_of(name), given
 

@@ -208,8 +208,8 @@ def test_scores_and_volumes_are_in_mm_of_each_case(run, tmp_path):
     found = predictor(run.config["data"] + "/imagesTr/b02.nii.gz").masks
     for value, row in enumerate(rows, 1):
         wanted = value == np.asanyarray(truth.dataobj).T
-        assert float(row["truth_mm3"]) == pytest.approx(wanted.sum() * np.prod(truth.header.get_zooms()))
-        assert float(row["predicted_mm3"]) == pytest.approx(found[value - 1].sum() * np.prod(truth.header.get_zooms()))
+        assert float(row["truth_ml"]) == pytest.approx(wanted.sum() * np.prod(truth.header.get_zooms()) / 1000)
+        assert float(row["predicted_ml"]) == pytest.approx(found[value - 1].sum() * np.prod(truth.header.get_zooms()) / 1000)
         pair = [torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (found[value - 1], wanted)]
         distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=[0.5, 1.0, 2.0])
         assert float(row["hd95"]) == pytest.approx(float(distance), rel=1e-5)

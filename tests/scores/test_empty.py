@@ -68,4 +68,4 @@ def test_a_ball_has_the_volume_of_a_ball():
     spacing = (2.5, 1.0, 0.8)
     axes = np.meshgrid(*(np.arange(-25, 25, s) for s in spacing), indexing="ij")
     ball = int((sum(axis**2 for axis in axes) < 20**2).sum())
-    assert volume_metrics(ball, 0, spacing)["truth_ml"] == pytest.approx(4 / 3 * math.pi * 8, rel=0.01)
+    assert volume_metrics(ball, 0, math.prod(spacing))["truth_ml"] == pytest.approx(4 / 3 * math.pi * 8, rel=0.01)

@@ -105,7 +105,7 @@ def test_snapshots_are_averaged_over_the_last_epochs(plainly_trained, tmp_path):
             torch.testing.assert_close(last["state_dict"][name], sum(end[name] for end in ends[1:]) / 3)
 
 
-FLAT = {"lr": 1e-5}  # at which the cosine is flat: a shorter training is the start of a longer one
+FLAT = {"lr": 1e-5, "spline_lr": 1e-5}  # at which the cosine is flat: a shorter training is the start of a longer one
 
 
 def plain_end(data, out, epochs):

@@ -31,7 +31,7 @@ from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
 from allukan.models import ModelCard, to_masks
-from allukan.scores import case_metrics, pooled_iou, summarise
+from allukan.scores import case_metrics, pooled_iou, summarise, volume_metrics
 from allukan.yaml_files import read_yaml
 
 SUBSETS = ("test", "val", "train", "all")
@@ -198,16 +198,13 @@ def _score(
         found = read_truth(case, dataset, match, predictor.card)
         masks = predictor(found.image).masks & found.counts
         volume = found.image.geometry if isinstance(found.image, Image) else None
-        spacing = volume.spacing_mm if volume else spacing_mm or (1.0, 1.0)
+        spacing = volume.spacing_mm if volume else spacing_mm
         scores = case_metrics(masks[scored], found.masks[scored], spacing)
         for label, figures in zip(compress(predictor.card.classes, scored), scores, strict=True):
-            yield {"id": case.id, "class": label, **figures, **(_sizes(figures, volume.voxel_mm3) if volume else {})}
+            counts = figures["truth_pixels"], figures["predicted_pixels"]
+            sizes = volume_metrics(*counts, volume.voxel_mm3) if volume else {}  # voxels of a sheared grid are no boxes
+            yield {"id": case.id, "class": label, **figures, **sizes}
         progress(done, len(cases))
-
-
-def _sizes(figures: Mapping[str, Any], voxel_mm3: float) -> dict[str, float]:
-    """What a class of a volume takes by the truth and by the prediction, in mm³."""
-    return {f"{which}_mm3": round(figures[f"{which}_pixels"] * voxel_mm3, 3) for which in ("truth", "predicted")}
 
 
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:

@@ -71,19 +71,20 @@ def case_metrics(
         raise ValueError(f"tolerance_mm {tolerance_mm} must be a distance of 0 or more, or {classes}, one for each class")
     spacing = tuple(spacing_mm or (1.0,) * axes)
     rows = [_one_class(p, t, spacing, o, empty) for p, t, o in zip(prediction, truth, tolerances, strict=True)]
-    known = spacing_mm is not None and axes == 3
-    return [{**row, **volume_metrics(row["truth_pixels"], row["predicted_pixels"], spacing)} if known else row for row in rows]
+    if spacing_mm is None or axes != 3:
+        return rows
+    return [{**row, **volume_metrics(row["truth_pixels"], row["predicted_pixels"], math.prod(spacing))} for row in rows]
 
 
-def volume_metrics(truth_voxels: int, predicted_voxels: int, spacing_mm: Sequence[float]) -> dict[str, float | None]:
+def volume_metrics(truth_voxels: int, predicted_voxels: int, voxel_mm3: float) -> dict[str, float | None]:
     """``VOLUMES`` of one class: truth and prediction in ml, prediction minus truth in ml and in percent of the truth.
 
     The percentage is None for a prediction of what is not there.
 
-    >>> volume_metrics(1000, 1500, (2.0, 1.0, 1.0))
+    >>> volume_metrics(1000, 1500, voxel_mm3=2.0)
     {'truth_ml': 2.0, 'predicted_ml': 3.0, 'volume_difference_ml': 1.0, 'volume_difference_percent': 50.0}
     """
-    ml = math.prod(spacing_mm) / 1000
+    ml = voxel_mm3 / 1000
     truth, found = truth_voxels * ml, predicted_voxels * ml
     status = status_of(truth_voxels, predicted_voxels)
     percent = 100 * (found - truth) / truth if status == OK else getattr(EMPTY_TRUTH_PERCENT, status)
