@@ -18,7 +18,7 @@ test: check
 # torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU
 COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n 2 -m slow
 	set -e; for capability in avx2 default; do \
 	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING); done
 

@@ -79,7 +79,7 @@ def lane_program(*arguments):
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def until(condition, seconds=300):
+def until(condition, seconds=900):  # at the lowest priority it may take long beside other tests
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -189,7 +189,7 @@ def test_the_studies_of_the_lane_can_be_read(tmp_path):
 
 @pytest.mark.slow
 def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(order, tmp_path):
-    lane, file = tmp_path / "lane", order(epochs=25, models={"ka": {"model": "allukan-tiny"}})
+    lane, file = tmp_path / "lane", order(epochs=60, models={"ka": {"model": "convtwin-tiny"}})
     run = lane / "small/a/clean/ka/0-fold-0"
 
     def epochs():
@@ -203,7 +203,7 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
             again(file, lane)
     assert holder.pause(lane)
     before = epochs()
-    assert 3 <= len(before) < 25
+    assert 3 <= len(before) < 60
     assert holder.worker(lane) is None
     assert not list(lane.rglob("0-fold-*.lock"))
     assert not holder.pause(lane)
@@ -216,7 +216,7 @@ def test_paused_in_the_middle_it_goes_on_from_the_last_epoch_and_only_one_works(
     assert lane_program("start", lane, "--order", file).returncode == 0
     until(lambda: "the lane is at its end" in (lane / "lane.log").read_text())
     assert epochs()[: len(before) - 1] == before[:-1]  # seconds included: those epochs, which last.ckpt has, were not done again
-    assert len(epochs()) == 25
+    assert len(epochs()) == 60
     assert (run / "finished.json").is_file()
     assert not list((lane / "small").rglob("failed.txt"))
 
