@@ -107,7 +107,7 @@ def test_of_a_gpu_it_is_what_is_free_there(monkeypatch):
     ("model", "dims", "patch", "batch"), [("allukan-tiny", 3, (48, 48, 48), 4), ("convtwin-tiny", 2, (192, 192), 16)]
 )
 def test_a_step_stays_within_the_count(model, dims, patch, batch):
-    """Measured in a process of its own, by the most memory it ever had resident (``ru_maxrss`` begins with that of the parent)."""
+    """Measured in a process of its own, by the most it ever had resident (``ru_maxrss`` begins with that of the parent)."""
     code = f"""
 import re, torch
 from allukan.models import build_model
