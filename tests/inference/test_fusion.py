@@ -1,7 +1,5 @@
 """A fused model computes what the trained one does, with fewer operations, and leaves this package behind when exported."""
 
-import shutil
-
 import pytest
 import torch
 from torch import nn
@@ -202,13 +200,3 @@ def test_an_exported_model_holds_operators_of_torch_only(name):
     assert all(name.startswith("aten.") or name == "<built-in function getitem>" for name in operators(program))
     with torch.inference_mode():
         assert error(program.module()(x), fused(x)) < 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor compiles with g++, which is not there")
-def test_a_model_compiled_ahead_of_time_computes_the_same(tmp_path):
-    fused, x = fuse(trained("allukan-tiny")), torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        program = torch.export.export(fused, (x,))
-        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "model.pt2"))
-        assert error(torch._inductor.aoti_load_package(package)(x), fused(x)) < 1e-5
