@@ -13,9 +13,12 @@ from benchmarks.proxy.trial import Row
 
 SIZES: dict[str, dict[str, Any]] = {
     "nano": {"topology": {"widths": (4, 8, 16, 24, 32)}},
+    "nano-wide": {"topology": {"widths": (5, 9, 18, 26, 35)}},  # whose twin has the parameters of nano/input
+    "micro": {"topology": {"widths": (8, 12, 24, 32, 48)}},
+    "mini": {"topology": {"widths": (8, 16, 32, 48, 64)}},
     "tiny": {},
 }
-REFERENCE = {"nano": 10, "tiny": 3}  # learning rate of the compared twin; tiny is not tuned, nano not below 10
+REFERENCE = {"nano": 10, "nano-wide": 10, "micro": 10, "mini": 10, "tiny": 3}  # learning rate of the compared twin; tiny is not tuned
 SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
 CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the reference's rate, splines at 10
