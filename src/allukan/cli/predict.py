@@ -13,7 +13,9 @@ Option = typer.Option
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN or RUN/model.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a trained model, RUN or RUN/model; of a training in folds, all.", show_default=False)
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -26,6 +28,13 @@ def predict(
     tta: Annotated[bool, Option("--tta", help="Average probabilities over all flips (four passes; volumes: eight).")] = False,
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
     overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over pictures.")] = True,
+    keep_largest: Annotated[
+        str | None, Option(metavar="CLASS,…", help="Only the largest connected component of these classes, by name or value.")
+    ] = None,
+    min_volume: Annotated[float, Option(metavar="MM3", help="Leave out connected components of volumes below so many mm³.")] = 0,
+    format_: Annotated[
+        str | None, Option("--format", help="dicom-seg: masks of a DICOM series as DICOM SEG  [the kind of the input]")
+    ] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
 ) -> None:
@@ -36,16 +45,29 @@ def predict(
     from allukan import inference
 
     show_log()
-    model = model / "model" if (model / "model" / "config.json").is_file() else model
-    predictor = inference.Predictor(model, device, mode, tta, trust)
+    predictor = inference.open_segmenter(model, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
     found = inference.find_images(inputs, predictor.card)
-    outcome = inference.Outcome()
+    names = [name.strip() for name in keep_largest.split(",")] if keep_largest is not None else []
+    outcome, number = inference.Outcome(), 0
     with progress_bar("predicting") as bar:
         task = bar.add_task("", total=len(found))
-        steps = inference.predict_files(predictor, found, out, save_probabilities=probabilities, save_overlays=overlays)
-        for step in steps:
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=number + done / total)
+
+        steps = inference.predict_files(
+            predictor,
+            found,
+            out,
+            save_probabilities=probabilities,
+            save_overlays=overlays,
+            mask_format=format_,
+            cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
+            progress=show,
+        )
+        for number, step in enumerate(steps, 1):
             outcome = step
-            bar.advance(task)
+            bar.update(task, completed=number)
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
         complain(f"allukan: {sentence}")
