@@ -71,9 +71,9 @@ class Segmenter(ABC):
             return Prediction(found, unnumbered(numbers, self.card))
         if isinstance(image, Image):
             raise UserError("a path, a list of paths or an array of bytes is expected, got a volume.")
-        found = self.of_picture(read_input(image, self.card))
-        masks = to_masks(found, self.card.target, self.card.threshold)
-        return Prediction(found[0].cpu().numpy(), masks[0].cpu().numpy())
+        probability = self.of_picture(read_input(image, self.card))
+        masks = to_masks(probability, self.card.target, self.card.threshold)
+        return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())
 
     def masks(self, image: Input) -> NDArray[np.bool_]:
         """As ``self(image).masks``, without the probabilities of a volume in memory."""

@@ -67,7 +67,9 @@ class _Rows:
         for number in range(count):
             yield self._sums[:, number] / self._total[number]
         for held in (self._sums, self._total):
-            held.copy_(F.pad(held[..., count:, :, :], (0, 0, 0, 0, 0, count)))
+            for number in range(count, held.shape[-3]):  # one after the other: no second copy of all
+                held[..., number - count, :, :] = held[..., number, :, :]
+            held[..., held.shape[-3] - count :, :, :] = 0
 
 
 def window_count(shape: Sequence[int], size: Sequence[int]) -> int:
