@@ -12,24 +12,27 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
 from typer import Option
 
+from allukan.data.volumes import Geometry
 from allukan.errors import UserError
 from allukan.inference.streaming import window_count
 from allukan.models import ModelCard, save_model
 from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 
-SPACING_MM = (1.0, 0.75, 0.75)  # of volume and network: no voxel is resampled
+N = TypeVar("N", int, float)
+SPACING_MM = (1.0, 0.75, 0.75)  # of the CT
 
 Model = Annotated[str, Option(help="A model of allukan train, with random weights.")]
 Widths = Annotated[Iterable[str], listed("Channels of its stages.")]
 Shape = Annotated[Iterable[str], listed("Slices, rows and columns of the CT.")]
 Window = Annotated[Iterable[str], listed("Slices, rows and columns of the sliding window.")]
+Voxel = Annotated[Iterable[str], listed("Voxel of the network in mm; the CT has 1,0.75,0.75, to which probabilities go back.")]
 Classes = Annotated[int, Option(help="Classes beside the background.")]
 Tta = Annotated[bool, Option("--tta", help="Predict all flips, too.")]
 
@@ -39,19 +42,22 @@ def volume_memory(
     widths: Widths = ("4", "8", "16", "24", "32"),
     shape: Shape = ("400", "512", "512"),
     window: Window = ("64", "128", "128"),
+    voxel_mm: Voxel = ("1", "0.75", "0.75"),
     classes: Classes = 2,
     tta: Tta = False,
 ) -> Result:
     """Peak memory of ``allukan predict`` on a CT of int16: all of the process, libraries included."""
-    channels, sides, size = (_numbers(text) for text in (widths, shape, window))
-    if min(len(sides), len(size)) != 3 or max(len(sides), len(size)) != 3:
-        raise UserError("shape and window have three sides each, as 400,512,512.")
+    channels, sides, size = (_numbers(texts, int) for texts in (widths, shape, window))
+    spacing_mm = _numbers(voxel_mm, float)
+    if any(len(each) != 3 for each in (sides, size, spacing_mm)):
+        raise UserError("shape, window and voxel_mm have three sides each, as 400,512,512.")
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        card = _model(at / "model", model, channels, size, classes)
+        card = _model(at / "model", model, channels, size, spacing_mm, classes)
         ct = _ct(at / "ct.mha", sides)
         command = [sys.executable, "-m", "allukan", "predict", str(at / "model"), str(ct), "--out", str(at / "out")]
         peak, seconds = _measured([*command, "--device", "cpu", *["--tta"] * tta])
+        scaled = Geometry.of_pixels(sides, SPACING_MM).shape_at(spacing_mm)
         row: Row = {
             "volume": "×".join(map(str, sides)),
             "volume_bytes": ct.stat().st_size,
@@ -59,24 +65,27 @@ def volume_memory(
             "widths": list(channels),
             "logits": card.out_channels,
             "window": "×".join(map(str, size)),
-            "windows": window_count(sides, size) * (8 if tta else 1),
+            "voxel_mm": "×".join(f"{side:g}" for side in spacing_mm),
+            "windows": window_count(scaled, size) * (8 if tta else 1),
             "peak_bytes": peak,
             "total_seconds": seconds,
         }
     return Result([row], ["The peak is that of the whole process, as the kernel counts resident memory; weights are random."])
 
 
-def _numbers(texts: Iterable[str]) -> tuple[int, ...]:
+def _numbers(texts: Iterable[str], kind: type[N]) -> tuple[N, ...]:
     try:
-        return tuple(int(text) for text in texts)
+        return tuple(kind(text) for text in texts)
     except ValueError as error:
-        raise UserError(f"whole numbers with commas are expected: {error}.") from None
+        raise UserError(f"numbers with commas are expected: {error}.") from None
 
 
-def _model(folder: Path, model: str, widths: tuple[int, ...], size: tuple[int, ...], classes: int) -> ModelCard:
+def _model(
+    folder: Path, model: str, widths: tuple[int, ...], size: tuple[int, ...], spacing_mm: tuple[float, ...], classes: int
+) -> ModelCard:
     torch.manual_seed(0)
     names = tuple(f"organ {number}" for number in range(1, classes + 1))
-    how = {"spatial_dims": 3, "normalisation": "image", "spacing_mm": SPACING_MM, "options": {"topology": {"widths": widths}}}
+    how = {"spatial_dims": 3, "normalisation": "image", "spacing_mm": spacing_mm, "options": {"topology": {"widths": widths}}}
     card = ModelCard(model, 1, names, "multiclass", size, (0.0,), (1.0,), **how)
     save_model(folder, card.build(), card)
     return card
