@@ -17,6 +17,7 @@ from allukan.data import (
     is_volume,
     not_read,
     read_volume,
+    scaled_note,
     search,
     unread,
 )
@@ -118,9 +119,11 @@ def predict_files(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
     results = Results(out, predictor.card, save_probabilities, save_overlays, mask_format, cleaning or Cleaning())
-    outcome = Outcome()
+    outcome, listed = Outcome(), list(images)
+    if predictor.card.spatial_dims == 2 and (note := scaled_note([one.files for one in listed if not one.fault])):
+        _log.warning(note)
     try:
-        for one in images:
+        for one in listed:
             try:
                 if one.fault:
                     raise UserError(one.fault)
