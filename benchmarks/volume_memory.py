@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
@@ -85,7 +85,12 @@ def _model(
 ) -> ModelCard:
     torch.manual_seed(0)
     names = tuple(f"organ {number}" for number in range(1, classes + 1))
-    how = {"spatial_dims": 3, "normalisation": "image", "spacing_mm": spacing_mm, "options": {"topology": {"widths": widths}}}
+    how: dict[str, Any] = {
+        "spatial_dims": 3,
+        "normalisation": "image",
+        "spacing_mm": spacing_mm,
+        "options": {"topology": {"widths": widths}},
+    }
     card = ModelCard(model, 1, names, "multiclass", size, (0.0,), (1.0,), **how)
     save_model(folder, card.build(), card)
     return card

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from allukan.cli.console import TRUST, complain, progress_bar, say, show_log
+
+if TYPE_CHECKING:
+    from allukan.inference import Outcome
 
 Option = typer.Option
 
@@ -48,28 +53,32 @@ def predict(
     predictor = inference.open_segmenter(model, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
     found = inference.find_images(inputs, predictor.card)
     names = [name.strip() for name in keep_largest.split(",")] if keep_largest is not None else []
-    outcome, number = inference.Outcome(), 0
-    with progress_bar("predicting") as bar:
-        task = bar.add_task("", total=len(found))
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=number + done / total)
-
-        steps = inference.predict_files(
-            predictor,
-            found,
-            out,
-            save_probabilities=probabilities,
-            save_overlays=overlays,
-            mask_format=format_,
-            cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
-            progress=show,
-        )
-        for number, step in enumerate(steps, 1):
-            outcome = step
-            bar.update(task, completed=number)
+    steps = partial(
+        inference.predict_files,
+        predictor,
+        found,
+        out,
+        save_probabilities=probabilities,
+        save_overlays=overlays,
+        mask_format=format_,
+        cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
+    )
+    outcome = _shown(steps, len(found))
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
         complain(f"allukan: {sentence}")
     if outcome.failed:
         raise typer.Exit(2)
+
+
+def _shown(steps: Callable[..., Iterator[Outcome]], total: int) -> Outcome:
+    """The last of the outcomes; the bar moves with every image, and with every window of a volume."""
+    with progress_bar("predicting") as bar:
+        task, number = bar.add_task("", total=total), 0
+
+        def show(done: int, windows: int) -> None:
+            bar.update(task, completed=number + done / windows)
+
+        for number, outcome in enumerate(steps(progress=show), 1):  # noqa: B007
+            bar.update(task, completed=number)
+    return outcome
