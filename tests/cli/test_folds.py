@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 HOW = ["--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1, "--batch-size", 4]
@@ -44,6 +45,18 @@ def test_evaluate_scores_every_image_by_the_fold_that_did_not_see_it(shell, runs
     assert f"Written: {run / 'evaluation/cases.csv'}" in result.out
 
 
+def test_predict_averages_the_folds(shell, runs, tmp_path):
+    """Oracle: the probabilities of each fold, predicted by itself."""
+    run, image = runs / "convtwin-tiny", sorted((runs / "data/images").iterdir())[0]
+    outs = {run: tmp_path / "all"} | {run / f"fold-{n}": tmp_path / str(n) for n in range(3)}
+    for folder, out in outs.items():
+        result = shell("predict", folder, image, "--out", out, "--probabilities", "--device", "cpu")
+        assert result.code == 0, result.err
+    whole, *folds = (np.load(out / f"probabilities/{image.stem}.npz")["probabilities"].astype(float) for out in outs.values())
+    assert np.allclose(whole, np.mean(folds, 0), atol=2e-3)  # of float16
+    assert not np.allclose(whole, folds[0], atol=2e-3)
+
+
 def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
     for name in ("allukan-tiny", "convtwin-tiny"):
         assert shell("evaluate", runs / name).code == 0
@@ -57,9 +70,7 @@ def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
     for option in (["--data", runs / "data"], ["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
         assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
     assert f"3 folds, each a run of its own: give one of them, as {run / 'fold-0'}" in shell("report", run).sentence
-    commands = (["predict", run, runs / "data/images", "--out", tmp_path / "p"], ["inspect", run])
-    commands = (*commands, ["export", run, "--format", "hub", "--out", tmp_path / "h"])
-    for command in commands:
+    for command in (["inspect", run], ["export", run, "--format", "hub", "--out", tmp_path / "h"]):
         assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
 
 
@@ -69,6 +80,8 @@ def test_train_says_what_is_next_and_goes_on(shell, runs, tmp_path):
     assert first.code == 0, first.err
     assert f"Trained models: {out / 'fold-0/model'} to {out / 'fold-1/model'}\nNext: allukan evaluate {out}\n" in first.out
     (out / "fold-1/model/config.json").unlink()
+    lacking = shell("predict", out, runs / "data/images", "--out", tmp_path / "p").sentence
+    assert f"{out / 'fold-1'} has no model yet" in lacking
     assert f"{out / 'fold-1'} has no model yet: go on with allukan train --out {out} --resume" in shell("evaluate", out).sentence
     for path in sorted((out / "fold-1").rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()

@@ -4,6 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from allukan.files import read_table
 from tests.volume_sets import blobs
 
 TRAIN = ["--model", "convtwin-tiny", "--epochs", "1", "--batch-size", "2", "--accelerator", "cpu", "--devices", "1"]
@@ -33,9 +34,19 @@ def test_check_train_evaluate_and_predict(shell, data, tmp_path):
         image, mask = nibabel.load(path), nibabel.load(out / "masks" / path.name)
         assert mask.shape == image.shape
         assert np.array_equal(mask.affine, image.affine)
-    assert sorted(path.name for path in out.iterdir()) == ["masks"]
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "volumes.csv"]
     again = shell("predict", run / "model", data / "imagesTr/b00.nii.gz", "--out", tmp_path / "one", "--device", "cpu")
     assert again.code == 0
+    options = ["--keep-largest", "one, two", "--min-volume", 1, "--tta", "--out", tmp_path / "clean", "--device", "cpu"]
+    assert shell("predict", run, data / "imagesTr/b00.nii.gz", *options).code == 0
+    assert len(read_table(tmp_path / "clean/volumes.csv")) == 2
+    for wrong, words in (
+        (["--keep-largest", "three"], "names 'three'"),
+        (["--min-volume", "-1"], "at least 0"),
+        (["--format", "dicom"], "unknown format 'dicom'"),
+    ):
+        assert words in shell("predict", run, data / "imagesTr", "--out", tmp_path / "no", *wrong).sentence
+        assert not (tmp_path / "no").exists()
     first, second = (np.asanyarray(nibabel.load(f / "masks/b00.nii.gz").dataobj) for f in (out, tmp_path / "one"))
     assert np.array_equal(first, second)
 

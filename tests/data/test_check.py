@@ -23,6 +23,14 @@ def test_a_good_set_is_described(make):
     assert "problem" not in result.stdout
 
 
+def test_pictures_of_more_than_8_bits_are_noted(make):
+    make.folders(4)
+    make.save("images/c00.png", make.grey().astype(np.uint16) * 16)
+    result = run("check", make.root)
+    assert result.exit_code == 0
+    assert "1 of 4 images have more than 8 bits" in " ".join(result.stdout.split())
+
+
 @pytest.mark.parametrize("layout", ["label_maps", "nnunet"])
 def test_label_maps_are_described(make, layout):
     result = run("check", getattr(make, layout)())

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from allukan.data import file_channels, fit_channels, open_dataset, prepare, read_image, read_masks, write_image
 from allukan.data.decode import header
-from allukan.data.images import resize_masks
+from allukan.data.images import resize_masks, scaled_note
 from allukan.errors import UserError
 
 random = np.random.default_rng(0)
@@ -23,6 +23,22 @@ COLOUR = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 def reading(path):
     return read_image([path])
+
+
+def test_images_that_lose_values_are_told_of(make, caplog):
+    """Once a preparation, not a file; a damaged file is told of when it is read."""
+    data = open_dataset(make.folders(4))
+    with caplog.at_level("WARNING", "allukan"):
+        prepare(data, data.cases, (20, 30))
+    assert caplog.messages == []
+    make.save("images/c01.png", (make.grey().astype(np.uint16) * 16))
+    make.save("images/c02.png", make.grey().astype(np.uint16))
+    with caplog.at_level("WARNING", "allukan"):
+        prepare(data, data.cases, (20, 30))
+    (told,) = caplog.messages
+    assert told.startswith("2 of 4 images have more than 8 bits: each is scaled by itself to 256 levels")
+    (make.root / "images/c00.png").write_bytes(b"x")
+    assert scaled_note([case.images for case in data.cases]) == told
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "packbits", None])

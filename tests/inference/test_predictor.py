@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import zoom
+from scipy.ndimage import label, zoom
 from scipy.special import expit, softmax
 
-from allukan.inference import Predictor
+from allukan.inference import Cleaning, Predictor, find_images, predict_files
 from allukan.models import ModelCard, save_model
 
 SIZE = (32, 48)  # of the network, height and width
@@ -166,3 +166,30 @@ def test_a_file_is_its_pixels(models, tmp_path):
     of_file, of_array = predictor(tmp_path / "a.png"), predictor(image)
     np.testing.assert_array_equal(of_file.probabilities, of_array.probabilities)
     np.testing.assert_array_equal(of_file.masks, of_array.masks)
+
+
+def test_a_file_of_more_than_8_bits_is_told_of(models, tmp_path, caplog):
+    folder, _ = models["binary"]
+    Image.fromarray(picture(40, 50, 1)[..., 0].astype(np.uint16) * 100).save(tmp_path / "a.png")
+    predictor = Predictor(folder, "cpu")
+    with caplog.at_level("WARNING", "allukan"):
+        *_, outcome = predict_files(predictor, find_images([tmp_path / "a.png"], predictor.card), tmp_path / "out")
+    assert outcome.failed == []
+    assert [message.split(":")[0] for message in caplog.messages] == ["1 of 1 images have more than 8 bits"]
+
+
+def test_components_of_pictures(models, tmp_path):
+    """Oracle: scipy's components of the mask as it was; the overlay is that of the mask that is written."""
+    folder, _ = models["binary"]
+    Image.fromarray(picture(60, 90, 1)[..., 0]).save(tmp_path / "a.png")
+    predictor = Predictor(folder, "cpu", mode="sliding")
+    for name, cleaning in (("all", None), ("clean", Cleaning.of_names(predictor.card, ["a"]))):
+        list(predict_files(predictor, find_images([tmp_path / "a.png"], predictor.card), tmp_path / name, cleaning=cleaning))
+    before, after = (np.asarray(Image.open(tmp_path / f"{name}/masks/a.png")) for name in ("all", "clean"))
+    parts, count = label(before, np.ones((3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    assert count > 1
+    assert np.array_equal(after, np.where(parts == 1 + sizes.argmax(), 255, 0))
+    overlays = [np.asarray(Image.open(tmp_path / f"{name}/overlays/a.png")) for name in ("all", "clean")]
+    assert not np.array_equal(*overlays)
+    assert not (tmp_path / "clean/volumes.csv").exists()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from allukan.data import IGNORED, write_image
 from allukan.inference import Predictor, evaluate, find_images, open_run, predict_files
-from allukan.inference.predict import mask_files
+from allukan.inference.results import mask_files
 from allukan.models import ModelCard, load_card
 from allukan.training import SegmentationModule, TrainConfig, train
 from allukan.training.batches import Batch

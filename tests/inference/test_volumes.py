@@ -6,16 +6,16 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import zoom
+from scipy.ndimage import label, zoom
 from scipy.special import softmax
 
 from allukan.data import Splits
 from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.inference import Outcome, Predictor, Run, evaluate, find_images, open_run, predict_files, report
+from allukan.inference import Cleaning, Outcome, Predictor, Run, Segmenter, evaluate, find_images, open_run, predict_files, report
 from allukan.integrations.source import open_source
-from allukan.models import ImageFile, ModelCard, save_model
+from allukan.models import ImageFile, ModelCard, load_card, save_model
 from tests.volume_sets import blob, blobs, save
 
 SHAPE = (14, 12, 10)  # of the volumes, as nibabel has them: x, y, z
@@ -45,9 +45,30 @@ def model(tmp_path_factory):
     return made(tmp_path_factory.mktemp("model") / "m")[0]
 
 
+class Known(Segmenter):
+    """Answers with random numbers of the two classes, the same for every volume of a shape."""
+
+    mode, tta = "sliding", False
+
+    def __init__(self, model):
+        self.card = load_card(model)
+
+    def of_picture(self, picture):
+        raise AssertionError("a volume is no picture")
+
+    def planes(self, volume, tick):
+        random = np.random.default_rng(5)
+        for _ in range(volume.geometry.shape[0]):
+            numbers = random.choice(3, volume.geometry.shape[1:], p=[0.8, 0.1, 0.1])
+            yield torch.from_numpy(np.eye(3, dtype=np.float32)[numbers]).movedim(-1, 0)
+
+    def windows(self, volume):
+        return 0
+
+
 def predict(model, inputs, out, **given):
     outcome = Outcome()
-    predictor = Predictor(model, "cpu")
+    predictor = model if isinstance(model, Segmenter) else Predictor(model, "cpu")
     for outcome in predict_files(predictor, find_images(inputs, predictor.card), out, **given):  # noqa: B007
         pass
     return outcome
@@ -155,6 +176,81 @@ def test_a_folder_of_slices_is_one_volume(model, tmp_path):
     alone = predict(model, [folder], tmp_path / "alone")
     assert alone.failed == []
     assert np.array_equal(read_image(tmp_path / "alone/masks/patient.1.nii.gz").array, mask.array)
+
+
+def test_masks_of_a_series_as_dicom_seg(model, tmp_path):
+    """Read back with highdicom: segments have the names of the classes and lie where the label map of NIfTI does."""
+    hd = pytest.importorskip("highdicom", reason="the extra allukan[dicom] is not installed")
+    from tests.data.volumes.conftest import Series
+
+    folder = Series(tmp_path / "in/ct").save()
+    array, _ = blob(np.random.default_rng(0), SHAPE)
+    save(tmp_path / "in/a.nii.gz", array)
+    done = predict(Known(model), [tmp_path / "in"], tmp_path / "out", mask_format="dicom-seg")
+    assert done.done == [folder]
+    ((_, sentence),) = done.failed
+    assert "a.nii.gz: a DICOM SEG belongs to a DICOM series" in sentence
+    assert predict(Known(model), [folder], tmp_path / "nifti").failed == []
+    wanted = read_image(tmp_path / "nifti/masks/ct.nii.gz")
+    made = hd.seg.segread(tmp_path / "out/masks/ct.dcm")
+    assert [segment.SegmentLabel for segment in made.SegmentSequence] == ["a", "b"]
+    volume = made.get_volume(combine_segments=True)
+    volume = volume.match_geometry(hd.Volume(wanted.array[0], wanted.geometry.affine, coordinate_system="PATIENT"))
+    assert np.array_equal(np.array([0, 3, 7])[volume.array], wanted.array[0])
+    assert set(np.unique(wanted.array)) == {0, 3, 7}
+
+
+def test_sizes_of_the_classes_are_beside_the_masks(model, tmp_path):
+    """Oracle: nibabel's own volume of a mask, in the geometry of each file."""
+    for number, spacing in enumerate(((1, 1, 1), (0.5, 2, 1.5))):
+        array, _ = blob(np.random.default_rng(number), SHAPE)
+        save(tmp_path / f"in/deep/v{number}.nii.gz", array, np.diag([*spacing, 1]))
+    assert predict(model, [tmp_path / "in"], tmp_path / "out").failed == []
+    rows = read_table(tmp_path / "out/volumes.csv")
+    assert [(row["id"], row["class"]) for row in rows] == [(f"deep/v{n}", name) for n in (0, 1) for name in "ab"]
+    for row in rows:
+        mask = nibabel.load(tmp_path / f"out/masks/{row['id']}.nii.gz")
+        voxels = np.asanyarray(mask.dataobj) == {"a": 3, "b": 7}[row["class"]]
+        wanted = nibabel.imagestats.mask_volume(nibabel.Nifti1Image(voxels.astype(np.uint8), mask.affine))
+        assert float(row["mm3"]) == pytest.approx(wanted)
+        assert float(row["ml"]) == pytest.approx(wanted / 1000)
+        assert int(row["voxels"]) == voxels.sum()
+
+
+def test_components_are_removed_from_what_is_written_and_measured(model, tmp_path):
+    """Oracle: scipy's components of the masks as they were."""
+    array, _ = blob(np.random.default_rng(3), SHAPE)
+    path = save(tmp_path / "x.nii.gz", array, np.diag([1, 1, 2, 1]))
+    predict(Known(model), [path], tmp_path / "all")
+    predict(Known(model), [path], tmp_path / "clean", cleaning=Cleaning.of_names(load_card(model), ["7"], 10.0))
+    before, after = (np.asanyarray(nibabel.load(tmp_path / f"{name}/masks/x.nii.gz").dataobj) for name in ("all", "clean"))
+    for value in (3, 7):
+        parts, count = label(before == value, np.ones((3, 3, 3)))
+        sizes = [2 * (parts == number).sum() for number in range(1, count + 1)]
+        assert min(sizes) < 10 < max(sizes)  # there is something to remove
+        stay = [n for n, size in enumerate(sizes, 1) if size >= 10 and (value == 3 or size == max(sizes))]
+        assert np.array_equal(after == value, np.isin(parts, stay))
+    rows = {row["class"]: int(row["voxels"]) for row in read_table(tmp_path / "clean/volumes.csv")}
+    assert rows == {"a": (after == 3).sum(), "b": (after == 7).sum()}
+
+
+def test_progress_tells_the_windows_of_a_volume(model, tmp_path):
+    values, told = np.random.default_rng(0).normal(size=(1, 20, 16, 30)).astype(np.float32), []
+    Predictor(model, "cpu", tta=True).number(
+        Image(values, Geometry.of_pixels((20, 16, 30), (1, 1, 1))), progress=lambda *now: told.append(now)
+    )
+    assert told == [(done, 48) for done in range(1, 49)]  # 2 × 1 × 3 windows, eight times
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures", "words"), [("dicomseg", False, "did you mean 'dicom-seg'"), ("dicom-seg", True, "leave it out")]
+)
+def test_formats_that_there_are_not(model, tmp_path, name, pictures, words):
+    predictor = Predictor(model, "cpu")
+    if pictures:
+        predictor.card = ModelCard("convtwin-tiny", 1, ("a",), "binary", (32, 32), (0.0,), (1.0,))
+    with pytest.raises(UserError, match=words):
+        next(predict_files(predictor, [], tmp_path / "out", mask_format=name))
 
 
 def test_what_is_no_volume_of_this_model_is_told_and_the_others_are_done(model, tmp_path):

@@ -101,10 +101,10 @@ def _end(sentence: str, code: int) -> None:
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Progress]:
-    """A bar on stderr that disappears when done."""
+    """A bar on stderr that disappears when done; steps may take minutes, and the time left is still told."""
     columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     place = _console(stderr=True)
-    with Progress(*columns, console=place, transient=True, disable=not place.is_terminal) as bar:
+    with Progress(*columns, console=place, transient=True, speed_estimate_period=600, disable=not place.is_terminal) as bar:
         yield bar
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from allukan.cli.console import TRUST, complain, progress_bar, say, show_log
 
+if TYPE_CHECKING:
+    from allukan.inference import Outcome
+
 Option = typer.Option
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a trained model, RUN or RUN/model.", show_default=False)],
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a trained model, RUN or RUN/model; of a training in folds, all.", show_default=False)
+    ],
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -26,6 +33,13 @@ def predict(
     tta: Annotated[bool, Option("--tta", help="Average probabilities over all flips (four passes; volumes: eight).")] = False,
     probabilities: Annotated[bool, Option("--probabilities", help="Also write probabilities (.npz).")] = False,
     overlays: Annotated[bool, Option("--overlays/--no-overlays", help="Also draw the contours over pictures.")] = True,
+    keep_largest: Annotated[
+        str | None, Option(metavar="CLASS,…", help="Only the largest connected component of these classes, by name or value.")
+    ] = None,
+    min_volume: Annotated[float, Option(metavar="MM3", help="Leave out connected components of volumes below so many mm³.")] = 0,
+    format_: Annotated[
+        str | None, Option("--format", help="dicom-seg: masks of a DICOM series as DICOM SEG  [the kind of the input]")
+    ] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
 ) -> None:
@@ -36,18 +50,35 @@ def predict(
     from allukan import inference
 
     show_log()
-    model = model / "model" if (model / "model" / "config.json").is_file() else model
-    predictor = inference.Predictor(model, device, mode, tta, trust)
+    predictor = inference.open_segmenter(model, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
     found = inference.find_images(inputs, predictor.card)
-    outcome = inference.Outcome()
-    with progress_bar("predicting") as bar:
-        task = bar.add_task("", total=len(found))
-        steps = inference.predict_files(predictor, found, out, save_probabilities=probabilities, save_overlays=overlays)
-        for step in steps:
-            outcome = step
-            bar.advance(task)
+    names = [name.strip() for name in keep_largest.split(",")] if keep_largest is not None else []
+    steps = partial(
+        inference.predict_files,
+        predictor,
+        found,
+        out,
+        save_probabilities=probabilities,
+        save_overlays=overlays,
+        mask_format=format_,
+        cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
+    )
+    outcome = _shown(steps, len(found))
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
         complain(f"allukan: {sentence}")
     if outcome.failed:
         raise typer.Exit(2)
+
+
+def _shown(steps: Callable[..., Iterator[Outcome]], total: int) -> Outcome:
+    """The last of the outcomes; the bar moves with every image, and with every window of a volume."""
+    with progress_bar("predicting") as bar:
+        task, number = bar.add_task("", total=total), 0
+
+        def show(done: int, windows: int) -> None:
+            bar.update(task, completed=number + done / windows)
+
+        for number, outcome in enumerate(steps(progress=show), 1):  # noqa: B007
+            bar.update(task, completed=number)
+    return outcome

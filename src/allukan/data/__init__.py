@@ -8,7 +8,7 @@ from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
 from allukan.data.folds import make_folds
 from allukan.data.groups import load_groups
-from allukan.data.images import as_trained, fit_channels, read_image, resize_image, write_image
+from allukan.data.images import as_trained, fit_channels, read_image, resize_image, scaled_note, write_image
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
 from allukan.data.names import alike, bare, is_image, is_volume, not_read, on_disk, search, unread
@@ -71,6 +71,7 @@ __all__ = [
     "read_volume_case",
     "resampled",
     "resize_image",
+    "scaled_note",
     "search",
     "split_ignored",
     "unread",

@@ -16,7 +16,7 @@ from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
-from allukan.data.images import read_image
+from allukan.data.images import read_image, scaled_note
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
 from allukan.data.names import notes
@@ -91,6 +91,8 @@ def check_dataset(
     findings += [finding for case in seen for finding in case.findings]
     readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
     pairs = near_duplicates(replace(dataset, cases=readable))
+    if dataset.spatial_dims == 2 and (note := scaled_note([case.images for case in readable])):
+        findings.append(Finding(note.rstrip("."), str(root), fatal=False))
     findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen)]
     facts, plan = _facts(dataset, seen), None
     if not any(finding.fatal for finding in findings):

@@ -56,6 +56,12 @@ def header(path: Path) -> tuple[int, str]:
     return found.channels, found.kind
 
 
+def is_scaled(path: Path) -> bool:
+    """Whether images of this file do not keep their values but are brought to bytes; errors as in ``decode``."""
+    found: Header = _read(path, 0)
+    return found.scaled
+
+
 def is_picture(start: bytes) -> bool:
     """Whether a file that begins so is one of those that are read here."""
     return any(start.startswith(magic) for magic in _READERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from allukan.data.decode import decode
+from allukan.data.decode import decode, is_scaled
 from allukan.errors import UserError
 from allukan.files import whole
 
@@ -56,6 +57,26 @@ def _to_bytes(array: NDArray[Any], path: Path) -> NDArray[np.uint8]:
     if high <= low:
         low, high = values.min(), max(values.max(), values.min() + 1)
     return np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+def scaled_note(images: Sequence[Sequence[Path]]) -> str:
+    """The sentence about images, by their files, that do not keep their values; empty where all do. Reads headers alone."""
+    with ThreadPoolExecutor() as pool:
+        count = sum(pool.map(_any_scaled, images))
+    low, high = _PERCENTILES
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(images)} images have more than 8 bits: each is scaled by itself to 256 levels between its {low} and "
+        f"{high} percentile; where absolute values count, as in CT, store volumes (NIfTI), which keep theirs."
+    )
+
+
+def _any_scaled(files: Sequence[Path]) -> bool:
+    try:
+        return any(map(is_scaled, files))
+    except UserError:  # told when it is read
+        return False
 
 
 def as_trained(image: NDArray[np.uint8], channels: int, name: str | Path = "the image") -> NDArray[np.uint8]:

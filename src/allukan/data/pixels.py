@@ -17,10 +17,14 @@ CHANNEL_LIMIT = 256
 
 @dataclass(frozen=True)
 class Header:
-    """What a file promises: channels without alpha (1 grey, 3 colour, or as many as there are), and its kind in words."""
+    """What a file promises: channels without alpha (1 grey, 3 colour, or as many as there are), and its kind in words.
+
+    ``scaled`` where images of it are brought to bytes: more than 8 bits, a sign, fractions.
+    """
 
     channels: int
     kind: str
+    scaled: bool = False
 
 
 @dataclass(frozen=True)

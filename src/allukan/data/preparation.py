@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from allukan.data.channels import file_channels
 from allukan.data.dataset import Case, Dataset
-from allukan.data.images import read_image, resize_image, resize_masks
+from allukan.data.images import read_image, resize_image, resize_masks, scaled_note
 from allukan.data.masks import read_masks
 from allukan.errors import UserError
+
+_log = logging.getLogger("allukan")
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ def prepare(
     """Read ``cases`` in threads and bring them to ``size`` (height, width): images antialiased, masks by the nearest pixel.
 
     Without ``size`` nothing is resized, and all must have one size. ``channels`` is how many every file of an image brings,
-    ``file_channels`` unless given. Raises ``UserError`` without cases, for the first file that is not usable and for a mask whose
-    size is not that of its image.
+    ``file_channels`` unless given. Images of more than 8 bits are scaled, which the log says. Raises ``UserError`` without cases,
+    for the first file that is not usable and for a mask whose size is not that of its image.
     """
     if not cases:
         raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
     wanted = tuple(channels) or file_channels(dataset)
+    if note := scaled_note([case.images for case in cases]):
+        _log.warning(note)
 
     def load(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint8], tuple[int, int]]:
         image, masks = read_case(case, dataset, wanted)

@@ -1,24 +1,30 @@
 """Applying, evaluating and reporting on trained models."""
 
 from allukan.inference.activations import Activations, LayerActivations, inspect_activations
+from allukan.inference.components import Cleaning
+from allukan.inference.ensemble import Ensemble
 from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
-from allukan.inference.folds import evaluate_folds, open_folds
+from allukan.inference.folds import evaluate_folds, open_folds, open_segmenter
 from allukan.inference.fusion import fuse
 from allukan.inference.inputs import file_order
 from allukan.inference.matching import match_classes
 from allukan.inference.predict import InputImage, Outcome, predict_files
-from allukan.inference.predictor import Prediction, Predictor
+from allukan.inference.predictor import Predictor
 from allukan.inference.reporting import report
+from allukan.inference.segmenter import Prediction, Segmenter
 
 __all__ = [
     "Activations",
+    "Cleaning",
+    "Ensemble",
     "InputImage",
     "LayerActivations",
     "Outcome",
     "Prediction",
     "Predictor",
     "Run",
+    "Segmenter",
     "evaluate",
     "evaluate_folds",
     "file_order",
@@ -28,6 +34,7 @@ __all__ = [
     "match_classes",
     "open_folds",
     "open_run",
+    "open_segmenter",
     "predict_files",
     "report",
 ]

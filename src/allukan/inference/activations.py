@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from allukan.data import prepare, split_ignored
 from allukan.errors import UserError
-from allukan.inference.evaluation import Progress, Run, open_run
+from allukan.inference.evaluation import Run, open_run
 from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.predictor import Predictor
+from allukan.inference.segmenter import Progress
 from allukan.models import load_histograms, probabilities, to_masks
 from allukan.nn.bend import median_bend, network_bends
 from allukan.nn.histogram import Histogram, collect_inputs, learned

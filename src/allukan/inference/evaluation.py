@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -30,12 +30,12 @@ from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
+from allukan.inference.segmenter import Progress
 from allukan.models import ModelCard, to_masks
 from allukan.scores import case_metrics, pooled_iou, summarise, volume_metrics
 from allukan.yaml_files import read_yaml
 
 SUBSETS = ("test", "val", "train", "all")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ def _score(
     scored = np.array(match.scored)
     for done, case in enumerate(cases, 1):
         found = read_truth(case, dataset, match, predictor.card)
-        masks = predictor(found.image).masks & found.counts
+        masks = predictor.masks(found.image) & found.counts
         volume = found.image.geometry if isinstance(found.image, Image) else None
         spacing = volume.spacing_mm if volume else spacing_mm
         scores = case_metrics(masks[scored], found.masks[scored], spacing)

@@ -8,8 +8,10 @@ from typing import Any
 
 from allukan.errors import UserError
 from allukan.files import read_table, write_json, write_table
-from allukan.inference.evaluation import Progress, Run, evaluate, folds_of, open_run
+from allukan.inference.ensemble import Ensemble
+from allukan.inference.evaluation import Run, evaluate, folds_of, open_run
 from allukan.inference.predictor import Predictor
+from allukan.inference.segmenter import Progress, Segmenter
 from allukan.scores import summarise
 
 _SHARED = ("model", "data", "subset", "protocol", "seed", "distance_unit")
@@ -24,6 +26,17 @@ def open_folds(folder: str | Path) -> list[Run]:
             raise UserError(f"{run} has no model yet: go on with allukan train --out {folder} --resume.")
         runs.append(open_run(run))
     return runs
+
+
+def open_segmenter(folder: str | Path, predictor: Callable[[Path], Predictor]) -> Segmenter:
+    """What predicts with a ``RUN``, its ``model`` or all the folds of a training; ``predictor`` makes one of a model folder.
+
+    Raises ``UserError`` as ``Predictor``, ``Ensemble`` and ``open_folds``.
+    """
+    folder = Path(folder)
+    if folds := open_folds(folder):
+        return Ensemble([predictor(run.folder / "model") for run in folds])
+    return predictor(folder / "model" if (folder / "model" / "config.json").is_file() else folder)
 
 
 def evaluate_folds(

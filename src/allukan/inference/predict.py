@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from allukan.data import (
     IMAGE_SUFFIXES,
@@ -18,17 +17,16 @@ from allukan.data import (
     is_volume,
     not_read,
     read_volume,
+    scaled_note,
     search,
     unread,
-    write_image,
 )
-from allukan.data.volumes import Image, label_suffix, write_labels
 from allukan.errors import UserError
-from allukan.files import as_path, nfc, whole
+from allukan.files import nfc
+from allukan.inference.components import Cleaning
 from allukan.inference.inputs import stack_files
-from allukan.inference.predictor import Prediction, Predictor
-from allukan.models import ModelCard
-from allukan.report import draw_contours
+from allukan.inference.results import Results, check_format
+from allukan.inference.segmenter import Progress, Segmenter, numbered
 
 _log = logging.getLogger("allukan")
 
@@ -97,66 +95,56 @@ def _within(given: Path, volumes: bool) -> list[Path]:
 
 
 def predict_files(
-    predictor: Predictor, images: Iterable[InputImage], out: Path, *, save_probabilities: bool = False, save_overlays: bool = True
+    predictor: Segmenter,
+    images: Iterable[InputImage],
+    out: Path,
+    *,
+    save_probabilities: bool = False,
+    save_overlays: bool = True,
+    mask_format: str | None = None,
+    cleaning: Cleaning | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Iterator[Outcome]:
     """Predict one image after the other; yields the growing outcome after each, so that a caller can show progress.
 
     Writes ``out/masks/NAME.png`` in the geometry of the input, with the values of the label maps of the training where it had
     such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
     ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``, and the names
-    of its ``classes``). Volumes have no overlays, and masks in their own kind of file and exact geometry, 1 instead of 255.
+    of its ``classes``). Volumes have no overlays, and masks in their own kind of file and exact geometry, 1 instead of 255, or in
+    ``mask_format`` "dicom-seg"; how large every class is goes to ``out/volumes.csv`` at the end. ``cleaning`` changes masks and
+    what is drawn and measured of them, not probabilities. ``progress`` is told of the windows of a volume.
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
+    check_format(mask_format, predictor.card)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
-    outcome = Outcome()
-    for one in images:
-        path, name = one.files[0], one.name
-        try:
-            if one.fault:
-                raise UserError(one.fault)
-            image = _load(one.files, predictor.card)
-            prediction = predictor(image)
-        except UserError as error:
-            outcome.failed.append((path, str(error)))
-        else:
-            _write_masks(out / "masks", prediction.masks, predictor.card, name, image)
-            if save_overlays and not isinstance(image, Image):
-                write_image(out / "overlays" / f"{name}.png", draw_contours(image, prediction.masks))
-            if save_probabilities:
-                _save_probabilities(out / "probabilities" / f"{name}.npz", prediction, predictor.card)
-            outcome.done.append(path)
-        yield outcome
+    results = Results(out, predictor.card, save_probabilities, save_overlays, mask_format, cleaning or Cleaning())
+    outcome, listed = Outcome(), list(images)
+    if predictor.card.spatial_dims == 2 and (note := scaled_note([one.files for one in listed if not one.fault])):
+        _log.warning(note)
+    try:
+        for one in listed:
+            try:
+                if one.fault:
+                    raise UserError(one.fault)
+                _predict(predictor, one, results, progress)
+            except UserError as error:
+                outcome.failed.append((one.files[0], str(error)))
+            else:
+                outcome.done.append(one.files[0])
+            yield outcome
+    finally:
+        results.close()
 
 
-def _load(files: Sequence[Path], card: ModelCard) -> NDArray[np.uint8] | Image:
-    if card.spatial_dims == 3:
-        return read_volume(files, [file.channels for file in card.image_files])
-    return stack_files(files, card)
-
-
-def _write_masks(folder: Path, masks: NDArray[np.bool_], card: ModelCard, name: Path, image: NDArray[np.uint8] | Image) -> None:
-    if not isinstance(image, Image):
-        for file, array in mask_files(masks, card, name):
-            write_image(folder / as_path(file), array)
+def _predict(predictor: Segmenter, one: InputImage, results: Results, progress: Progress) -> None:
+    card = predictor.card
+    if card.spatial_dims == 2:
+        picture = stack_files(one.files, card)
+        found = predictor(picture)
+        results.write_picture(one.name, picture, numbered(found.masks, card), found.probabilities)
         return
-    for file, array in mask_files(masks, card, name, label_suffix(image), 1):
-        write_labels(folder / as_path(file), array, image)
-
-
-def mask_files(
-    masks: NDArray[np.bool_], card: ModelCard, name: Path, suffix: str = ".png", white: int = 255
-) -> Iterable[tuple[str, NDArray[np.unsignedinteger]]]:
-    """File names and contents in which masks ``(K, *S)`` are stored; see ``predict_files``. 16 bit for values above 255."""
-    if card.target == "multilabel":
-        return [(f"{label}/{name}{suffix}", mask * np.uint8(white)) for label, mask in zip(card.classes, masks, strict=True)]
-    values = card.label_values or ((white,) if card.target == "binary" else tuple(range(1, len(masks) + 1)))
-    labels = np.array(values, np.uint8 if max(values) < 256 else np.uint16).reshape(-1, *[1] * (masks.ndim - 1))
-    return [(f"{name}{suffix}", (masks * labels).max(0))]
-
-
-def _save_probabilities(path: Path, prediction: Prediction, card: ModelCard) -> None:
-    names = ["background", *card.classes] if card.target == "multiclass" else card.classes
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, probabilities=prediction.probabilities.astype(np.float16), classes=np.array(names))
+    volume = read_volume(one.files, [file.channels for file in card.image_files])
+    results.check(volume)
+    numbers, probabilities = predictor.number(volume, np.float16 if results.probabilities else None, progress)
+    results.write_volume(one.name, volume, numbers, probabilities)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -12,29 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import as_input, resampled, resize_image
-from allukan.data.volumes import CANONICAL, Image
+from allukan.data import resampled, resize_image
+from allukan.data.volumes import Image
 from allukan.errors import UserError, suggestion
 from allukan.inference.fusion import fuse
-from allukan.inference.inputs import read_input, read_volume_input
-from allukan.models import load_model, pick_device, probabilities, slide, to_masks
+from allukan.inference.segmenter import Segmenter
+from allukan.inference.streaming import plane_logits, resized_planes, window_count
+from allukan.models import load_model, pick_device, probabilities, slide
 from allukan.models.layers import resize
 
 MODES = ("resize", "sliding")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Of one image, in its own geometry: ``probabilities`` float32 ``(K', *S)`` and ``masks`` bool ``(K, *S)``.
-
-    K' is K, or K + 1 with the background first for "multiclass" models.
-    """
-
-    probabilities: NDArray[np.float32]
-    masks: NDArray[np.bool_]
-
-
-class Predictor:
+class Predictor(Segmenter):
     """Applies the model of a folder that a training wrote to images of any size.
 
     Args:
@@ -64,38 +53,34 @@ class Predictor:
         self.mode, self.tta = mode or ("sliding" if volumes else "resize"), tta
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))
 
-    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[np.uint8] | Image) -> Prediction:
-        """Masks and probabilities of a file, of a list of the files of one image, or of an array of bytes ``(H, W[, C])``.
-
-        A model that was trained on several files an image takes them together, in the order of ``card.files``. Grey becomes RGB
-        where the model was trained on files in RGB, RGB without colour becomes grey. Raises ``UserError`` for everything else
-        that it was not trained on. Of volumes also an ``Image``, as ``allukan.data.volumes`` reads it.
-        """
-        if self.card.spatial_dims == 3:
-            return self._of_volume(read_volume_input(image, self.card))
-        if isinstance(image, Image):
-            raise UserError("a path, a list of paths or an array of bytes is expected, got a volume.")
-        array = read_input(image, self.card)
-        scaled = resize_image(array, self.card.size) if self.mode == "resize" else array
-        probability = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
-        return self._decided(probability, array.shape[:2])
+    def of_picture(self, picture: NDArray[np.uint8]) -> Tensor:
+        """Probabilities ``(1, K', H, W)`` of bytes ``(H, W, C)``."""
+        scaled = resize_image(picture, self.card.size) if self.mode == "resize" else picture
+        found = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
+        return resize(self._finite(found), picture.shape[:2])
 
     @torch.inference_mode()
-    def _of_volume(self, image: Image) -> Prediction:
-        """Turned, normalised and with other voxels as in training, and all the way back."""
-        turned = as_input(image)
-        scaled = torch.from_numpy(resampled(turned, self.card.spacing_mm).array).unsqueeze(0)
-        found = self._decided(self._averaged(scaled), turned.geometry.shape)
-        back = image.geometry.axes_to(CANONICAL[3]).inverse
-        return Prediction(*(np.ascontiguousarray(back.apply(part)) for part in (found.probabilities, found.masks)))
+    def planes(self, volume: Image, tick: Callable[[], None]) -> Iterator[Tensor]:
+        """Probabilities ``(K', H, W)`` of every plane: those of the flips together, and with voxels as in training before."""
+        scaled = torch.from_numpy(resampled(volume, self.card.spacing_mm).array)
+        passes = [
+            plane_logits(self._network, scaled, self.card.size, self.device, [axis - 2 for axis in flip], tick)
+            for flip in self._flips(5)
+        ]
+        averaged = (
+            self._finite(torch.stack([probabilities(plane[None], self.card.target)[0] for plane in planes]).mean(0))
+            for planes in zip(*passes, strict=True)
+        )
+        yield from resized_planes(averaged, scaled.shape[1:], volume.geometry.shape)
 
-    def _decided(self, probability: Tensor, shape: tuple[int, ...]) -> Prediction:
-        """Of probabilities ``(1, K', *S)`` at the network's own scale, at ``shape``."""
+    def windows(self, volume: Image) -> int:
+        """Of all passes."""
+        return window_count(volume.geometry.shape_at(self.card.spacing_mm), self.card.size) * len(self._flips(5))
+
+    def _finite(self, probability: Tensor) -> Tensor:
         if not probability.isfinite().all():  # a mask of them would be empty, and look like one
             raise UserError(f"the model {self.card.model!r} answers with numbers that are not finite: train it again.")
-        probability = resize(probability, shape)
-        masks = to_masks(probability, self.card.target, self.card.threshold)
-        return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())
+        return probability
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -103,13 +88,13 @@ class Predictor:
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.card.in_channels:
             given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
             raise UserError(f"bytes (B, {self.card.in_channels}, H, W) are expected, got {given}.")
-        return self._averaged(self.normalised(images))
+        x = self.normalised(images)
+        return torch.stack([self._once(x.flip(f)).flip(f) for f in self._flips(x.ndim)]).mean(0)
 
-    def _averaged(self, x: Tensor) -> Tensor:
-        """Probabilities of what the network is given, with ``tta`` their mean over all flips of the axes."""
-        axes = range(2, x.ndim) if self.tta else ()
-        flips = [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)]
-        return torch.stack([self._once(x.flip(f)).flip(f) for f in flips]).mean(0)
+    def _flips(self, dims: int) -> list[tuple[int, ...]]:
+        """The axes of ``(B, C, *S)`` that are mirrored in each pass."""
+        axes = range(2, dims) if self.tta else ()
+        return [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)]
 
     def normalised(self, images: Tensor) -> Tensor:
         """Bytes → what the network is given, on its device."""

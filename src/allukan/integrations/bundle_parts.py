@@ -18,7 +18,7 @@ from allukan.files import as_path
 from allukan.inference import find_images, fuse, match_classes
 from allukan.inference.evaluation import read_truth
 from allukan.inference.inputs import match_files, read_input
-from allukan.inference.predict import mask_files
+from allukan.inference.results import mask_files
 from allukan.integrations.source import at_size, normalised_bytes
 from allukan.models import ModelCard, probabilities, to_masks
 from allukan.models.layers import resize

@@ -6,7 +6,7 @@ from allukan.data.volumes.image import Image, Source
 from allukan.data.volumes.kinds import is_volume
 from allukan.data.volumes.reading import read_image, read_labels
 from allukan.data.volumes.resampling import resample, resize_labels
-from allukan.data.volumes.segmentation import write_segmentation
+from allukan.data.volumes.segmentation import check_segmentation, write_segmentation
 from allukan.data.volumes.writing import label_suffix, write_labels
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Geometry",
     "Image",
     "Source",
+    "check_segmentation",
     "is_volume",
     "label_suffix",
     "read_image",

@@ -29,11 +29,8 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
     """
     path = Path(path)
     check_target(path, labels.shape, like)
+    check_segmentation(like)
     files = like.source.paths
-    if like.source.kind != "dicom" or len(labels.shape) != 3 or len(files) != labels.shape[0]:
-        raise UserError(
-            f"{path}: a DICOM SEG belongs to a DICOM series with a file a slice, which the image is not: write NIfTI."
-        )
     numbers = as_labels(labels, path)
     unknown = sorted(set(np.unique(numbers).tolist()) - {0, *names})
     if unknown or not names:
@@ -50,12 +47,22 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
         made.save_as(part)
 
 
-def _made(segments: NDArray[np.uint8], slices: list[pydicom.Dataset], names: Mapping[int, str]) -> Any:
+def check_segmentation(like: Image | None = None) -> None:
+    """Raises ``UserError`` without highdicom, and where ``like`` is no DICOM series of a file a slice."""
     try:
-        import highdicom as hd
-        from pydicom.sr.codedict import codes
+        import highdicom  # noqa: F401
     except ImportError:
         raise UserError("DICOM SEG needs the package highdicom: pip install 'allukan[dicom]'.") from None
+    if like is None or (like.source.kind == "dicom" and (len(like.source.paths),) == like.geometry.shape[:-2]):
+        return
+    name = like.source.paths[0] if like.source.paths else "the image"
+    raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write NIfTI.")
+
+
+def _made(segments: NDArray[np.uint8], slices: list[pydicom.Dataset], names: Mapping[int, str]) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
     model = hd.AlgorithmIdentificationSequence("allukan", codes.DCM.ArtificialIntelligence, __version__)
     described = [
         hd.seg.SegmentDescription(

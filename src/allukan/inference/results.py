@@ -1,0 +1,119 @@
+"""What ``allukan predict`` writes of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data import write_image
+from allukan.data.volumes import Image, check_segmentation, label_suffix, write_labels, write_segmentation
+from allukan.errors import UserError, suggestion
+from allukan.files import as_path, whole, write_table
+from allukan.inference.components import Cleaning
+from allukan.inference.segmenter import numbered, unnumbered
+from allukan.models import ModelCard
+from allukan.report import draw_contours
+
+FORMATS = ("dicom-seg",)
+Numbers = NDArray[np.unsignedinteger]
+
+
+def check_format(name: str | None, card: ModelCard) -> None:
+    """Raises ``UserError`` for a format of masks that is not known, that needs a package, or that pictures do not have."""
+    if name is None:
+        return
+    if name not in FORMATS:
+        raise UserError(f"unknown format {name!r}: {suggestion(name, FORMATS)}")
+    if card.spatial_dims == 2:
+        raise UserError(f"format {name} is of volumes, and the model of pictures, whose masks are PNG: leave it out.")
+    check_segmentation()
+
+
+def mask_files(
+    masks: NDArray[np.bool_], card: ModelCard, name: Path, suffix: str = ".png", white: int = 255
+) -> list[tuple[str, Numbers]]:
+    """File names and contents in which masks ``(K, *S)`` are stored; see ``predict_files``. 16 bit for values above 255."""
+    return [(file, array) for file, array, _ in label_files(numbered(masks, card), card, name, suffix, white)]
+
+
+def label_files(
+    numbers: Numbers, card: ModelCard, name: Path, suffix: str, white: int
+) -> Iterator[tuple[str, Numbers, dict[int, str]]]:
+    """The same of what ``numbered`` gives, and the names of the values in each file."""
+    if card.target == "multilabel":
+        for label, mask in zip(card.classes, numbers, strict=True):
+            yield f"{label}/{name}{suffix}", mask.astype(np.uint8) * np.uint8(white), {white: label}
+        return
+    values = card.label_values or ((white,) if card.target == "binary" else tuple(range(1, len(card.classes) + 1)))
+    table = np.array([0, *values], np.uint8 if max(values) < 256 else np.uint16)
+    yield f"{name}{suffix}", table[numbers[0]], dict(zip(values, card.classes, strict=True))
+
+
+def _sizes(numbers: Numbers, card: ModelCard, name: Path, image: Image) -> Iterator[dict[str, Any]]:
+    """A row a class: how large it is."""
+    for place, label in enumerate(card.classes):
+        mask = numbers[place] if card.target == "multilabel" else numbers[0] == place + 1
+        voxels = int(np.count_nonzero(mask))
+        mm3 = voxels * image.geometry.voxel_mm3
+        yield {"id": name.as_posix(), "class": label, "voxels": voxels, "mm3": mm3, "ml": mm3 / 1000}
+
+
+@dataclass
+class Results:
+    """The folder that results go to, and which of them are wanted; see ``predict_files``."""
+
+    out: Path
+    card: ModelCard
+    probabilities: bool
+    overlays: bool
+    mask_format: str | None
+    cleaning: Cleaning
+    sizes: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, volume: Image) -> None:
+        """Raises ``UserError`` for a volume whose masks cannot be written as wanted."""
+        if self.mask_format:
+            check_segmentation(volume)
+
+    def write_picture(self, name: Path, picture: NDArray[np.uint8], numbers: Numbers, probabilities: NDArray[Any]) -> None:
+        """Masks as PNG, contours over the picture, probabilities."""
+        self.cleaning(numbers, self.card)
+        for file, array, _ in label_files(numbers, self.card, name, ".png", 255):
+            write_image(self.out / "masks" / as_path(file), array)
+        if self.overlays:
+            drawn = draw_contours(picture, unnumbered(numbers, self.card))
+            write_image(self.out / "overlays" / f"{name}.png", drawn)
+        if self.probabilities:
+            self._save(name, probabilities)
+
+    def write_volume(self, name: Path, volume: Image, numbers: Numbers, probabilities: NDArray[Any] | None) -> None:
+        """Masks in the kind of file of the image or as DICOM SEG, and probabilities."""
+        self.cleaning(numbers, self.card, volume.geometry.voxel_mm3)
+        suffix = ".dcm" if self.mask_format else label_suffix(volume)
+        for file, array, names in label_files(numbers, self.card, name, suffix, 1):
+            path = self.out / "masks" / as_path(file)
+            if self.mask_format:
+                write_segmentation(path, array, volume, names)
+            else:
+                write_labels(path, array, volume)
+        if probabilities is not None:
+            self._save(name, probabilities)
+        self.sizes += _sizes(numbers, self.card, name, volume)
+
+    def close(self) -> None:
+        """Write the sizes of all volumes so far."""
+        if self.sizes:
+            write_table(self.out / "volumes.csv", self.sizes)
+
+    def _save(self, name: Path, probabilities: NDArray[Any]) -> None:
+        """In float16, with the names of the classes."""
+        names = ["background", *self.card.classes] if self.card.target == "multiclass" else self.card.classes
+        path = self.out / "probabilities" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, probabilities=probabilities.astype(np.float16, copy=False), classes=np.array(names))
