@@ -1,0 +1,61 @@
+"""Cases as the pictures of the report: scaled to what a page shows, volumes cut in three planes."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allukan.data import resize_image
+from allukan.data.volumes import CANONICAL, Image, resize_labels
+from allukan.report import SIDE, Picture, Plane, picture, plane
+
+SLICES = 9  # of a plane, through what truth and prediction fill
+_PLANES = {"axial": False, "coronal": True, "sagittal": True}  # along D, H, W of "SPL"; whether rows, which grow to the head, turn
+Masks = NDArray[np.bool_]
+
+
+def picture_of(image: NDArray[np.uint8] | Image, truth: Masks, prediction: Masks) -> Picture:
+    """Of a case in its own geometry: image ``(H, W, C)`` or a volume, masks ``(K, *S)``."""
+    if not isinstance(image, Image):
+        return picture(*_fitted(image, truth, prediction))
+    axes = image.geometry.axes_to(CANONICAL[3])
+    turned = image.moved(axes)
+    grey, truth, prediction = _grey(turned.array[0]), axes.apply(truth), axes.apply(prediction)
+    return Picture(tuple(_plane(axis, grey, truth, prediction, turned.spacing_mm) for axis in range(3)))
+
+
+def _plane(axis: int, grey: NDArray[np.uint8], truth: Masks, prediction: Masks, spacing_mm: tuple[float, ...]) -> Plane:
+    """Slices across ``axis``, the patient's head or front upwards and left side to the right."""
+    name, flip = list(_PLANES.items())[axis]
+    turn = (slice(None), slice(None, None, -1) if flip else slice(None))
+    slices = []
+    for place in _places((truth | prediction).any(0), axis):
+        masks = [part.take(place, axis + 1)[turn] for part in (truth, prediction)]
+        slices.append(_fitted(grey.take(place, axis)[turn[1]][..., None], *masks))
+    height, width = (mm for other, mm in enumerate(spacing_mm) if other != axis)
+    rows, columns = (size for other, size in enumerate(grey.shape) if other != axis)
+    shown = slices[0][0].shape
+    return plane(name, slices, (height * rows / shown[0]) / (width * columns / shown[1]))
+
+
+def _places(filled: Masks, axis: int) -> NDArray[np.intp]:
+    """Indices along ``axis`` through what is filled, ends included; through everything where nothing is."""
+    others = tuple(other for other in range(3) if other != axis)
+    found = np.flatnonzero(filled.any(others))
+    first, last = (found[0], found[-1]) if len(found) else (0, filled.shape[axis] - 1)
+    return np.unique(np.linspace(first, last, SLICES).round().astype(np.intp))
+
+
+def _grey(values: NDArray) -> NDArray[np.uint8]:
+    """Intensities between the 0.5th and the 99.5th percentile as bytes."""
+    low, high = np.percentile(values, (0.5, 99.5))
+    scaled = (values.astype(np.float32) - low) / max(high - low, 1e-6)
+    return np.asarray((scaled.clip(0, 1) * 255).round().astype(np.uint8))
+
+
+def _fitted(image: NDArray[np.uint8], truth: Masks, prediction: Masks) -> tuple[NDArray[np.uint8], Masks, Masks]:
+    """Not larger than the page shows them."""
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return resize_image(image, size), resize_labels(truth, size), resize_labels(prediction, size)
