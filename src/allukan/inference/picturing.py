@@ -10,7 +10,7 @@ from allukan.data.volumes import CANONICAL, Image, resize_labels
 from allukan.report import SIDE, Picture, Plane, picture, plane
 
 SLICES = 9  # of a plane, through what truth and prediction fill
-_PLANES = {"axial": False, "coronal": True, "sagittal": True}  # along D, H, W of "SPL"; whether rows, which grow to the head, turn
+_PLANES = ("axial", "coronal", "sagittal")  # across D, H, W, which grow to the head, to the back and to the left
 Masks = NDArray[np.bool_]
 
 
@@ -26,16 +26,14 @@ def picture_of(image: NDArray[np.uint8] | Image, truth: Masks, prediction: Masks
 
 def _plane(axis: int, grey: NDArray[np.uint8], truth: Masks, prediction: Masks, spacing_mm: tuple[float, ...]) -> Plane:
     """Slices across ``axis``, the patient's head or front upwards and left side to the right."""
-    name, flip = list(_PLANES.items())[axis]
-    turn = (slice(None), slice(None, None, -1) if flip else slice(None))
+    rows = slice(None, None, -1 if axis else 1)  # the head is up
     slices = []
     for place in _places((truth | prediction).any(0), axis):
-        masks = [part.take(place, axis + 1)[turn] for part in (truth, prediction)]
-        slices.append(_fitted(grey.take(place, axis)[turn[1]][..., None], *masks))
-    height, width = (mm for other, mm in enumerate(spacing_mm) if other != axis)
-    rows, columns = (size for other, size in enumerate(grey.shape) if other != axis)
+        masks = [part.take(place, axis + 1)[:, rows] for part in (truth, prediction)]
+        slices.append(_fitted(grey.take(place, axis)[rows, :, None], *masks))
+    height, width = (mm * size for other, (mm, size) in enumerate(zip(spacing_mm, grey.shape, strict=True)) if other != axis)
     shown = slices[0][0].shape
-    return plane(name, slices, (height * rows / shown[0]) / (width * columns / shown[1]))
+    return plane(_PLANES[axis], slices, (height / shown[0]) / (width / shown[1]))
 
 
 def _places(filled: Masks, axis: int) -> NDArray[np.intp]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from allukan.costs import inspect_model, parameter_count
 from allukan.data import Dataset
-from allukan.files import read_json, read_table, read_text
 from allukan.errors import UserError
+from allukan.files import read_json, read_table, read_text
 from allukan.inference.evaluation import Progress, Run, read_truth
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import ClassMatch, match_classes

@@ -1,4 +1,4 @@
-"""What a chart of the page is: axes, series and marks as numbers. ``templates/chart.html`` draws it as SVG in the colours of the page."""
+"""What a chart of the page is: axes, series and marks as numbers, which ``templates/chart.html`` draws as SVG."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 42, 10, 8, 36  # of a chart and its margins: as wide as a phone, so that 12 is a size to read
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = (
+    400,
+    42,
+    10,
+    8,
+    36,
+)  # of a chart and its margins: a phone's, for text of 12
 
 
 class Point(NamedTuple):
@@ -87,12 +93,10 @@ def axis(label: str, values: Iterable[float], *, log: bool = False, ticks: int =
     """
     found = [value for value in values if math.isfinite(value) and (value > 0 or not log)] or [1.0]
     low, high = min(found), max(found)
-    if low == high:
-        low, high = (low / 2, high * 2) if log else (low - abs(low) / 2 - 0.5 * (low == 0), high + abs(high) / 2 + 0.5 * (high == 0))
     if not log:
         places = MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         return Axis(label, float(places[0]), float(places[-1]), tuple(map(float, places)))
-    low, high = low / 1.15, high * 1.15
+    low, high = low / 1.5, high * 1.5
     subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0)
     places = [float(place) for place in LogLocator(subs=subs, numticks=20).tick_values(low, high) if low <= place <= high]
     return Axis(label, low, high, tuple(places), log=True)

@@ -29,7 +29,7 @@ def _closed(line: NDArray[np.float64]) -> str:
     path = Path(line)
     path.simplify_threshold = _TOLERANCE
     kept = path.cleaned(simplify=True)
-    points = np.round(kept.vertices[kept.codes <= Path.LINETO] * FINE).astype(int)
+    points = np.round(kept.vertices[np.isin(kept.codes, (Path.MOVETO, Path.LINETO))] * FINE).astype(int)
     steps = np.diff(points, axis=0)
     steps = steps[steps.any(1)]
     steps = steps[:-1] if not steps.sum(0).any() else steps  # z closes it

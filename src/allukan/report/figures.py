@@ -69,8 +69,12 @@ def _point(x: float, y: float, run: RunReport, score: Score, links: Links) -> Po
 
 
 def said(status: str) -> str:
-    """A status for people."""
-    return status.replace("_", " ")
+    """A status for people.
+
+    >>> said("ok"), said("false_alarm")
+    ('found', 'false alarm')
+    """
+    return {"ok": "found"}.get(status, status.replace("_", " "))
 
 
 def reliability(runs: Sequence[RunReport]) -> Chart | None:
@@ -136,7 +140,7 @@ def by_size(runs: Sequence[RunReport], links: Links) -> Chart | None:
     middle = float(np.median(sizes))
     parts = [[p.y for s in series for p in s.points if (p.x < middle) == small] for small in (True, False)]
     means = [f"{np.mean(part):.3f}" if part else "–" for part in parts]
-    alt = f"Dice against size: below the median of {number(round(middle, 3))} {unit} mean Dice {means[0]}, from there on {means[1]}."
+    alt = f"Mean Dice is {means[0]} of sizes below the median of {_short(middle)} {unit} and {means[1]} from there on."
     return Chart("Dice by size of the truth", alt, axis(f"size of the truth, {unit}", sizes, log=True), _DICE, series)
 
 
@@ -159,7 +163,8 @@ def agreement(run: RunReport, links: Links) -> Chart | None:
     unit = run.size_unit
     x = axis(f"mean of truth and prediction, {unit}", [0.0, *(point.x for one in series for point in one.points)], ticks=4)
     y = axis(f"prediction − truth, {unit}", [*gaps, low, high])
-    rules = [Rule(x.low, v, x.high, v, f"{word} {_short(v)}") for v, word in ((high, "+1.96 SD"), (bias, "mean"), (low, "−1.96 SD"))]
+    lines = {"+1.96 SD": high, "mean": bias, "−1.96 SD": low}
+    rules = [Rule(x.low, value, x.high, value, f"{name} {_short(value)}") for name, value in lines.items()]
     alt = f"Sizes agree with a bias of {_short(bias)} {unit}; 95 % limits of agreement {_short(low)} to {_short(high)} {unit}."
     return Chart("Agreement of sizes" + (f": {run.name}" if run.name else ""), alt, x, y, series, rules)
 
@@ -193,7 +198,8 @@ def _curves(runs: Sequence[RunReport], title: str, columns: Mapping[str, str], y
         return None
     seen = [point for one in series for point in one.points]
     x = axis("epoch", [0.0, *(point.x for point in seen)])
-    return Chart(title, f"{title} over the epochs: {'; '.join(spoken)}.", x, y or axis("loss", [0.0, *(p.y for p in seen)]), series)
+    y = y or axis("loss", [0.0, *(point.y for point in seen)])
+    return Chart(title, f"{title} over the epochs: {'; '.join(spoken)}.", x, y, series)
 
 
 def forest(paired: Paired) -> Chart | None:
@@ -208,5 +214,5 @@ def forest(paired: Paired) -> Chart | None:
     labels = [Label(x.low, height - i - 0.3, row.name) for i, row in enumerate(rows)]
     better = "below" if paired.lower_is_better else "above"
     title = f"Paired differences; {better} 0 is better than {paired.reference}"
-    y = Axis("", 0.0, height)
-    return Chart(title, ". ".join(spoken) + ".", x, y, rules=[Rule(0, 0, 0, height)], bars=bars, labels=labels, height=44 + 44 * len(rows))
+    zero, tall = Rule(0, 0, 0, height), 44 + 44 * len(rows)
+    return Chart(title, ". ".join(spoken) + ".", x, Axis("", 0.0, height), rules=[zero], bars=bars, labels=labels, height=tall)

@@ -31,7 +31,7 @@ _TEMPLATES.globals |= {
     "metrics": HEADINGS,
     "distances": DISTANCES,
 }
-_WORST = 3
+_WORST, _FIRST = 3, 12  # cases on the first screen, and pictures that are seen at once
 
 
 def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paired | None = None) -> Path:
@@ -48,6 +48,8 @@ def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paire
         title=title,
         runs=runs,
         cases=cases,
+        labels=list(dict.fromkeys(label for run in runs for label in run.summary["classes"])),
+        first=_FIRST,
         worst=[case for case in cases if not case.empty][:_WORST],
         paired=paired or Paired(),
         forest=figures.forest(paired) if paired else None,

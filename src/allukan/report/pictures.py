@@ -52,9 +52,7 @@ class Picture:
     def size(self) -> int:
         """Bytes that it adds to a page, nearly."""
         slices = [found for plane in self.planes for found in plane.slices]
-        return sum(
-            len("".join((s.image, *s.truth, *s.prediction, s.missed, s.extra))) + 400 + 100 * len(s.truth) for s in slices
-        )
+        return sum(len("".join((s.image, *s.truth, *s.prediction, s.missed, s.extra))) + 400 + 100 * len(s.truth) for s in slices)
 
 
 def picture(image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> Picture:

@@ -41,7 +41,7 @@ class Calibration:
         return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def reliability(self, bins: int = 20) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """All cases pooled: mean probability, share that belongs to the class, and pixels, ``(K, bins)``; NaN where there are none."""
+        """Of all cases together: mean probability, share that belongs to the class (NaN without pixels), and pixels, ``(K, bins)``."""
         pixels, positives, sums = (
             part.sum(0).reshape(part.shape[1], bins, -1).sum(2) for part in (self.pixels, self.positives, self.sums)
         )
