@@ -41,7 +41,7 @@ class Calibration:
         return cls(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
     def reliability(self, bins: int = 20) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Of all cases together: mean probability, share that belongs to the class (NaN without pixels), and pixels, ``(K, bins)``."""
+        """Of all cases together: mean probability, share in the class (NaN without pixels), and pixels, ``(K, bins)`` each."""
         pixels, positives, sums = (
             part.sum(0).reshape(part.shape[1], bins, -1).sum(2) for part in (self.pixels, self.positives, self.sums)
         )
