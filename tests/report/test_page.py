@@ -30,7 +30,12 @@ def test_a_hundred_cases_with_pictures_stay_below_3_mb(tmp_path):
 
 
 def test_every_case_is_in_the_table_failures_first(tmp_path):
-    scores = [score("good", 0.9), score("none", 1.0, status="both_empty"), score("gone", 0.0, status="missed"), score("bad", 0.25)]
+    scores = [
+        score("good", 0.9),
+        score("none", 1.0, status="both_empty"),
+        score("gone", 0.0, status="missed"),
+        score("bad", 0.25),
+    ]
     rows = page(tmp_path, run(scores, pictures={"gone": shown()})).cells()
     assert rows[0][:6] == ["case", "outcome", "Dice", "IoU", "HD95 (pixel)", "surface Dice"]
     assert [row[:3] for row in rows[1:]] == [
@@ -126,7 +131,9 @@ def test_several_classes_have_rows_and_strips_of_their_own_one_called_all_too(tm
 
 def test_runs_side_by_side_share_cases_and_are_compared_in_words(tmp_path):
     runs = [run(name="a", pictures={"c0": shown()}), run([score(f"c{i}", 0.9) for i in range(5)], "b", pictures={"c0": shown(5)})]
-    paired = Paired("", "Dice", "a", False, [Difference("b", 0.5, 0.25, 0.75, 0.01)], [Table("Against a", "n", ["p"], [["0.01"]])])
+    paired = Paired(
+        "", "Dice", "a", False, [Difference("b", 0.5, 0.25, 0.75, 0.01)], [Table("Against a", "n", ["p"], [["0.01"]])]
+    )
     found = page(tmp_path, *runs, paired=paired)
     assert "b against a: +0.500 Dice (95 % interval +0.250 … +0.750, p = 0.01): a difference on these images." in found.text
     assert len(found.all("article")) == 1

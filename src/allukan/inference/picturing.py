@@ -28,7 +28,7 @@ def _plane(axis: int, grey: NDArray[np.uint8], truth: Masks, prediction: Masks, 
     """Slices across ``axis``, the patient's head or front upwards and left side to the right."""
     rows = slice(None, None, -1 if axis else 1)  # the head is up
     slices = []
-    for place in _places((truth | prediction).any(0), axis):
+    for place in _places(np.asarray((truth | prediction).any(0)), axis):
         masks = [part.take(place, axis + 1)[:, rows] for part in (truth, prediction)]
         slices.append(_fitted(grey.take(place, axis)[rows, :, None], *masks))
     height, width = (mm * size for other, (mm, size) in enumerate(zip(spacing_mm, grey.shape, strict=True)) if other != axis)

@@ -64,7 +64,8 @@ def describe(name: str, run: Run, room: int, device: str, trust: bool, progress:
     predictor = Predictor(run.folder / "model", device, summary.get("mode"), summary.get("tta", False), trust)
     dataset = match_files(run.open_data(summary["data"]), predictor.card)
     match = match_classes(dataset, predictor.card, summary.get("mapping"))
-    scores = [_score(row) for row in read_table(run.folder / "evaluation" / "cases.csv")]
+    rows = read_table(run.folder / "evaluation" / "cases.csv")
+    scores = [_score(row) for row in rows]
     applied = _apply(predictor, dataset, match, _ranked(scores), room, progress)
     history = [{key: float(value) for key, value in row.items()} for row in read_table(run.folder / "history.csv")]
     return RunReport(
@@ -76,7 +77,7 @@ def describe(name: str, run: Run, room: int, device: str, trust: bool, progress:
         counts=run.splits.counts,
         summary=summary,
         scores=scores,
-        size_unit="ml" if predictor.card.spatial_dims == 3 else "pixels",
+        size_unit="ml" if "truth_ml" in rows[0] else "voxels" if predictor.card.spatial_dims == 3 else "pixels",
         history=history,
         facts=_facts(run, predictor, history, applied),
         probabilities=_probabilities(predictor, match, applied),

@@ -9,13 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = (
-    400,
-    42,
-    10,
-    8,
-    36,
-)  # of a chart and its margins: a phone's, for text of 12
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 42, 14, 20, 36  # of a chart and its margins: a phone's, for text of 12
 
 
 class Point(NamedTuple):
@@ -127,13 +121,23 @@ class Chart:
         return LEFT if self.y.ticks else RIGHT
 
     @property
+    def right(self) -> int:
+        """Where the plot ends on the right."""
+        return WIDTH - RIGHT
+
+    @property
+    def top(self) -> int:
+        """Where it begins above, below the words of its axis."""
+        return TOP
+
+    @property
     def base(self) -> int:
         """Where the plot ends below."""
         return self.height - BOTTOM
 
     def across(self, x: float) -> float:
         """Of a value of the x axis, in the units of the picture."""
-        return round(self.left + self.x.share(x) * (WIDTH - RIGHT - self.left), 1)
+        return round(self.left + self.x.share(x) * (self.right - self.left), 1)
 
     def down(self, y: float) -> float:
         """Of a value of the y axis."""
@@ -141,15 +145,15 @@ class Chart:
 
     @property
     def legend(self) -> list[Series]:
-        """Series to be named: where there are several, or the only one is not the title."""
-        named = [series for series in self.series if series.name]
-        return named if len(named) > 1 else []
+        """Series to be named."""
+        return [series for series in self.series if series.name]
 
 
 def number(value: float) -> str:
     """A number at an axis.
 
-    >>> number(-0.25), number(20000.0)
-    ('−0.25', '20,000')
+    >>> number(-0.25), number(5000.0), number(20000.0)
+    ('−0.25', '5000', '20k')
     """
-    return f"{value:,.10g}".replace("-", "−")
+    text = f"{value:.10g}" if abs(value) < 10_000 else f"{value / 1000:.10g}k" if abs(value) < 1e7 else f"{value / 1e6:.10g}M"
+    return text.replace("-", "−")

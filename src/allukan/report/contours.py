@@ -22,14 +22,16 @@ def outline(mask: NDArray[np.bool_]) -> str:
     if not mask.any():
         return ""
     y, x = (np.arange(-0.5, size + 1) for size in mask.shape)
-    return "".join(map(_closed, contour_generator(x, y, np.pad(mask, 1).astype(np.float32)).lines(0.5)))
+    lines = contour_generator(x, y, np.pad(mask, 1).astype(np.float32)).lines(0.5)
+    return "".join(_closed(np.asarray(line)) for line in lines)
 
 
 def _closed(line: NDArray[np.float64]) -> str:
     path = Path(line)
     path.simplify_threshold = _TOLERANCE
     kept = path.cleaned(simplify=True)
-    points = np.round(kept.vertices[np.isin(kept.codes, (Path.MOVETO, Path.LINETO))] * FINE).astype(int)
+    drawn = np.isin(np.asarray(kept.codes, np.uint8), (Path.MOVETO, Path.LINETO))
+    points = np.round(np.asarray(kept.vertices, np.float64)[drawn] * FINE).astype(int)
     steps = np.diff(points, axis=0)
     steps = steps[steps.any(1)]
     steps = steps[:-1] if not steps.sum(0).any() else steps  # z closes it

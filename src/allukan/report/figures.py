@@ -84,11 +84,11 @@ def reliability(runs: Sequence[RunReport]) -> Chart | None:
         found = run.probabilities
         assert found
         points = [
-            Point(said, share, f"{name or 'said'}: {said:.2f} said, {share:.2f} so")
+            Point(said, share, f"{name}: {said:.2f} said, {share:.2f} so".lstrip(": "))
             for said, share in zip(found.said[k], found.share[k], strict=True)
             if not math.isnan(said)
         ]
-        series.append(Series(f"{name or 'model'}, ECE {found.ece[k]:.4f}", place, points, line=True))
+        series.append(Series(f"{name}, ECE {found.ece[k]:.4f}".lstrip(", "), place, points, line=True))
         spoken.append(f"{name} expected calibration error {found.ece[k]:.4f}".strip())
     if not series:
         return None
@@ -170,7 +170,7 @@ def agreement(run: RunReport, links: Links) -> Chart | None:
 
 
 def _short(value: float) -> str:
-    return number(float(f"{value:.3g}"))
+    return f"{float(f'{value:.3g}'):,.10g}".replace("-", "−")
 
 
 def training(runs: Sequence[RunReport]) -> list[Chart]:
@@ -197,7 +197,7 @@ def _curves(runs: Sequence[RunReport], title: str, columns: Mapping[str, str], y
     if not series:
         return None
     seen = [point for one in series for point in one.points]
-    x = axis("epoch", [0.0, *(point.x for point in seen)])
+    x = axis("epoch", [point.x for point in seen])
     y = y or axis("loss", [0.0, *(point.y for point in seen)])
     return Chart(title, f"{title} over the epochs: {'; '.join(spoken)}.", x, y, series)
 

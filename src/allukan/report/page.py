@@ -11,9 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from allukan._version import __version__
 from allukan.files import write_text
 from allukan.report import figures, palette
-from allukan.report.cases import line_up
+from allukan.report.cases import Case, Shown, line_up
 from allukan.report.charts import number
-from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport
+from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport, Score
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -31,7 +31,7 @@ _TEMPLATES.globals |= {
     "metrics": HEADINGS,
     "distances": DISTANCES,
 }
-_WORST, _FIRST = 3, 12  # cases on the first screen, and pictures that are seen at once
+_WORST, _FIRST = 3, 10  # cases on the first screen, and pictures that are seen at once
 
 
 def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paired | None = None) -> Path:
@@ -48,6 +48,7 @@ def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paire
         title=title,
         runs=runs,
         cases=cases,
+        rows=sorted(((case, one, score) for case in cases for one in case.shown for score in one.scores), key=_dice),
         labels=list(dict.fromkeys(label for run in runs for label in run.summary["classes"])),
         first=_FIRST,
         worst=[case for case in cases if not case.empty][:_WORST],
@@ -59,6 +60,10 @@ def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paire
         training=figures.training(runs),
         facts=list(dict.fromkeys(name for run in runs for name in run.facts)),
     )
+
+
+def _dice(row: tuple[Case, Shown, Score]) -> float:
+    return row[2].metrics["dice"]
 
 
 def write(out: Path, template: str, **content: Any) -> Path:

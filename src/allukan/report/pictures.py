@@ -69,7 +69,7 @@ def plane(
 
 
 def _slice(image: NDArray[np.uint8], truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> Slice:
-    missed, extra = (outline(found.any(0)) for found in (truth & ~prediction, prediction & ~truth))
+    missed, extra = (outline(np.asarray(found.any(0))) for found in (truth & ~prediction, prediction & ~truth))
     return Slice(_webp(as_rgb(image)), tuple(map(outline, truth)), tuple(map(outline, prediction)), missed, extra)
 
 

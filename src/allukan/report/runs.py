@@ -90,7 +90,7 @@ class RunReport:
         counts: of the images in "train", "val" and "test".
         summary: as ``evaluate`` wrote it.
         scores: rows of ``cases.csv``.
-        size_unit: of their sizes, "pixels" or "ml".
+        size_unit: of their sizes: "pixels", "ml", or of older evaluations of volumes "voxels".
         history: rows of ``history.csv``.
         facts: further ones to be read in a table.
         probabilities: None where the model was not applied.
