@@ -8,7 +8,7 @@ import pytest
 from allukan.report import Probabilities
 from tests.report.pages import page, run, score
 
-LEFT, RIGHT = 14, 386  # of a chart without numbers at its left
+LEFT, RIGHT = 18, 382  # of a chart without numbers at its left
 
 
 def charts(found):
@@ -73,7 +73,7 @@ def test_calibration_and_thresholds_are_drawn_and_said(tmp_path):
     dice = np.linspace(0, 1, 100)[None] * (np.arange(100) < 60)
     drawn = charts(page(tmp_path, run(probabilities=Probabilities(("0",), said, share, np.array([0.0321]), dice, 0.5))))
     dots = circles(drawn["Calibration"])
-    assert dots[:, 0] == pytest.approx([42 + 0.1 * 344, 42 + 0.9 * 344], abs=0.1)
+    assert dots[:, 0] == pytest.approx([42 + 0.1 * 340, 42 + 0.9 * 340], abs=0.1)
     assert dots[0, 1] - dots[1, 1] == pytest.approx(0.6 * (260 - 36 - 20), abs=0.1)
     assert "0.0321" in alt(drawn["Calibration"])
     assert "best 0.596 at 0.59" in alt(drawn["Dice by threshold"])

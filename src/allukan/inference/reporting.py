@@ -177,8 +177,9 @@ def _facts(run: Run, predictor: Predictor, history: Sequence[Mapping[str, float]
         "prediction time": f"{np.median(applied.seconds):.3g} s a case, {here['device']}",
     }
     if not is_foreign(card.model):
-        kept = inspect_model(predictor.model, (1, card.in_channels, *card.size)).total().saved_bytes
-        facts["training memory"] = f"{kept / 2**20:.1f} MiB kept for the backward pass, an input in float32"
+        batch = run.config["batch_size"]
+        kept = inspect_model(predictor.model, (batch, card.in_channels, *card.size)).total().saved_bytes
+        facts["training memory"] = f"{kept / 2**20:.1f} MiB kept for the backward pass, of {batch} inputs in float32"
     if bends:
         facts["bend"] = f"{bends[-1]:.3f} at the end, median over layers: 0 is a convolution with a fixed activation"
     return facts | {"allukan": card.version, "written with": ", ".join(f"{n} {v}" for n, v in here["versions"].items())}

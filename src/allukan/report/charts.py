@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 42, 14, 20, 36  # of a chart and its margins: a phone's, for text of 12
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 42, 18, 20, 36  # of a chart and its margins: a phone's, for text of 12
 
 
 class Point(NamedTuple):
@@ -157,3 +157,12 @@ def number(value: float) -> str:
     """
     text = f"{value:.10g}" if abs(value) < 10_000 else f"{value / 1000:.10g}k" if abs(value) < 1e7 else f"{value / 1e6:.10g}M"
     return text.replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A difference.
+
+    >>> signed(0.5), signed(-0.01)
+    ('+0.500', '−0.010')
+    """
+    return f"{value:+.3f}".replace("-", "−")

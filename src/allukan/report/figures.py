@@ -9,7 +9,7 @@ from itertools import count
 import numpy as np
 
 from allukan.report.cases import BOTH_EMPTY
-from allukan.report.charts import UNIT, Axis, Bar, Chart, Label, Point, Rule, Series, axis, number
+from allukan.report.charts import UNIT, Axis, Bar, Chart, Label, Point, Rule, Series, axis, number, signed
 from allukan.report.runs import Paired, RunReport, Score
 
 Links = Mapping[tuple[str, str], str]  # data set and name of a case: its place in the page
@@ -69,12 +69,12 @@ def _point(x: float, y: float, run: RunReport, score: Score, links: Links) -> Po
 
 
 def said(status: str) -> str:
-    """A status for people.
+    """A status for people: that something is outlined does not say that it is right.
 
     >>> said("ok"), said("false_alarm")
-    ('found', 'false alarm')
+    ('outlined', 'false alarm')
     """
-    return {"ok": "found"}.get(status, status.replace("_", " "))
+    return {"ok": "outlined"}.get(status, status.replace("_", " "))
 
 
 def reliability(runs: Sequence[RunReport]) -> Chart | None:
@@ -209,7 +209,7 @@ def forest(paired: Paired) -> Chart | None:
         return None
     x = axis(f"difference in {paired.metric}", [0.0, *(v for row in rows for v in (row.low, row.high))])
     height = float(len(rows))
-    spoken = [f"{row.name} {row.mean:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f}" for row in rows]
+    spoken = [f"{row.name} {signed(row.mean)}, 95 % interval {signed(row.low)} to {signed(row.high)}" for row in rows]
     bars = [Bar(r.low, r.mean, r.high, height - i - 0.7, 0, text) for i, (r, text) in enumerate(zip(rows, spoken, strict=True))]
     labels = [Label(x.low, height - i - 0.3, row.name) for i, row in enumerate(rows)]
     better = "below" if paired.lower_is_better else "above"

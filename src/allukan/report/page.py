@@ -12,7 +12,7 @@ from allukan._version import __version__
 from allukan.files import write_text
 from allukan.report import figures, palette
 from allukan.report.cases import Case, Shown, line_up
-from allukan.report.charts import number
+from allukan.report.charts import number, signed
 from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport, Score
 
 _TEMPLATES = Environment(
@@ -22,7 +22,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"said": figures.said, "number": number}
+_TEMPLATES.filters |= {"said": figures.said, "number": number, "signed": signed}
 _TEMPLATES.globals |= {
     "version": __version__,
     "truth": palette.TRUTH,

@@ -10,7 +10,8 @@ const key = (row, column) => {
   const text = row.cells[column].textContent;
   return text === "–" ? Infinity : text !== "" && !isNaN(text) ? Number(text) : text.toLowerCase();
 };
-const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
+const compare = (a, b) =>
+  typeof a !== typeof b ? (typeof a === "number" ? -1 : 1) : typeof a === "number" ? a - b || 0 : a.localeCompare(b, "en", { numeric: true });
 
 const sort = (column, heading) => {
   const up = heading.getAttribute("aria-sort") !== "ascending";
