@@ -63,6 +63,7 @@ def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(she
     names = {row[1] for row in found.cells()[1:]}
     assert names == {"first, seed 0", "second, seed 0"}
     assert "second against first: +0.000 Dice" in found.text
+    assert "Of every model the first training is shown; the tables compare all trainings." in found.text
 
 
 def test_what_cannot_be_reported_is_told_in_a_sentence(shell, trained, evaluated, tmp_path):

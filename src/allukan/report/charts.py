@@ -128,7 +128,7 @@ class Chart:
     @property
     def top(self) -> int:
         """Where it begins above, below the words of its axis."""
-        return TOP
+        return TOP if self.y.label else RIGHT // 2
 
     @property
     def base(self) -> int:
@@ -141,7 +141,7 @@ class Chart:
 
     def down(self, y: float) -> float:
         """Of a value of the y axis."""
-        return round(self.base - self.y.share(y) * (self.base - TOP), 1)
+        return round(self.base - self.y.share(y) * (self.base - self.top), 1)
 
     @property
     def legend(self) -> list[Series]:

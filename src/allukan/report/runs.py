@@ -67,7 +67,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Paired:
-    """A comparison on the same images by ``metric`` (for people) against ``reference``; ``note`` alone where there is none."""
+    """A comparison on the same images by ``metric`` (for people) against ``reference``; ``note``: about it, or why it lacks."""
 
     note: str = ""
     metric: str = ""

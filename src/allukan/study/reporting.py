@@ -34,38 +34,51 @@ def report(
     Raises ``UserError`` for a folder that is neither, a run that has not been evaluated, and more runs than can be told apart.
     """
     paths = [Path(folder) for folder in folders]
-    study = len(paths) == 1 and (paths[0] / "study.json").is_file()
-    shown = _of_study(paths[0]) if study else {path.resolve().name: open_run(path) for path in paths}
-    if len(shown) < len(paths):
-        raise UserError("two of the runs have the same folder name, by which they are told apart: rename one.")
-    if len(shown) > LARGEST:
-        raise UserError(f"{len(shown)} runs cannot be told apart in one page: give at most {LARGEST} of them.")
-    paired = _paired(paths, trust) if study or len(paths) > 1 else None
+    if len(paths) == 1 and (paths[0] / "study.json").is_file():
+        found = _of_study(paths[0])
+        shown, paired = dict(list(found.items())[:LARGEST]), _paired(paths, trust, _note(len(found)))
+    else:
+        shown = {path.resolve().name: open_run(path) for path in paths}
+        _check(paths, len(shown))
+        paired = _paired(paths, trust) if len(paths) > 1 else Paired()
     runs, names = list(shown.values()), list(shown)
     return inference.report(runs, out, title, device, trust, names=names, paired=paired, progress=progress)
 
 
+def _check(paths: Sequence[Path], names: int) -> None:
+    if names < len(paths):
+        raise UserError("two of the runs have the same folder name, by which they are told apart: rename one.")
+    if names > LARGEST:
+        raise UserError(f"{names} runs cannot be told apart in one page: give at most {LARGEST} of them.")
+
+
+def _note(models: int) -> str:
+    more = f", of {models} of them the first {LARGEST}" if models > LARGEST else ""
+    return f"Of every model the first training is shown{more}; the tables compare all trainings."
+
+
 def _of_study(folder: Path) -> dict[str, Run]:
-    """One run of every model, data set and protocol, as many as can be told apart."""
+    """One run of every model, data set and protocol."""
     found: dict[str, Run] = {}
     own = [result for result in read_results([folder]) if ACROSS not in result.data]
     parts = sections(own)
     for (data, protocol), models in parts.items():
         for model, results in models.items():
             found[_name(results[0], len(parts) > 1, data, protocol, model)] = open_run(results[0].folder)
-    return dict(list(found.items())[:LARGEST])
+    return found
 
 
 def _name(result: Result, several: bool, data: str, protocol: str, model: str) -> str:
     return f"{model}, {data}, {protocol}, seed {result.seed}" if several else f"{model}, seed {result.seed}"
 
 
-def _paired(paths: Sequence[Path], trust: bool) -> Paired:
+def _paired(paths: Sequence[Path], trust: bool, note: str = "") -> Paired:
     try:
         found = compare(paths, metric=_METRIC, trust=trust)
     except UserError as error:
         return Paired(note=f"Not compared: {error}")
     return Paired(
+        note=note,
         metric=SCORES[found.metric],
         reference=found.reference,
         lower_is_better=found.metric in DISTANCES,
