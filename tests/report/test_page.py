@@ -144,6 +144,21 @@ def test_runs_side_by_side_share_cases_and_are_compared_in_words(tmp_path):
     assert "Not compared: other images." in apart.text
 
 
+def test_units_are_beside_the_numbers_where_runs_differ_in_them(tmp_path):
+    found = page(tmp_path, run(name="a"), run(name="b", data="other", size_unit="ml", summary={"distance_unit": "mm"}))
+    header, *rows = found.cells()
+    assert {"HD95", "truth"} <= set(header)
+    assert {(row[1], row[5], row[7]) for row in rows} == {("a", "3.0 pixel", "120 pixels"), ("b", "3.0 mm", "120 ml")}
+    titles = [element["text"] for element in found.all("figcaption")]
+    assert titles.count("Dice by size of the truth") == 2
+
+
+def test_cases_of_two_sets_of_one_name_are_not_taken_for_one(tmp_path):
+    runs = [run(name=name, summary={"data": f"/{name}/set"}) for name in "ab"]
+    found = page(tmp_path, *runs)
+    assert len(found.all("tr", id="case-9")) == 1
+
+
 def test_figures_of_the_ukan_protocol_are_named_where_there_are_some(tmp_path):
     runs = [run(name="a", summary={"protocol": "ukan", "ukan": {"iou_pooled": 0.6543, "dice_pooled": 0.79}}), run(name="b")]
     assert "a: IoU 0.654, Dice 0.790." in page(tmp_path, *runs).text

@@ -49,7 +49,7 @@ def line_up(runs: Sequence[RunReport]) -> list[Case]:
     found: dict[tuple[str, str], list[Shown]] = {}
     for run in runs:
         for name, scores in by_case(run.scores).items():
-            found.setdefault((run.data, name), []).append(Shown(run, scores, run.pictures.get(name)))
+            found.setdefault((run.place, name), []).append(Shown(run, scores, run.pictures.get(name)))
     ranked = sorted(found.items(), key=lambda item: (np.mean([one.dice for one in item[1]]), item[0]))
     return [Case(f"case-{number}", name, tuple(shown)) for number, ((_, name), shown) in enumerate(ranked)]
 

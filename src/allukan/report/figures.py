@@ -12,7 +12,7 @@ from allukan.report.cases import BOTH_EMPTY
 from allukan.report.charts import UNIT, Axis, Bar, Chart, Label, Point, Rule, Series, axis, number, signed
 from allukan.report.runs import Paired, RunReport, Score
 
-Links = Mapping[tuple[str, str], str]  # data set and name of a case: its place in the page
+Links = Mapping[tuple[str, str], str]  # folder of the data and name of a case: its place in the page
 _BINS, _ROW = 80, 62  # of Dice along x, and the height of a strip
 _DICE = Axis("Dice", 0.0, 1.0, UNIT)
 
@@ -65,7 +65,7 @@ def _stacked(run: RunReport, scores: Sequence[Score], floor: float, links: Links
 def _point(x: float, y: float, run: RunReport, score: Score, links: Links) -> Point:
     label = f", {score.label}" if run.classed else ""
     text = f"{score.case}{label}: Dice {score.metrics['dice']:.3f}" + ("" if score.status == "ok" else f", {said(score.status)}")
-    return Point(x, y, text, links.get((run.data, score.case), ""), score.status)
+    return Point(x, y, text, links.get((run.place, score.case), ""), score.status)
 
 
 def said(status: str) -> str:
@@ -128,7 +128,7 @@ def _classes(runs: Sequence[RunReport]) -> Iterator[tuple[str, RunReport, int]]:
 
 
 def by_size(runs: Sequence[RunReport], links: Links) -> Chart | None:
-    """Dice against the size of the truth; cases without truth have none. None where no size is known."""
+    """Dice against the size of the truth, of runs with one unit; cases without truth have none. None where no size is known."""
     series = []
     for place, (run, label, name) in enumerate(_strips(runs)):
         scores = [score for score in run.scores if label in (None, score.label) and score.truth > 0]

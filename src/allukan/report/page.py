@@ -12,7 +12,7 @@ from allukan._version import __version__
 from allukan.files import write_text
 from allukan.report import figures, palette
 from allukan.report.cases import Case, Shown, line_up
-from allukan.report.charts import number, signed
+from allukan.report.charts import Chart, number, signed
 from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport, Score
 
 _TEMPLATES = Environment(
@@ -41,7 +41,7 @@ def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paire
     colours; ``paired`` is their comparison.
     """
     cases = line_up(runs)
-    links = {(case.shown[0].run.data, case.name): f"#{case.anchor}" for case in cases}
+    links = {(case.shown[0].run.place, case.name): f"#{case.anchor}" for case in cases}
     return write(
         out,
         "report.html",
@@ -56,10 +56,16 @@ def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paire
         forest=figures.forest(paired) if paired else None,
         distribution=figures.distribution(runs, links),
         probabilities=[chart for chart in (figures.reliability(runs), figures.thresholds(runs)) if chart],
-        sizes=[chart for chart in (figures.by_size(runs, links), *(figures.agreement(run, links) for run in runs)) if chart],
+        sizes=_sizes(runs, links),
         training=figures.training(runs),
         facts=list(dict.fromkeys(name for run in runs for name in run.facts)),
     )
+
+
+def _sizes(runs: Sequence[RunReport], links: figures.Links) -> list[Chart]:
+    units = dict.fromkeys(run.size_unit for run in runs)
+    by_size = [figures.by_size([run for run in runs if run.size_unit == unit], links) for unit in units]
+    return [chart for chart in (*by_size, *(figures.agreement(run, links) for run in runs)) if chart]
 
 
 def _dice(row: tuple[Case, Shown, Score]) -> float:

@@ -123,6 +123,11 @@ class RunReport:
         return str(self.summary.get("distance_unit", "mm"))
 
     @property
+    def place(self) -> str:
+        """Of the data: two sets may have one name."""
+        return str(self.summary.get("data", self.data))
+
+    @property
     def classed(self) -> bool:
         """Whether there are several classes to be told apart."""
         return len(self.summary["classes"]) > 1

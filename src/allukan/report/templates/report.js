@@ -5,9 +5,9 @@ const table = document.getElementById("cases");
 const body = table.tBodies[0];
 const columns = all("th", table).map((cell) => cell.textContent);
 
-// What a cell is sorted by: its number, or its text; what has none comes last.
+// What a cell is sorted by: its number, with or without a unit, or its text; what has none comes last.
 const key = (row, column) => {
-  const text = row.cells[column].textContent;
+  const text = row.cells[column].textContent.replace(/ (pixels?|mm|ml|voxels)$/, "");
   return text === "–" ? Infinity : text !== "" && !isNaN(text) ? Number(text) : text.toLowerCase();
 };
 const compare = (a, b) =>
