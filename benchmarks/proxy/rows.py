@@ -18,7 +18,13 @@ SIZES: dict[str, dict[str, Any]] = {
     "mini": {"topology": {"widths": (8, 16, 32, 48, 64)}},
     "tiny": {},
 }
-REFERENCE = {"nano": 10, "nano-wide": 10, "micro": 10, "mini": 10, "tiny": 3}  # learning rate of the compared twin; tiny is not tuned
+REFERENCE = {
+    "nano": 10,
+    "nano-wide": 10,
+    "micro": 10,
+    "mini": 10,
+    "tiny": 3,
+}  # learning rate of the compared twin; tiny is not tuned
 SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
 CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the reference's rate, splines at 10

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -135,21 +134,6 @@ def test_predict_groups_the_channels_of_an_image(shell, tmp_path):
     expected = Predictor(model, "cpu")(images[0]).masks[0]
     assert 0 < expected.mean() < 1
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out/masks/A.png")) > 0, expected)
-
-
-def test_report_on_two_runs_is_one_file(shell, trained, tmp_path):
-    run = tmp_path / "copy"
-    shutil.copytree(trained, run)
-    assert "has not been evaluated" in shell("report", run, "--out", tmp_path / "r.html").sentence
-    assert shell("evaluate", run, "--device", "cpu").code == 0
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    assert shell("report", run, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
-    page = (tmp_path / "r.html").read_text()
-    HTMLParser().feed(page)
-    assert "copy" in page
-    assert "other" in page
-    assert "encoder.0.units.0" in page
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from allukan.data import Splits
 from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.inference import Cleaning, Outcome, Predictor, Run, Segmenter, evaluate, find_images, open_run, predict_files, report
+from allukan.inference import Cleaning, Outcome, Predictor, Run, Segmenter, evaluate, find_images, open_run, predict_files
 from allukan.integrations.source import open_source
 from allukan.models import ImageFile, ModelCard, load_card, save_model
 from tests.volume_sets import blob, blobs, save
@@ -317,8 +317,6 @@ def test_what_is_of_pictures_only_is_refused_for_a_run_on_volumes(run, tmp_path)
         evaluate(run, predictor=predictor, out=tmp_path / "o", spacing_mm=(1.0, 1.0))
     with pytest.raises(UserError, match="exports are of models of pictures"):
         open_source(run.folder)
-    with pytest.raises(UserError, match="the report shows pictures only"):
-        report([run], tmp_path / "r.html", "t", "cpu")
     picture = ModelCard("convtwin-tiny", 1, ("one", "two"), "multiclass", (32, 32), (0.0,), (1.0,), label_values=(1, 2))
     save_model(tmp_path / "m", picture.build(), picture)
     with pytest.raises(UserError, match="holds volumes, but the model expects pictures"):

@@ -1,14 +1,9 @@
 """Contours against their definition, pixel by pixel, and on pictures of every shape."""
 
-import base64
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from allukan.report import draw_contours, palette
-from allukan.report.overlays import contour_figure
+from allukan.report import draw_contours
 
 
 def blob(height=40, width=60):
@@ -46,22 +41,3 @@ def test_images_of_any_number_of_channels_are_shown_in_grey_or_in_their_first_th
     shown = draw_contours(image, np.zeros((1, 9, 12), bool))
     first = image if not channels else image[..., 0]
     assert np.array_equal(shown, image[..., :3] if channels in ((3,), (4,)) else np.stack([first] * 3, axis=-1))
-
-
-@pytest.mark.parametrize("shape", [(1, 200), (200, 1), (2, 2)])
-def test_figures_of_any_shape_and_of_full_and_empty_masks(shape):
-    full = np.ones((1, *shape), bool)
-    assert contour_figure(np.zeros(shape, np.uint8), full, ~full).startswith("data:image/png;base64,")
-
-
-def test_truth_and_prediction_are_where_they_belong():
-    truth, prediction = np.zeros((2, 1, 44, 44), bool)
-    truth[0, 4:40, 4:20], prediction[0, 4:40, 24:40] = True, True
-    _, _, content = contour_figure(np.zeros((44, 44), np.uint8), truth, prediction).partition(",")
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
-    assert picture.shape == (440, 440, 3)
-    for colour, columns, dashed in ((palette.TRUTH, slice(30, 210), False), (palette.PREDICTION, slice(230, 410), True)):
-        seen = (picture == palette.rgb(colour)).all(2)
-        assert seen[:, columns].sum() == seen.sum() > 500
-        side = seen[60:380, columns].any(1)  # along the vertical lines
-        assert side.mean() == 1.0 if not dashed else 0.3 < side.mean() < 0.9

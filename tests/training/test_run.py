@@ -262,7 +262,12 @@ def test_a_compiled_training_learns_the_same(tmp_path):
     torch._dynamo.reset()  # or sizes that other tests compiled make these dynamic, which takes minutes
     write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
     small = {"topology": {"widths": [4, 4, 8, 8, 8], "depth": 1, "token_depth": 1}}
-    options = {"model": "convtwin-tiny", "options": small, "epochs": 1, "batch_size": 8}  # one step: Adam's first one takes signs, rounding too
+    options = {
+        "model": "convtwin-tiny",
+        "options": small,
+        "epochs": 1,
+        "batch_size": 8,
+    }  # one step: Adam's first one takes signs, rounding too
     runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, **options)) for how in (False, True)]
     states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
     assert states[0].keys() == states[1].keys()

@@ -21,7 +21,7 @@ def demo(
     seed: Annotated[int, Option(help="Of everything.")] = 0,
 ) -> None:
     """Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes)."""
-    from allukan import data, inference, training
+    from allukan import data, inference, study, training
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
@@ -38,6 +38,6 @@ def demo(
         )
         summary = inference.evaluate(inference.open_run(run), predictor=inference.Predictor(run / "model", "auto"))
         show_summary(summary)
-    runs = [inference.open_run(out / model) for model in ("allukan-tiny", "convtwin-tiny")]
-    page = inference.report(runs, out / "report.html", "ALL U-KAN on synthetic ultrasound")
+    runs = [out / model for model in ("allukan-tiny", "convtwin-tiny")]
+    page = study.report(runs, out / "report.html", "ALL U-KAN on synthetic ultrasound")
     say(f"Report: {page.resolve()}")

@@ -18,7 +18,7 @@ COMMANDS = {  # each a module here, with a function or an app; loaded when it is
     "export": "Write a trained model for other tools: ONNX, torch.export, AOTInductor, a Hub folder, a MONAI bundle.",
     "study": "Train and evaluate models × data sets × protocols × seeds.",
     "compare": "Compare models on the same test images: paired differences, intervals over trainings and images.",
-    "report": "Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations.",
+    "report": "Write one self-contained HTML page: scores, every case, pictures of failures, calibration, sizes, training.",
     "inspect": "Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.",
     "demo": "Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes).",
     "doctor": "Say what is installed, what computes here and how fast it can, and test that it computes right.",

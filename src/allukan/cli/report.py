@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, say, show_log
+from allukan.cli.console import TRUST, progress_bar, say, show_log
 from allukan.errors import UserError
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a study.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Segmentation report",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
-    """Write one self-contained HTML page on runs side by side: curves, scores, overlays, learned activations."""
-    from allukan import inference
+    """Write one self-contained HTML page: scores, every case, pictures of failures, calibration, sizes, training.
+
+    Several runs, or those of a study, are shown side by side and compared. The models are applied to their test images once more.
+    """
+    from allukan import study
 
     if out.is_dir():
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
-    opened = [inference.open_run(run) for run in runs]
-    say(f"Report: {inference.report(opened, out, title, device, trust)}")
+    with progress_bar("applying the models") as bar:
+        task = bar.add_task("", total=None)
+        page = study.report(runs, out, title, device, trust, lambda done, total: bar.update(task, completed=done, total=total))
+    say(f"Report: {page}")

@@ -2,18 +2,28 @@
 
 from allukan.report import palette
 from allukan.report.overlays import draw_contours
+from allukan.report.page import write_report
+from allukan.report.pictures import SIDE, Picture, Plane, picture, plane
 from allukan.report.plots import LINE_WIDTH, plain
-from allukan.report.runs import DISTANCES, HEADINGS, Activation, Overlay, RunReport, write_report
+from allukan.report.runs import DISTANCES, HEADINGS, Difference, Paired, Probabilities, RunReport, Score, Table
 
 __all__ = [
     "DISTANCES",
     "HEADINGS",
     "LINE_WIDTH",
-    "Activation",
-    "Overlay",
+    "SIDE",
+    "Difference",
+    "Paired",
+    "Picture",
+    "Plane",
+    "Probabilities",
     "RunReport",
+    "Score",
+    "Table",
     "draw_contours",
     "palette",
+    "picture",
     "plain",
+    "plane",
     "write_report",
 ]

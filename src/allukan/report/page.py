@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 
 from allukan._version import __version__
 from allukan.files import write_text
-from allukan.report import overlays, palette, plots
-
-
-def _range(values: NDArray[np.floating]) -> str:
-    return f"{values.min():.2g} … {values.max():.2g}".replace("-", "−")
-
+from allukan.report import figures, palette
+from allukan.report.cases import Case, Shown, line_up
+from allukan.report.charts import Chart, number, signed
+from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport, Score
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).with_name("templates")),
@@ -25,14 +22,54 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters["range"] = _range
+_TEMPLATES.filters |= {"said": figures.said, "number": number, "signed": signed}
 _TEMPLATES.globals |= {
     "version": __version__,
     "truth": palette.TRUTH,
     "prediction": palette.PREDICTION,
-    "contour_figure": overlays.contour_figure,
-    "activation": plots.activation,
+    "colours": list(zip(palette.LINES, palette.LINES_ON_BLACK, strict=True)),
+    "metrics": HEADINGS,
+    "distances": DISTANCES,
 }
+_WORST, _FIRST = 3, 10  # cases on the first screen, and pictures that are seen at once
+
+
+def write_report(runs: Sequence[RunReport], out: Path, title: str, paired: Paired | None = None) -> Path:
+    """Write ``out``, whole or not at all, and return it. Everything is inside the file; nothing is loaded from elsewhere.
+
+    What a run lacks (history, pictures, probabilities) is said in a line. The runs are one to a few, in the order of their
+    colours; ``paired`` is their comparison.
+    """
+    cases = line_up(runs)
+    links = {(case.shown[0].run.place, case.name): f"#{case.anchor}" for case in cases}
+    return write(
+        out,
+        "report.html",
+        title=title,
+        runs=runs,
+        cases=cases,
+        rows=sorted(((case, one, score) for case in cases for one in case.shown for score in one.scores), key=_dice),
+        labels=list(dict.fromkeys(label for run in runs for label in run.summary["classes"])),
+        first=_FIRST,
+        worst=[case for case in cases if not case.empty][:_WORST],
+        paired=paired or Paired(),
+        forest=figures.forest(paired) if paired else None,
+        distribution=figures.distribution(runs, links),
+        probabilities=[chart for chart in (figures.reliability(runs), figures.thresholds(runs)) if chart],
+        sizes=_sizes(runs, links),
+        training=figures.training(runs),
+        facts=list(dict.fromkeys(name for run in runs for name in run.facts)),
+    )
+
+
+def _sizes(runs: Sequence[RunReport], links: figures.Links) -> list[Chart]:
+    units = dict.fromkeys(run.size_unit for run in runs)
+    by_size = [figures.by_size([run for run in runs if run.size_unit == unit], links) for unit in units]
+    return [chart for chart in (*by_size, *(figures.agreement(run, links) for run in runs)) if chart]
+
+
+def _dice(row: tuple[Case, Shown, Score]) -> float:
+    return row[2].metrics["dice"]
 
 
 def write(out: Path, template: str, **content: Any) -> Path:

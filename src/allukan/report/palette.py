@@ -9,6 +9,7 @@ BLUE, VERMILION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY, INK = "#888888", "#444444"  # beside them: what matters less, and a line that all is read against
 
 LINES = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE)  # on white paper, the dark ones first
+LINES_ON_BLACK = (SKY_BLUE, ORANGE, GREEN, PURPLE, YELLOW, VERMILION)  # the same places on a dark page
 CONTOURS = (ORANGE, SKY_BLUE, GREEN, YELLOW, BLUE, VERMILION, PURPLE)  # on images, which are dark: the bright ones first
 TRUTH, PREDICTION = SKY_BLUE, ORANGE
 

@@ -1,100 +1,133 @@
-"""One self-contained HTML page on one or several runs."""
+"""What the page says of one or several runs: plain values, texts and arrays, which others gather."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.report import page, plots
-from allukan.report.palette import LINES, pick
+from allukan.report.pictures import Picture
 
 HEADINGS = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "surface_dice": "surface Dice"}  # of the metrics, for people
 DISTANCES = ("hd95",)  # those with a unit, of which less is better
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """One picture: image uint8 ``(H, W[, C])``, masks bool ``(K, H, W)``, and its Dice."""
+class Score(NamedTuple):
+    """One class of one case, a row of ``cases.csv``; sizes are NaN where an older version wrote none."""
 
-    case_id: str
+    case: str
+    label: str
+    status: str
+    metrics: Mapping[str, float]
+    truth: float
+    predicted: float
+
+
+class Probabilities(NamedTuple):
+    """What the probabilities of K classes are worth.
+
+    Attributes:
+        classes: names.
+        said: mean probability of the pixels in each bin ``(K, B)``, NaN where there are none.
+        share: of these pixels that belong to the class, likewise.
+        ece: expected calibration error ``(K,)``.
+        dice: mean Dice at the thresholds 0, 0.01 … 0.99 ``(K, 100)``.
+        threshold: that the model decides by; None where the most probable class wins.
+    """
+
+    classes: tuple[str, ...]
+    said: NDArray[np.float64]
+    share: NDArray[np.float64]
+    ece: NDArray[np.float64]
+    dice: NDArray[np.float64]
+    threshold: float | None
+
+
+class Table(NamedTuple):
+    """A table of a comparison, in words."""
+
     title: str
-    image: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    prediction: NDArray[np.bool_]
-    score: float
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Activation:
-    """The learned activations of one layer: t ``(P,)``, curves ``(A, P)``."""
+class Difference(NamedTuple):
+    """Of one model against the reference: mean with its 95 % interval, and p corrected for all of them; NaN without one."""
 
     name: str
-    t: NDArray[np.floating]
-    curves: NDArray[np.floating]
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A comparison on the same images by ``metric`` (for people) against ``reference``; ``note``: about it, or why it lacks."""
+
+    note: str = ""
+    metric: str = ""
+    reference: str = ""
+    lower_is_better: bool = False
+    differences: Sequence[Difference] = ()
+    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """What the page shows of one run; ``summary`` as ``summarise`` returns it, with ``distance_unit``."""
+    """One evaluated run.
+
+    Attributes:
+        name: of the run, for people.
+        model: name of its network.
+        data: name of the data set.
+        kind: "images" or "volumes".
+        classes: names.
+        counts: of the images in "train", "val" and "test".
+        summary: as ``evaluate`` wrote it.
+        scores: rows of ``cases.csv``.
+        size_unit: of their sizes: "pixels", "ml", or of older evaluations of volumes "voxels".
+        history: rows of ``history.csv``.
+        facts: further ones to be read in a table.
+        probabilities: None where the model was not applied.
+        pictures: by case, as many as have room.
+        examples: some images of the training with their truth.
+        options: the text of ``config.yaml``.
+        commands: that make this run anew.
+    """
 
     name: str
-    history: Sequence[Mapping[str, float]]
+    model: str
+    data: str
+    kind: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
     summary: Mapping[str, Any]
-    overlays: Sequence[Overlay]
-    activations: Sequence[Activation]
-    facts: Mapping[str, str]
+    scores: Sequence[Score]
+    size_unit: str = "pixels"
+    history: Sequence[Mapping[str, float]] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    probabilities: Probabilities | None = None
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    examples: Sequence[tuple[str, Picture]] = ()
+    options: str = ""
+    commands: Sequence[str] = ()
 
+    @property
+    def unit(self) -> str:
+        """Of distances."""
+        return str(self.summary.get("distance_unit", "mm"))
 
-def write_report(runs: Sequence[RunReport], out: Path, title: str) -> Path:
-    """Write ``out``, whole or not at all, and return it. Everything is inside the file; nothing is loaded from elsewhere.
+    @property
+    def place(self) -> str:
+        """Of the data: two sets may have one name."""
+        return str(self.summary.get("data", self.data))
 
-    What a run lacks (history, overlays, activations) is said in a line. The runs are one to a few, in the order of their colours.
-    """
-    return page.write(
-        out,
-        "report.html",
-        title=title,
-        runs=runs,
-        facts=list(dict.fromkeys(name for run in runs for name in run.facts)),
-        metrics=HEADINGS.values(),
-        scores=[row for run in runs for row in _scores(run)],
-        pooled=[_pooled(run) for run in runs if "ukan" in run.summary],
-        legend=[(run.name, pick(LINES, number)) for number, run in enumerate(runs)],
-        curves=_curves([run.history for run in runs]),
-    )
-
-
-def _scores(run: RunReport) -> Iterator[tuple[str, str, int, list[tuple[str, str]], str]]:
-    """Overall, and a class where there are several: mean and 95 % interval. No winner is marked: the intervals say it."""
-    classes = run.summary["classes"]
-    lines = [("all", run.summary["overall"]), *(classes.items() if len(classes) > 1 else ())]  # one may be called "all"
-    for label, figures in lines:
-        outcome = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in figures["status"].items())
-        yield run.name, label, figures["cases"], [_score(figures[key], run.summary, key) for key in HEADINGS], outcome
-
-
-def _score(figure: Mapping[str, float], summary: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """Mean with its unit, and interval."""
-    unit, digits = (f" {summary.get('distance_unit', 'mm')}", 1) if key in DISTANCES else ("", 3)
-    mean, low, high = (f"{figure[name]:.{digits}f}" for name in ("mean", "low", "high"))
-    return mean + unit, f"{low} … {high}"
-
-
-def _pooled(run: RunReport) -> str:
-    """The figures of the "ukan" protocol."""
-    figures = run.summary["ukan"]
-    return f"{run.name}: IoU {figures['iou_pooled']:.3f}, Dice {figures['dice_pooled']:.3f}"
-
-
-def _curves(histories: Sequence[plots.History]) -> dict[str, str]:
-    """Pictures by their titles, of what was recorded."""
-    figures = {
-        "Loss (training solid, validation dashed)": plots.curves(histories, {"train_loss": "-", "val_loss": "--"}),
-        "Validation Dice": plots.curves(histories, {"val_dice": "-"}, top=1.0),
-    }
-    return {title: picture for title, picture in figures.items() if picture is not None}
+    @property
+    def classed(self) -> bool:
+        """Whether there are several classes to be told apart."""
+        return len(self.summary["classes"]) > 1

@@ -1,5 +1,6 @@
-"""How good masks are: scores of a case, means with intervals, differences and their tests. Plain arrays in."""
+"""How good masks are: scores of a case, calibration, means with intervals, differences and their tests. Plain arrays in."""
 
+from allukan.scores.calibration import Calibration
 from allukan.scores.crossed import crossed_bootstrap, crossed_difference
 from allukan.scores.difference import CrossedDifference, mean_difference
 from allukan.scores.empty import EMPTY_MASKS, EmptyMasks, EmptyRule
@@ -20,6 +21,7 @@ __all__ = [
     "EMPTY_MASKS",
     "METRICS",
     "VOLUMES",
+    "Calibration",
     "CrossedDifference",
     "EmptyMasks",
     "EmptyRule",

@@ -5,6 +5,7 @@ from allukan.study.comparison import Comparison, compare
 from allukan.study.differences import Difference
 from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
+from allukan.study.reporting import report
 from allukan.study.runner import duration, run_study
 from allukan.study.tables import Interval, Spread, Table, render
 from allukan.study.trials import Trial
@@ -25,5 +26,6 @@ __all__ = [
     "duration",
     "load_study",
     "render",
+    "report",
     "run_study",
 ]

@@ -13,7 +13,7 @@ from allukan.scores import CrossedDifference, crossed_difference, holm, mean_dif
 from allukan.study.results import GROUP_DICE, SCORES, Result, check_same_images, sections
 from allukan.study.tables import Interval, Table
 
-_ACROSS = " → "  # trained on one data set, tested on another
+ACROSS = " → "  # trained on one data set, tested on another
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _difference(data: str, protocol: str, model: str, pairs: Sequence[tuple[Resu
 
 def _over_all_sets(differences: Sequence[Difference]) -> list[Difference]:
     found: list[Difference] = []
-    own = [difference for difference in differences if _ACROSS not in difference.data]
+    own = [difference for difference in differences if ACROSS not in difference.data]
     for protocol in dict.fromkeys(difference.protocol for difference in own):
         here = [difference for difference in own if difference.protocol == protocol]
         sets = len({difference.data for difference in here})

@@ -51,6 +51,11 @@ def render(tables: Sequence[Table], style: str) -> str:
     return styles[style](tables)
 
 
+def texts(table: Table) -> list[list[str]]:
+    """The rows of a table, every cell for people."""
+    return [[_text(cell, heading) for cell, heading in _pairs(table, row)] for row in table.rows]
+
+
 def _text(cell: Any, heading: str) -> str:
     """A cell for people."""
     digits = 1 if "HD95" in heading else 3

@@ -1,0 +1,76 @@
+"""``allukan report`` on one run, several and a study: copies of one trained run, so that the differences are known to be 0."""
+
+import shutil
+
+import pytest
+
+from allukan.files import read_table, write_json
+from tests.report.pages import Page
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, trained):
+    from allukan.inference import Predictor, evaluate, open_run
+
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "one")
+    evaluate(open_run(run), predictor=Predictor(run / "model", "cpu"))
+    return run
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_one_run(shell, evaluated, tmp_path):
+    out = tmp_path / "deep/r.html"
+    done = shell("report", evaluated, "--out", out, "--device", "cpu", "--title", "A & B")
+    assert (done.code, done.out, done.err) == (0, f"Report: {out}\n", "")
+    found = read(out)
+    assert [path.name for path in out.parent.iterdir()] == ["r.html"]
+    assert found.all("h1")[0]["text"] == "A & B"
+    assert {row[0] for row in found.cells()[1:]} == {row["id"] for row in read_table(evaluated / "evaluation/cases.csv")}
+    for words in ("allukan train --config", "epochs: 2", "median over layers", "--activations"):
+        assert words in found.text
+    assert not any("paired" in element["text"].lower() for element in found.all("figcaption"))
+
+
+def test_two_runs_are_compared(shell, evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    assert shell("report", evaluated, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
+    found = read(tmp_path / "r.html")
+    assert "other against one: +0.000 Dice (95 % interval +0.000 … +0.000): no difference is shown." in found.text
+    assert "Against one" in [element["text"] for element in found.all("summary")]
+    assert "Paired differences; above 0 is better than one" in [element["text"] for element in found.all("figcaption")]
+
+
+def test_runs_with_other_images_are_shown_and_not_compared(shell, evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    file = other / "evaluation/cases.csv"
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]) + "\n")
+    assert shell("report", evaluated, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
+    assert "Not compared: " in read(tmp_path / "r.html").text
+
+
+def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(shell, evaluated, tmp_path):
+    for model in ("first", "second"):
+        for seed in ("0", "1"):
+            run = shutil.copytree(evaluated, tmp_path / "study/phantoms/clean" / model / seed)
+            write_json(run / "finished.json", {})
+    write_json(tmp_path / "study/study.json", {"data": {"phantoms": {}}, "models": {"first": {}, "second": {}}})
+    done = shell("report", tmp_path / "study", "--out", tmp_path / "r.html", "--device", "cpu")
+    assert done.code == 0, done.err
+    found = read(tmp_path / "r.html")
+    names = {row[1] for row in found.cells()[1:]}
+    assert names == {"first, seed 0", "second, seed 0"}
+    assert "second against first: +0.000 Dice" in found.text
+    assert "Of every model the first training is shown; the tables compare all trainings." in found.text
+
+
+def test_what_cannot_be_reported_is_told_in_a_sentence(shell, trained, evaluated, tmp_path):
+    assert "has not been evaluated" in shell("report", trained, "--out", tmp_path / "r.html").sentence
+    assert "is a folder" in shell("report", evaluated, "--out", tmp_path).sentence
+    assert "is not a finished run" in shell("report", tmp_path).sentence
+    assert "the same folder name" in shell("report", evaluated, evaluated, "--out", tmp_path / "r.html").sentence
+    runs = [shutil.copytree(evaluated, tmp_path / f"run-{number}") for number in range(9)]
+    assert "9 runs cannot be told apart" in shell("report", *runs, "--out", tmp_path / "r.html").sentence
+    assert not (tmp_path / "r.html").exists()
