@@ -24,7 +24,7 @@ REFERENCE = {
     "micro": 10,
     "mini": 10,
     "tiny": 3,
-}  # learning rate of the compared twin; tiny is not tuned
+}  # rate of the compared twin; tiny is not tuned
 SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
 CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the reference's rate, splines at 10

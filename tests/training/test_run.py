@@ -267,7 +267,7 @@ def test_a_compiled_training_learns_the_same(tmp_path):
         "options": small,
         "epochs": 1,
         "batch_size": 8,
-    }  # one step: Adam's first one takes signs, rounding too
+    }  # one step, as Adam takes signs, rounding too
     runs = [train(config(tmp_path / "data", tmp_path / str(how), compile=how, **options)) for how in (False, True)]
     states = [torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in runs]
     assert states[0].keys() == states[1].keys()

@@ -15,11 +15,12 @@ from allukan.costs import inspect_model, parameter_count
 from allukan.data import Dataset
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text
-from allukan.inference.evaluation import Progress, Run, read_truth
+from allukan.inference.evaluation import Run, read_truth
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.picturing import picture_of
 from allukan.inference.predictor import Predictor
+from allukan.inference.segmenter import Progress
 from allukan.models import is_foreign
 from allukan.provenance import environment
 from allukan.report import Paired, Picture, Probabilities, RunReport, Score, write_report
