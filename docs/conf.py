@@ -7,7 +7,7 @@ from pathlib import Path
 from allukan import __version__
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for !allukan in the tutorials
-os.environ["COLUMNS"] = "100"
+os.environ |= {"COLUMNS": "100", "TTY_COMPATIBLE": "0"}  # in what they print: wide tables, no colours and no bars
 
 project, author, release = "allukan", "the allukan developers", __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
