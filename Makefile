@@ -6,11 +6,15 @@ READY := $(VENV)/.ready
 
 LANE ?= ../lane
 
-.PHONY: demo test test-slow check format clean lane lane-pause lane-status lane-results
+.PHONY: demo docs test test-slow check format clean lane lane-pause lane-status lane-results
 
 demo: $(READY)
 	rm -rf build/demo
 	$(BIN)/allukan demo --out build/demo
+
+# the pages as a site, build/docs/index.html, with every tutorial executed
+docs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow"  # a thread for each of the two, or they wait for each other

@@ -226,9 +226,9 @@ class Evaluations:
 def spline_evaluations(layer: KAConv, shape: Sequence[int]) -> Evaluations:
     """The three ways to count the splines of the same KAonv layer on an input ``(B, C, *S)``.
 
-    - before unfolding: φ once an input element, B·C·|S|; what this package does for a few shared activations
-    - after unfolding: φ again at every kernel offset, B·C·|K|·|S'|; the same values, |K| times for stride 1
-    - each edge: one spline for every output as well, B·C/groups·|K|·C'·|S'|; what a KAN with a spline an edge needs
+    - before unfolding: φ once an input element, ``B·C·|S|``; what this package does for a few shared activations
+    - after unfolding: φ again at every kernel offset, ``B·C·|K|·|S'|``; the same values, ``|K|`` times for stride 1
+    - each edge: one spline for every output as well, ``B·C/groups·|K|·C'·|S'|``; what a KAN with a spline an edge needs
 
     An evaluation with ``A`` shared activations is counted once here; multiply by its cost (module docstring).
 

@@ -1,0 +1,28 @@
+"""Builds these pages as a site: make docs."""
+
+import os
+import sys
+from pathlib import Path
+
+from allukan import __version__
+
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for !allukan in the tutorials
+os.environ |= {"COLUMNS": "100", "TTY_COMPATIBLE": "0"}  # in what they print: wide tables, no colours and no bars
+
+project, author, release = "allukan", "the allukan developers", __version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme, html_title = "furo", f"allukan {release}"
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "cache"
+nb_execution_cache_path = "../build/docs-cache"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True}
+napoleon_google_docstring = True
+# "name" and the like are attributes of many classes; the tables that allukan compare writes have headings of one level
+suppress_warnings = ["ref.python", "myst.header"]
