@@ -7,7 +7,8 @@ from pathlib import Path
 from allukan import __version__
 
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for !allukan in the tutorials
-os.environ |= {"COLUMNS": "100", "TTY_COMPATIBLE": "0"}  # in what they print: wide tables, no colours and no bars
+# what they print fits the page, without colours, bars and remarks on notebooks
+os.environ |= {"COLUMNS": "84", "TTY_COMPATIBLE": "0", "PYTHONWARNINGS": "ignore"}
 
 project, author, release = "allukan", "the allukan developers", __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -20,6 +21,7 @@ nb_execution_cache_path = "../build/docs-cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
+nb_merge_streams = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
