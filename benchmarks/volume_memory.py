@@ -120,7 +120,7 @@ def _measured(command: list[str]) -> tuple[int, float]:
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.perf_counter() - start
 
 
-program = Program("volume_memory", volume_memory, block="volume memory")
+program = Program("volume_memory", volume_memory)
 
 if __name__ == "__main__":
     program()

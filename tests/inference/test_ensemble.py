@@ -9,6 +9,7 @@ import torch
 from allukan.data.volumes import Geometry, Image
 from allukan.errors import UserError
 from allukan.inference import Ensemble, Predictor
+from allukan.inference.inputs import VolumeInput
 from allukan.models import ModelCard, save_model
 
 PICTURES = ModelCard("convtwin-tiny", 1, ("a", "b"), "multilabel", (32, 48), (0.4,), (0.2,))
@@ -78,3 +79,10 @@ def test_what_has_no_mean(tmp_path, changed, words):
 def test_no_models():
     with pytest.raises(UserError, match="one model at least"):
         Ensemble([])
+
+
+def test_members_that_take_a_volume_alike_share_it():
+    volume = VolumeInput(Image(np.ones((1, 4, 6, 8), np.int16), Geometry.of_pixels((4, 6, 8), (2, 1, 1))))
+    assert volume.of(VOLUMES) is volume.of(replace(VOLUMES, size=(32, 16, 16)))
+    assert volume.of(VOLUMES).shape == (1, 8, 6, 8)
+    assert volume.of(replace(VOLUMES, spacing_mm=(2.0, 2.0, 2.0))).shape == (1, 4, 3, 4)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from allukan.data import IGNORED, write_image
 from allukan.inference import Predictor, evaluate, find_images, open_run, predict_files
-from allukan.inference.results import mask_files
+from allukan.inference.results import label_files, mask_files
+from allukan.inference.segmenter import numbered
 from allukan.models import ModelCard, load_card
 from allukan.training import SegmentationModule, TrainConfig, train
 from allukan.training.batches import Batch
@@ -37,6 +38,24 @@ def test_masks_hold_the_values_of_the_training(tmp_path, values, target, expecte
     write_image(tmp_path / name, array)
     assert np.asarray(Image.open(tmp_path / name)).tolist() == expected
     assert array.dtype == (np.uint16 if max(values, default=0) > 255 else np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("values", "target", "names"),
+    [
+        ([3, 7], "multiclass", {"a.dcm": {3: "one", 7: "two"}}),
+        ([], "binary", {"a.dcm": {1: "one"}}),
+        ([], "multilabel", {"one/a.dcm": {1: "one"}, "two/a.dcm": {1: "two"}}),
+    ],
+)
+def test_every_value_in_a_file_has_its_name(values, target, names):
+    classes = ("one", "two")[: 1 if target == "binary" else 2]
+    numbers = numbered(np.ones((len(classes), 1, 2, 2), bool), card(values, target, classes))
+    found = {
+        file: (array, told) for file, array, told in label_files(numbers, card(values, target, classes), Path("a"), ".dcm", 1)
+    }
+    assert {file: told for file, (_, told) in found.items()} == names
+    assert all(set(np.unique(array)) <= {0, *told} for array, told in found.values())
 
 
 def disc_maps(root, values):

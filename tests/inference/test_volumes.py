@@ -1,6 +1,7 @@
 """Volumes through a model and back: every voxel of the answer in its place, against nibabel, numpy and scipy."""
 
 import itertools
+import sys
 
 import nibabel
 import numpy as np
@@ -200,6 +201,12 @@ def test_masks_of_a_series_as_dicom_seg(model, tmp_path):
     assert set(np.unique(wanted.array)) == {0, 3, 7}
 
 
+def test_dicom_seg_needs_its_extra(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(UserError, match=r"pip install 'allukan\[dicom\]'"):
+        next(predict_files(Known(model), [], tmp_path / "out", mask_format="dicom-seg"))
+
+
 def test_sizes_of_the_classes_are_beside_the_masks(model, tmp_path):
     """Oracle: nibabel's own volume of a mask, in the geometry of each file."""
     for number, spacing in enumerate(((1, 1, 1), (0.5, 2, 1.5))):
@@ -215,6 +222,10 @@ def test_sizes_of_the_classes_are_beside_the_masks(model, tmp_path):
         assert float(row["mm3"]) == pytest.approx(wanted)
         assert float(row["ml"]) == pytest.approx(wanted / 1000)
         assert int(row["voxels"]) == voxels.sum()
+    steps = predict_files(Known(model), find_images([tmp_path / "in"], load_card(model)), tmp_path / "half")
+    next(steps)
+    steps.close()  # as an interruption does
+    assert [row["id"] for row in read_table(tmp_path / "half/volumes.csv")] == ["deep/v0"] * 2
 
 
 def test_components_are_removed_from_what_is_written_and_measured(model, tmp_path):

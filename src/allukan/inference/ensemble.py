@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data.volumes import Image
 from allukan.errors import UserError
+from allukan.inference.inputs import VolumeInput
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Segmenter
 
@@ -40,11 +40,11 @@ class Ensemble(Segmenter):
         return torch.stack([member.of_picture(picture) for member in self.members]).mean(0)
 
     @torch.inference_mode()
-    def planes(self, volume: Image, tick: Callable[[], None]) -> Iterator[Tensor]:
+    def planes(self, volume: VolumeInput, tick: Callable[[], None]) -> Iterator[Tensor]:
         """Probabilities ``(K', H, W)`` of every plane of a volume; the members go through it side by side."""
         for planes in zip(*(member.planes(volume, tick) for member in self.members), strict=True):
             yield torch.stack(planes).mean(0)
 
-    def windows(self, volume: Image) -> int:
+    def windows(self, volume: VolumeInput) -> int:
         """Of all members."""
         return sum(member.windows(volume) for member in self.members)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from allukan.data import Dataset, as_trained, bare, match_pattern, names_of_files, read_image, read_volume
-from allukan.data.volumes import Image
+from allukan.data import Dataset, as_input, as_trained, bare, match_pattern, names_of_files, read_image, read_volume, resampled
+from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
 from allukan.models import ImageFile, ModelCard
 
@@ -84,6 +86,25 @@ def read_volume_input(image: Any, card: ModelCard) -> Image:
     files = [Path(path) for path in paths]
     _check_files(files, card)
     return read_volume(files, [file.channels for file in card.image_files])
+
+
+class VolumeInput:
+    """A volume as networks take it: made once for all that take it alike, as the folds of a training often do.
+
+    Attributes:
+        geometry: of the volume, turned as ``as_input`` does.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image, self._made = image, dict[Hashable, Tensor]()
+        self.geometry = image.geometry.moved(image.geometry.axes_to(CANONICAL[3]))
+
+    def of(self, card: ModelCard) -> Tensor:
+        """Float32 ``(C, D, H, W)`` with voxels of the size that the model was trained at."""
+        if card.spacing_mm not in self._made:
+            scaled = resampled(as_input(self._image), card.spacing_mm)
+            self._made[card.spacing_mm] = torch.from_numpy(scaled.array)
+        return self._made[card.spacing_mm]
 
 
 def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import resampled, resize_image
-from allukan.data.volumes import Image
+from allukan.data import resize_image
 from allukan.errors import UserError, suggestion
 from allukan.inference.fusion import fuse
+from allukan.inference.inputs import VolumeInput
 from allukan.inference.segmenter import Segmenter
 from allukan.inference.streaming import plane_logits, resized_planes, window_count
 from allukan.models import load_model, pick_device, probabilities, slide
@@ -60,9 +60,9 @@ class Predictor(Segmenter):
         return resize(self._finite(found), picture.shape[:2])
 
     @torch.inference_mode()
-    def planes(self, volume: Image, tick: Callable[[], None]) -> Iterator[Tensor]:
+    def planes(self, volume: VolumeInput, tick: Callable[[], None]) -> Iterator[Tensor]:
         """Probabilities ``(K', H, W)`` of every plane: those of the flips together, and with voxels as in training before."""
-        scaled = torch.from_numpy(resampled(volume, self.card.spacing_mm).array)
+        scaled = volume.of(self.card)
         passes = [
             plane_logits(self._network, scaled, self.card.size, self.device, [axis - 2 for axis in flip], tick)
             for flip in self._flips(5)
@@ -73,7 +73,7 @@ class Predictor(Segmenter):
         )
         yield from resized_planes(averaged, scaled.shape[1:], volume.geometry.shape)
 
-    def windows(self, volume: Image) -> int:
+    def windows(self, volume: VolumeInput) -> int:
         """Of all passes."""
         return window_count(volume.geometry.shape_at(self.card.spacing_mm), self.card.size) * len(self._flips(5))
 

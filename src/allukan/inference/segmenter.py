@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import as_input
 from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
-from allukan.inference.inputs import read_input, read_volume_input
+from allukan.inference.inputs import VolumeInput, read_input, read_volume_input
 from allukan.models import ModelCard, to_masks
 
 Progress = Callable[[int, int], None]
@@ -51,11 +50,11 @@ class Segmenter(ABC):
         """Probabilities ``(1, K', H, W)`` of bytes ``(H, W, C)``."""
 
     @abstractmethod
-    def planes(self, volume: Image, tick: Callable[[], None]) -> Iterator[Tensor]:
-        """Probabilities ``(K', H, W)`` of every plane of a volume as ``as_input`` has it; ``tick`` is called after a window."""
+    def planes(self, volume: VolumeInput, tick: Callable[[], None]) -> Iterator[Tensor]:
+        """Probabilities ``(K', H, W)`` of every plane of a volume, in its turned geometry; ``tick`` is called after a window."""
 
     @abstractmethod
-    def windows(self, volume: Image) -> int:
+    def windows(self, volume: VolumeInput) -> int:
         """How often ``planes`` calls ``tick``."""
 
     def __call__(self, image: Input) -> Prediction:
@@ -88,7 +87,7 @@ class Segmenter(ABC):
         ``progress`` is told how many windows are done, and of how many.
         """
         volume, card = read_volume_input(image, self.card), self.card
-        turn, turned = volume.geometry.axes_to(CANONICAL[3]), as_input(volume)
+        turn, turned = volume.geometry.axes_to(CANONICAL[3]), VolumeInput(volume)
         layers = len(card.classes) if card.target == "multilabel" else 1
         numbers = np.empty((layers, *volume.geometry.shape), np.min_scalar_type(len(card.classes)))
         kept = np.empty((card.out_channels, *volume.geometry.shape), keep) if keep else None
