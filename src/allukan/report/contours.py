@@ -17,7 +17,7 @@ def outline(mask: NDArray[np.bool_]) -> str:
     In quarters of a pixel from the corner of the image, so that the centre of the first pixel is (2, 2).
 
     >>> outline(np.ones((2, 3), bool))
-    'M0 2l2-2 8 0 2 2 0 4-2 2-8 0-2-2 0-4z'
+    'M0 2l2-2 8 0 2 2 0 4-2 2-8 0-2-2z'
     """
     if not mask.any():
         return ""
