@@ -1,7 +1,7 @@
 """Applying, evaluating and reporting on trained models."""
 
 from allukan.inference.activations import Activations, LayerActivations, inspect_activations
-from allukan.inference.evaluation import Progress, Run, evaluate, open_run
+from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
 from allukan.inference.folds import evaluate_folds, open_folds
 from allukan.inference.fusion import fuse
@@ -18,7 +18,6 @@ __all__ = [
     "Outcome",
     "Prediction",
     "Predictor",
-    "Progress",
     "Run",
     "evaluate",
     "evaluate_folds",

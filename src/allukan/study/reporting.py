@@ -9,6 +9,7 @@ from pathlib import Path
 from allukan import inference
 from allukan.errors import UserError
 from allukan.inference import Run, open_run
+from allukan.inference.evaluation import Progress
 from allukan.report import DISTANCES, Difference, Paired, Table
 from allukan.study.comparison import Comparison, compare
 from allukan.study.differences import ACROSS
@@ -25,7 +26,7 @@ def report(
     title: str = "Segmentation report",
     device: str = "auto",
     trust: bool = False,
-    progress: inference.Progress = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Path:
     """One self-contained HTML page on evaluated runs, or on the folder of a study; returns its path.
 
