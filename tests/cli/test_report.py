@@ -61,7 +61,7 @@ def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(she
     assert done.code == 0, done.err
     found = read(tmp_path / "r.html")
     names = {row[1] for row in found.cells()[1:]}
-    assert names == {"first, seed 0", "second, seed 0"}
+    assert names == {"first", "second"}
     assert "second against first: +0.000 Dice" in found.text
     assert "Of every model the first training is shown; the tables compare all trainings." in found.text
 

@@ -135,7 +135,7 @@ def test_runs_side_by_side_share_cases_and_are_compared_in_words(tmp_path):
         "", "Dice", "a", False, [Difference("b", 0.5, 0.25, 0.75, 0.01)], [Table("Against a", "n", ["p"], [["0.01"]])]
     )
     found = page(tmp_path, *runs, paired=paired)
-    assert "b against a: +0.500 Dice (95 % interval +0.250 … +0.750, p = 0.01): a difference on these images." in found.text
+    assert "b against a: +0.500 Dice (95 % interval +0.250 … +0.750, p = 0.01): the interval leaves out 0." in found.text
     assert len(found.all("article")) == 1
     assert [row[1] for row in found.cells() if row[0] == "c0"] == ["a", "b"]
     assert "Against a" in found.text

@@ -12,7 +12,7 @@ from allukan.inference.matching import match_classes
 from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Predictor
 from allukan.inference.reporting import report
-from allukan.inference.segmenter import Prediction, Progress, Segmenter
+from allukan.inference.segmenter import Prediction, Segmenter
 
 __all__ = [
     "Activations",
@@ -23,7 +23,6 @@ __all__ = [
     "Outcome",
     "Prediction",
     "Predictor",
-    "Progress",
     "Run",
     "Segmenter",
     "evaluate",

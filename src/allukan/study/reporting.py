@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from allukan import inference
 from allukan.errors import UserError
 from allukan.inference import Run, open_run
+from allukan.inference.evaluation import Progress
 from allukan.report import DISTANCES, Difference, Paired, Table
 from allukan.study.comparison import Comparison, compare
 from allukan.study.differences import ACROSS
-from allukan.study.results import SCORES, Result, read_results, sections
+from allukan.study.results import SCORES, read_results, sections
 from allukan.study.tables import texts
 
 LARGEST = 8  # runs with pictures and charts of their own; more cannot be told apart
@@ -24,7 +26,7 @@ def report(
     title: str = "Segmentation report",
     device: str = "auto",
     trust: bool = False,
-    progress: inference.Progress = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Path:
     """One self-contained HTML page on evaluated runs, or on the folder of a study; returns its path.
 
@@ -58,18 +60,21 @@ def _note(models: int) -> str:
 
 
 def _of_study(folder: Path) -> dict[str, Run]:
-    """One run of every model, data set and protocol."""
-    found: dict[str, Run] = {}
+    """One run of every model, data set and protocol, by name."""
     own = [result for result in read_results([folder]) if ACROSS not in result.data]
-    parts = sections(own)
-    for (data, protocol), models in parts.items():
-        for model, results in models.items():
-            found[_name(results[0], len(parts) > 1, data, protocol, model)] = open_run(results[0].folder)
-    return found
+    firsts = [results[0] for models in sections(own).values() for results in models.values()]
+    names = _names([(first.model, first.data, first.protocol) for first in firsts])
+    return {name: open_run(first.folder) for name, first in zip(names, firsts, strict=True)}
 
 
-def _name(result: Result, several: bool, data: str, protocol: str, model: str) -> str:
-    return f"{model}, {data}, {protocol}, seed {result.seed}" if several else f"{model}, seed {result.seed}"
+def _names(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Model, and data set and protocol where there are several of them.
+
+    >>> _names([("ka", "busi", "clean"), ("ka", "cvc", "clean")])
+    ['ka, busi', 'ka, cvc']
+    """
+    told = [True, *(len(set(column)) > 1 for column in list(zip(*rows, strict=True))[1:])]
+    return [", ".join(compress(row, told)) for row in rows]
 
 
 def _paired(paths: Sequence[Path], trust: bool, note: str = "") -> Paired:
@@ -88,7 +93,6 @@ def _paired(paths: Sequence[Path], trust: bool, note: str = "") -> Paired:
 
 
 def _differences(found: Comparison) -> list[Difference]:
-    several = len({(row.data, row.protocol) for row in found.differences}) > 1
-    names = [f"{row.model}, {row.data}, {row.protocol}" if several else row.model for row in found.differences]
+    names = _names([(row.model, row.data, row.protocol) for row in found.differences])
     figures = [(row.crossed.mean, *row.crossed.interval, row.p_holm) for row in found.differences]
     return [Difference(name, *values) for name, values in zip(names, figures, strict=True)]
