@@ -70,9 +70,28 @@ class Activations:
         return asdict(self, dict_factory=lambda pairs: {name: None if value != value else value for name, value in pairs})
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was found of a trained model: itself, what its activations meet, and ``found`` of it; ``images`` of the validation set
+    as its network takes them, ``(n, C, *S)``, or None where they are not there.
+    """
+
+    predictor: Predictor
+    histograms: Mapping[str, Histogram]
+    found: Activations
+    images: Tensor | None
+
+
 def inspect_activations(
     model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
 ) -> Activations:
+    """What ``measure_activations`` finds."""
+    return measure_activations(model, device, progress, trust).found
+
+
+def measure_activations(
+    model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
+) -> Measured:
     """Measure the activations of the model folder ``RUN/model`` over the validation images of its run.
 
     Where the run or its data are not there, over what the folder keeps of the training, without KA shares; the note says so.
@@ -89,13 +108,14 @@ def inspect_activations(
     try:
         images, truth, counts = _validation(open_run(Path(model).resolve().parent), predictor)
     except UserError as error:
-        histograms, share = load_histograms(model, network), None
+        histograms, share, inputs = load_histograms(model, network), None, None
         note = f"over what the activations met in training; no KA share, which needs the data of the run: {error}"
     else:
-        histograms = collect_inputs(network, map(predictor.normalised, images.split(BATCH)))
+        inputs = predictor.normalised(images)
+        histograms = collect_inputs(network, inputs.split(BATCH))
         share = ka_share(network, histograms, _counted(_dice_of(predictor, images, truth, counts), len(layers) + 2, progress))
         note = f"over {len(images)} validation images."
-    return Activations(
+    found = Activations(
         predictor.card.model,
         note,
         median_bend(network, histograms),
@@ -103,6 +123,7 @@ def inspect_activations(
         None if share is None else share.total,
         tuple(_layers(network, histograms, share)),
     )
+    return Measured(predictor, histograms, found, inputs)
 
 
 def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.ndarray]:

@@ -10,10 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from allukan.data import resize_image
+from allukan.inference.activations import Measured
 from allukan.inference.inputs import read_input
 from allukan.inference.predictor import Predictor
-from allukan.models import load_likeness
-from allukan.nn.likeness import Likeness
+from allukan.models import load_likeness, save_likeness
+from allukan.nn.likeness import Likeness, calibrate
+
+IMAGES = 200  # of the validation set at most, evenly drawn, each an evaluation of the network
 
 
 class LikenessCheck:
@@ -40,3 +43,17 @@ class LikenessCheck:
         scaled = resize_image(read_input(image, self.predictor.card), self.predictor.card.size)
         bytes_ = torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0)
         return self.likeness.score(self.predictor.model, self.predictor.normalised(bytes_))
+
+
+def keep_likeness(measured: Measured, folder: str | Path) -> Likeness | None:
+    """Calibrate on the validation images that were measured and write ``likeness.safetensors`` into the model folder.
+
+    None where they are not there, or one alone. Raises ``OSError`` where the folder cannot be written.
+    """
+    images = measured.images
+    if images is None or len(images) < 2:
+        return None
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long().tolist()
+    likeness = calibrate(measured.predictor.model, [images[i : i + 1] for i in chosen])
+    save_likeness(folder, likeness)
+    return likeness

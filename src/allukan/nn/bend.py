@@ -85,6 +85,11 @@ def parts(layer: Learned, t: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
     return weights[:, :1] * functions[:, 0], weights[:, 1:] @ functions[:, 1:].T
 
 
+def values(spline: Spline, weights: Tensor, t: Tensor) -> Tensor:
+    """φ(t) ``(A, P)`` of such splines by their ``coefficients`` ``(A, M + 1)``, at places ``(P,)``."""
+    return weights @ _terms(spline, t).T
+
+
 def network_bends(network: nn.Module, histograms: Mapping[str, Histogram]) -> dict[str, float]:
     """Bend of every layer that ``histograms`` of ``collect_inputs`` are of."""
     layers = learned(network)
@@ -150,8 +155,8 @@ def _moments_of(middle: Tensor, ends: Tensor, shares: Tensor) -> _Moments:
 
 def _terms(spline: Spline, t: Tensor) -> Tensor:
     """b(t), then B_1(t) … B_M(t): ``(*S)`` → ``(*S, M + 1)``."""
-    values = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
-    return torch.cat([base_function(spline.base)(t).unsqueeze(-1), values], dim=-1)
+    functions = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
+    return torch.cat([base_function(spline.base)(t).unsqueeze(-1), functions], dim=-1)
 
 
 def _slope(cov: Tensor) -> Tensor:

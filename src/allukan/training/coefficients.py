@@ -30,8 +30,16 @@ class Coefficients(pl.Callback):
         layers = {name: layer for name, layer in learned(pl_module.network).items() if len(layer.coef) == 1}
         if not layers or not trainer.is_global_zero:
             return
-        before: dict[str, Tensor] = load_file(self.path) if self.path.is_file() and trainer.current_epoch else {}
-        now = {name: coefficients(layer).float() for name, layer in layers.items()}
-        rows = {name: torch.cat([before.get(name, row[:0])[: trainer.current_epoch], row]) for name, row in now.items()}
+        epoch = trainer.current_epoch
+        before: dict[str, Tensor] = load_file(self.path) if self.path.is_file() and epoch else {}
+        rows = {name: _longer(before.get(name), coefficients(layer).float(), epoch) for name, layer in layers.items()}
         with whole(self.path) as part:
             save_file(rows, part)
+
+
+def _longer(before: Tensor | None, row: Tensor, epoch: int) -> Tensor:
+    """The epochs before, NaN where nobody kept them, and a row for this one."""
+    rows = row.new_full((epoch, row.shape[1]), torch.nan)
+    if before is not None and before.shape[1] == row.shape[1]:
+        rows[: len(before)] = before[:epoch]
+    return torch.cat([rows, row])
