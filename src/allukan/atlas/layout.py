@@ -42,6 +42,20 @@ def stages(names: Sequence[str]) -> list[Stage]:
     return list(groups.values())
 
 
+def short(name: str) -> str:
+    """The name of a layer below the title of its stage.
+
+    >>> [short(name) for name in ("encoder.0.fork", "embeddings.1.0", "embeddings.1.1.mixers.2", "decoder_tokens.0.linears.1", "head")]
+    ['fork', 'embedding', 'tokens.mixers.2', 'tokens.linears.1', 'head']
+    """
+    first, *rest = name.split(".")
+    if first == "embeddings" and len(rest) > 1:
+        return ".".join(["embedding" if rest[1] == "0" else "tokens", *rest[2:]])
+    if first == "decoder_tokens":
+        return ".".join(["tokens", *rest[1:]])
+    return ".".join(rest[1:]) if len(rest) > 1 and rest[0].isdecimal() else name or "the network"
+
+
 def _title(name: str) -> str:
     """The first part of a name and the number that follows, tokens of the decoder beside the stage that they follow."""
     first, _, rest = name.partition(".")

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from allukan._version import __version__
 from allukan.atlas import drawing
-from allukan.atlas.layout import stages
+from allukan.atlas.layout import short, stages
 from allukan.atlas.portrait import Portrait, Values
 from allukan.files import write_text
 
@@ -78,7 +78,7 @@ def _card(row: Mapping[str, Any], found: Portrait, largest: float) -> dict[str, 
     share = row["ka_share"]
     return {
         **row,
-        "short": str(row["name"]).removeprefix(_common(row["name"])) or row["name"] or "the network",
+        "short": short(str(row["name"])),
         "level": sum(row["bend"] >= limit for limit in LEVELS),
         "fit": found.fit,
         "number": found.number + 1,
@@ -88,12 +88,6 @@ def _card(row: Mapping[str, Any], found: Portrait, largest: float) -> dict[str, 
         "draw": drawing.draw(found),
         "grid": found.grid,
     }
-
-
-def _common(name: str) -> str:
-    """What the heading of its stage says already."""
-    parts = name.split(".")
-    return ".".join(parts[:2]) + "." if len(parts) > 2 and parts[1].isdecimal() and parts[0] != "decoder_tokens" else ""
 
 
 def _facts(rows: Sequence[Mapping[str, Any]], portraits: Mapping[str, Portrait], bend: float, shares: Shares) -> dict[str, Any]:
@@ -133,7 +127,8 @@ def _course(course: Course, portraits: Mapping[str, Portrait]) -> dict[str, Any]
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text[1:] == "0.00" else text
 
 
 def _percent(value: float) -> str:

@@ -16,7 +16,7 @@ from allukan.nn.named import Fit, nearest_named
 PLACES = 81  # of a curve
 BARS = 54
 SAMPLE = 64  # activations of a layer that are looked at
-_TAIL = 0.001  # of the inputs at each end that need not be in the picture
+_TAIL = 0.005  # of the inputs at each end that need not be in the picture
 
 Values = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Portrait:
         spline: Σ c_m B_m(t), ``(P,)``; φ is their sum.
         band: ``(2, P)``, between which 8 of 10 activations of the layer lie; None for one alone.
         bars: shares of its inputs in even bins from t[0] to t[-1], ``(BARS,)``.
-        seen: the two inputs between which all but 1 in 500 lie.
+        seen: the two inputs between which all but 1 in 100 lie.
         grid: its two ends.
         dead: the intervals of the grid into which none of its inputs ever fell, ``(lo, hi)`` each.
         bends: smallest and largest bend of an activation of the layer.
@@ -108,9 +108,11 @@ def _seen(met: Histogram) -> tuple[float, float]:
 
 
 def _bars(met: Histogram, places: Tensor) -> Values:
-    points, counts = met.points()[0, 1:-1], met.counts[0, 1:-1].double()
-    heights, _ = np.histogram(points.numpy(), BARS, (float(places[0]), float(places[-1])), weights=counts.numpy())
-    return heights / max(1.0, float(met.counts.sum()))
+    """Shares in bars that cut bins: what a bin holds is even within it."""
+    counts = met.counts[0].double().numpy()
+    below, edges = counts[:-1].cumsum(), np.linspace(*met.span, len(counts) - 1)
+    reached = np.interp(np.linspace(float(places[0]), float(places[-1]), BARS + 1), edges, below)
+    return np.diff(reached) / max(1.0, counts.sum())
 
 
 def _dead(layer: Learned, met: Histogram) -> tuple[tuple[float, float], ...]:
