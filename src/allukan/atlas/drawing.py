@@ -52,7 +52,9 @@ def draw(found: Portrait) -> Drawing:
     edges = np.repeat(np.linspace(0, WIDTH, len(found.bars) + 1), 2)[1:-1]
     tops = bottom - np.repeat(found.bars / max(found.bars.max(), 1e-12), 2) * _BAR * bottom
     area = path(np.r_[0.0, edges, WIDTH], np.r_[bottom, tops, bottom]) + "Z"
-    band = "" if found.band is None else path(np.r_[x, x[::-1]], height(np.r_[found.band[0], found.band[1][::-1]], low, high)) + "Z"
+    band = (
+        "" if found.band is None else path(np.r_[x, x[::-1]], height(np.r_[found.band[0], found.band[1][::-1]], low, high)) + "Z"
+    )
     dead = tuple((float(a), float(b - a)) for a, b in _across(found, np.array(found.dead).reshape(-1, 2)).round(1))
     first, last = _across(found, np.array(found.grid)).round(1).tolist()
     zero = float(height(np.zeros(1), low, high)[0].round(1))

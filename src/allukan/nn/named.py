@@ -161,4 +161,3 @@ def _lines(f: Tensor, shares: Tensor, phi: Tensor) -> tuple[Tensor, Tensor, Tens
 
 def _spread(values: Tensor, shares: Tensor) -> float:
     return float(((values - values @ shares).square() @ shares).sqrt())
-
