@@ -28,7 +28,7 @@ def likeness(
     others: Annotated[list[str], Argument(help="Folders of other images.")],
     images: Annotated[int, Option(help="Of each set at most, evenly drawn.")] = 100,
 ) -> Result:
-    """Test images of a run against other images, and against what is made of them: AUROC of the score, share that is warned of."""
+    """Test images of a run against other images, and what is made of them: AUROC of the score, share above its threshold."""
     opened = open_run(run)
     predictor = Predictor(opened.folder / "model", "cpu")
     check = LikenessCheck.of(predictor, opened.folder / "model")
@@ -46,12 +46,8 @@ def likeness(
         name = Path(folder).parent.name if Path(folder).name == "images" else Path(folder).name
         for kind, part in ((name, found), (f"{name}, grey", [_grey(image) for image in found])):
             rows.append(_row(kind, np.array([check(image) for image in part]), check.threshold, usual))
-    about = {
-        "model": predictor.card.model,
-        "calibrated_on": len(check.likeness.distances),
-        "threshold": round(check.threshold, 3),
-    }
-    return Result(rows, about=about)
+    calibrated = {"calibrated_on": len(check.likeness.distances), "threshold": round(check.threshold, 3)}
+    return Result(rows, about={"model": predictor.card.model, **calibrated})
 
 
 def _made(test: list[Pixels]) -> Iterator[tuple[str, list[Pixels]]]:
@@ -75,14 +71,8 @@ def _row(name: str, scores: NDArray[np.float64], threshold: float, usual: NDArra
     auroc = None
     if usual is not None:
         auroc = round(float(roc_auc_score(np.r_[np.zeros(len(usual)), np.ones(len(scores))], np.r_[usual, scores])), 4)
-    warned = round(float((scores > threshold).mean()), 4)
-    return {
-        "images": name,
-        "count": len(scores),
-        "auroc": auroc,
-        "warned_share": warned,
-        "median_score": round(float(np.median(scores)), 3),
-    }
+    figures = {"warned_share": float((scores > threshold).mean()), "median_score": float(np.median(scores))}
+    return {"images": name, "count": len(scores), "auroc": auroc} | {key: round(value, 4) for key, value in figures.items()}
 
 
 program = Program("likeness", likeness)

@@ -35,7 +35,7 @@ def test_every_layer_has_a_row_an_epoch_and_a_resumed_run_replaces_what_it_repea
     for name, layer in learned(net.network).items():
         assert found[name].shape == (4, 1 + layer.coef.shape[1])
         assert found[name][:, 1].tolist() == [0, 1, 2, 3]
-        assert found[name][3, 0] == pytest.approx(float(layer.base_weight))
+        assert found[name][3, 0] == pytest.approx(layer.base_weight.item())
     epochs(path, net, [0])  # a new run
     assert load_file(path)["head"][:, 1].tolist() == [0]
 

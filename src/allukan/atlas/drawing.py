@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allukan.atlas.portrait import Portrait, Values
+from allukan.atlas.portraits import Portrait, Values
 
 WIDTH, HEIGHT = 200, 120
 _FOOT = 12  # below the curves, for the ends of the grid
@@ -52,13 +52,12 @@ def draw(found: Portrait) -> Drawing:
     edges = np.repeat(np.linspace(0, WIDTH, len(found.bars) + 1), 2)[1:-1]
     tops = bottom - np.repeat(found.bars / max(found.bars.max(), 1e-12), 2) * _BAR * bottom
     area = path(np.r_[0.0, edges, WIDTH], np.r_[bottom, tops, bottom]) + "Z"
-    band = (
-        "" if found.band is None else path(np.r_[x, x[::-1]], height(np.r_[found.band[0], found.band[1][::-1]], low, high)) + "Z"
-    )
+    ring = None if found.band is None else np.r_[found.band[0], found.band[1][::-1]]
+    band = "" if ring is None else path(np.r_[x, x[::-1]], height(ring, low, high)) + "Z"
     dead = tuple((float(a), float(b - a)) for a, b in _across(found, np.array(found.dead).reshape(-1, 2)).round(1))
     first, last = _across(found, np.array(found.grid)).round(1).tolist()
     zero = float(height(np.zeros(1), low, high)[0].round(1))
-    return Drawing(area, *curves.values(), band, dead, (first, last), zero, bottom, (low, high))
+    return Drawing(area, curves["phi"], curves["base"], curves["spline"], band, dead, (first, last), zero, bottom, (low, high))
 
 
 def scale(found: Portrait) -> tuple[float, float]:

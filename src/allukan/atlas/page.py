@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from allukan._version import __version__
 from allukan.atlas import drawing
 from allukan.atlas.layout import short, stages
-from allukan.atlas.portrait import Portrait, Values
+from allukan.atlas.portraits import Portrait, Values
 from allukan.files import write_text
 
 LEVELS = (0.01, 0.03, 0.1, 0.2, 0.4)  # of bend, between the colours
@@ -31,7 +32,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class Course:
-    """How activations came to be: φ at the places of their portraits, ``(E, P)`` by layer, after E epochs with their median bend."""
+    """How activations came to be: φ at the places of their portraits, ``(E, P)`` by layer, after E epochs; their median bend."""
 
     epochs: Sequence[int]
     bends: Sequence[float]
@@ -108,7 +109,7 @@ def _facts(rows: Sequence[Mapping[str, Any]], portraits: Mapping[str, Portrait],
 
 def _levels() -> list[str]:
     ends = [f"{limit:g}" for limit in LEVELS]
-    return [f"below {ends[0]}", *(f"{a} to {b}" for a, b in zip(ends, ends[1:], strict=False)), f"{ends[-1]} and more"]
+    return [f"below {ends[0]}", *(f"{a} to {b}" for a, b in pairwise(ends)), f"{ends[-1]} and more"]
 
 
 def _course(course: Course, portraits: Mapping[str, Portrait]) -> dict[str, Any]:
@@ -132,7 +133,9 @@ def _signed(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %" if value < 0.995 else f"{100 * value:.0f} %"
+    if 0 < value < 0.0005:
+        return "less than 0.1 %"
+    return f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
 
 
 def _end(value: float) -> str:

@@ -113,9 +113,7 @@ def _draw(measured: Measured, folder: str, page: Path) -> None:
     else:
         if likeness:
             images, limit = len(likeness.distances), likeness.threshold()
-            say(
-                f"Likeness: {folder}/likeness.safetensors, of {images} images; an image is unlike them above a score of {limit:.1f}"
-            )
+            say(f"Likeness: {folder}/likeness.safetensors, of {images} images; unlike them is a score above {limit:.1f}")
 
 
 def _card(model: str, channels: int | None, classes: int | None, dims: int | None, options: dict[str, Any]) -> ModelCard:

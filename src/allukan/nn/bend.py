@@ -75,7 +75,7 @@ def nearest_base(layer: Learned, histogram: Histogram) -> tuple[Tensor, Tensor]:
 
 
 def parts(layer: Learned, t: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-    """w·b(t) and Σ c_m B_m(t), whose sum is φ, of the activations ``which`` at places t ``(P,)``: float64 ``(len(which), P)`` each.
+    """w·b(t) and Σ c_m B_m(t), whose sum is φ, of activations ``which`` at places t ``(P,)``: float64 ``(len(which), P)`` each.
 
     >>> phi = SplineActivation(Spline(base="identity"))
     >>> [part.tolist() for part in parts(phi, torch.tensor([-1.0, 2.0]), torch.tensor([0]))]
@@ -111,7 +111,7 @@ def _activations(layer: Learned, histogram: Histogram) -> Iterator[tuple[Tensor,
 
 
 def coefficients(layer: Learned) -> Tensor:
-    """Coefficients of (b, B_1 … B_M) of every activation, float64 ``(A, M + 1)`` on the CPU; of an edge with its λ in those of B_m."""
+    """Of (b, B_1 … B_M) for every activation, float64 ``(A, M + 1)`` on the CPU; of an edge those of B_m have its λ in them."""
     base, coef = layer.base_weight.detach().cpu().double(), layer.coef.detach().cpu().double()
     if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
         coef = coef * layer.weight.detach().cpu().double().reshape(-1, 1)

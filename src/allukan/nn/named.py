@@ -16,7 +16,7 @@ from allukan.ops.activations import Function, base_function
 
 _SLOPES, _CENTRES, _STARTS, _ROUNDS, _SHRINK = 9, 17, 3, 20, 0.65
 _LEAST, _MOST = 0.25, 8.0  # |b| times the spread of the inputs: beyond, a function is a line, or a step between two bins
-_SIMPLER = 1.05, 0.002  # an error so much larger, or so little above, is no reason for a function further down the list
+_SIMPLER = 1.05, 0.002  # an error so many times larger and so much above is nearly as small
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,16 @@ def nearest_named(t: Tensor, shares: Tensor, phi: Tensor) -> Fit:
     if len(t) < 2 or _spread(phi, shares) <= 1e-6 * float(phi.abs().max()):
         return Fit("constant", 0.0, 1.0, 0.0, float((shares * phi).sum()) if len(t) else math.nan, 0.0)
     fits = [fit_named(name, t, shares, phi) for name in NAMED]
-    factor, margin = _SIMPLER
-    limit = factor * min(fit.error for fit in fits) + margin
+    limit = _limit(min(fit.error for fit in fits))
     return next(fit for fit in fits if fit.error <= limit)
 
 
 def fit_named(name: str, t: Tensor, shares: Tensor, phi: Tensor) -> Fit:
-    """The nearest a·f(b·t + c) + d of one function, |b| from 0.25 to 8 spreads of the inputs, -c/b no further than one outside."""
+    """The nearest a·f(b·t + c) + d of one function f.
+
+    Times the spread of the inputs |b| is from 0.25 to 8, and -c/b lies at most one spread outside of them; b = 1 and c = 0
+    where that is nearly as near.
+    """
     named, spread = NAMED[name], _spread(t, shares)
     low, high = (float(t.min()) - spread, float(t.max()) + spread) if named.shifted else (0.0, 0.0)
     steep = (math.log(_LEAST), math.log(_MOST)) if named.scaled else (0.0, 0.0)
@@ -130,10 +133,17 @@ def fit_named(name: str, t: Tensor, shares: Tensor, phi: Tensor) -> Fit:
         near = (best.unsqueeze(1) + around).clamp(lowest, highest)  # (S, 9, 3)
         best = near[torch.arange(len(near)), errors(near.flatten(0, 1)).view(len(near), -1).argmin(1)]
         around = around * _SHRINK
+    plain = torch.tensor([[1.0, math.log(scale), 0.0]], dtype=torch.float64)
     place = best[errors(best).argmin()]
+    place = plain[0] if float(errors(plain)) <= _limit(float(errors(place[None]))) else place
     a, d, error = (float(value[0]) for value in _lines(named.function(_inner(place[None], scale, t)), shares, phi))
     slope = float(place[0] * place[1].exp()) / scale
     return Fit(name, a, slope, -slope * float(place[2]), d, error)
+
+
+def _limit(error: float) -> float:
+    factor, margin = _SIMPLER
+    return factor * error + margin
 
 
 def _even(low: float, high: float, count: int) -> Tensor:

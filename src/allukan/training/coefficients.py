@@ -16,7 +16,7 @@ from allukan.training.module import SegmentationModule
 
 
 class Coefficients(pl.Callback):
-    """``coefficients.safetensors``: of every layer with one activation (w, c_1 … c_M) after each epoch, float32 ``(E, M + 1)``.
+    """``coefficients.safetensors``: of every layer with sharing "layer" (w, c_1 … c_M) after each epoch, float32 ``(E, M + 1)``.
 
     They are those of the validated weights: some 60 bytes a layer and epoch, written whole after every epoch.
     """
@@ -27,7 +27,7 @@ class Coefficients(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the epoch, and forgets later ones of a training that was interrupted before it was kept."""
         assert isinstance(pl_module, SegmentationModule)
-        layers = {name: layer for name, layer in learned(pl_module.network).items() if len(layer.coef) == 1}
+        layers = {name: layer for name, layer in learned(pl_module.network).items() if layer.spline.sharing == "layer"}
         if not layers or not trainer.is_global_zero:
             return
         epoch = trainer.current_epoch
