@@ -46,11 +46,11 @@ def short(name: str) -> str:
     """The name of a layer below the title of its stage.
 
     >>> [short(name) for name in ("encoder.0.fork", "embeddings.1.0", "embeddings.1.1.mixers.2", "head")]
-    ['fork', 'embedding', 'tokens.mixers.2', 'head']
+    ['fork', 'embed', 'tokens.mixers.2', 'head']
     """
     first, *rest = name.split(".")
     if first == "embeddings" and len(rest) > 1:
-        return ".".join(["embedding" if rest[1] == "0" else "tokens", *rest[2:]])
+        return ".".join(["embed" if rest[1] == "0" else "tokens", *rest[2:]])
     if first == "decoder_tokens":
         return ".".join(["tokens", *rest[1:]])
     return ".".join(rest[1:]) if len(rest) > 1 and rest[0].isdecimal() else name or "the network"
