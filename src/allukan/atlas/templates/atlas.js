@@ -28,7 +28,7 @@ if (slider) {
   const parts = document.querySelectorAll(".card .base, .card .spline, .card .band");
   slider.addEventListener("input", () => {
     const at = Number(slider.value), last = at === course.epochs.length, bend = course.bends[at];
-    output.textContent = last ? "the model that was kept" : `${course.epochs[at]}${bend === null ? "" : `, median bend ${bend.toFixed(3)}`}`;
+    output.textContent = last ? "the model that was kept" : `${course.epochs[at]}${bend === null ? "" : `, median bend ${bend.toFixed(3)}`}; the figures stay those of the model that was kept`;
     parts.forEach((part) => { part.style.visibility = last ? "" : "hidden"; });
     curves.forEach((curve, number) => {
       const values = course.curves[cards[number].dataset.layer];
