@@ -40,16 +40,16 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def drawn(tmp_path):
-    def draw(names=("encoder.0.a", "decoder.0.a", "head"), share=0.5, course=None, note="over 3 validation images."):
+    def draw(names=("encoder.0.a", "decoder.0.a", "head"), share=0.5, bend=0.25, course=None, note="over 3 validation images."):
         phi = SplineActivation()
         found = portrait(phi, collect_inputs(phi, [torch.randn(500)])[""])
-        facts = {"kind": "KAConv2d", "sharing": "layer", "activations": 1, "bend": 0.25}
+        facts = {"kind": "KAConv2d", "sharing": "layer", "activations": 1, "bend": bend}
         facts |= {"outside": 0.01, "intervals": 5, "dead": 1}
         rows = [{"name": name, **facts, "ka_share": share} for name in names]
         shares = Shares() if share is None else Shares(70.0, 4.0)
         portraits = dict.fromkeys(names, found)
         path = tmp_path / "a.html"
-        write_atlas(path, f"Atlas {EVIL}", rows, portraits, note=note, bend=0.25, shares=shares, course=course)
+        write_atlas(path, f"Atlas {EVIL}", rows, portraits, note=note, bend=bend, shares=shares, course=course)
         text = path.read_text(encoding="utf-8")
         page = Page()
         page.feed(text)
@@ -93,6 +93,12 @@ def test_the_answer_is_in_words(drawn):
     assert "Dice falls from 70.0 to 66.0" in words
     assert "inspect RUN/model --atlas" not in words
     assert "After epoch" not in words
+
+
+def test_a_layer_that_met_nothing_has_no_figures(drawn):
+    page, text = drawn(bend=float("nan"))
+    assert "bend unknown" in text
+    assert "nan" not in page.text
 
 
 def test_what_was_not_measured_is_said_with_what_to_do(drawn):

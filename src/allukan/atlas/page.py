@@ -84,7 +84,6 @@ def _card(row: Mapping[str, Any], found: Portrait, largest: float) -> dict[str, 
         "fit": found.fit,
         "number": found.number + 1,
         "bends": found.bends,
-        "cells": len(found.dead),
         "bar": None if share is None else abs(share) / largest * 100,
         "draw": drawing.draw(found),
         "grid": found.grid,
@@ -132,7 +131,13 @@ def _signed(value: float) -> str:
     return "0.00" if text[1:] == "0.00" else text
 
 
+def _figure(value: float) -> str:
+    return "unknown" if value != value else f"{value:.3f}"  # of a layer that met nothing
+
+
 def _percent(value: float) -> str:
+    if value != value:
+        return "unknown"
     if 0 < value < 0.0005:
         return "less than 0.1 %"
     return f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
@@ -149,4 +154,4 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"signed": _signed, "percent": _percent, "end": _end}
+_TEMPLATES.filters |= {"signed": _signed, "figure": _figure, "percent": _percent, "end": _end}

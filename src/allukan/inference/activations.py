@@ -72,8 +72,9 @@ class Activations:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found of a trained model: itself, what its activations meet, and ``found`` of it; ``images`` of the validation set
-    as its network takes them, ``(n, C, *S)``, or None where they are not there.
+    """A trained model, what its activations meet, and what was found of them.
+
+    ``images`` are those of the validation set, bytes ``(n, C, *S)`` at the size of the training; None where they are not there.
     """
 
     predictor: Predictor
@@ -108,11 +109,10 @@ def measure_activations(
     try:
         images, truth, counts = _validation(open_run(Path(model).resolve().parent), predictor)
     except UserError as error:
-        histograms, share, inputs = load_histograms(model, network), None, None
+        histograms, share, images = load_histograms(model, network), None, None
         note = f"over what the activations met in training; no KA share, which needs the data of the run: {error}"
     else:
-        inputs = predictor.normalised(images)
-        histograms = collect_inputs(network, inputs.split(BATCH))
+        histograms = collect_inputs(network, map(predictor.normalised, images.split(BATCH)))
         share = ka_share(network, histograms, _counted(_dice_of(predictor, images, truth, counts), len(layers) + 2, progress))
         note = f"over {len(images)} validation images."
     found = Activations(
@@ -123,7 +123,7 @@ def measure_activations(
         None if share is None else share.total,
         tuple(_layers(network, histograms, share)),
     )
-    return Measured(predictor, histograms, found, inputs)
+    return Measured(predictor, histograms, found, images)
 
 
 def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.ndarray]:

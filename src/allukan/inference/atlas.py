@@ -50,12 +50,13 @@ def _course(run: Path, network: nn.Module, portraits: Mapping[str, Portrait]) ->
         kept = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): copy the run folder again, or remove that file.") from None
-    layers, phi = learned(network), {}
+    layers = {name: layer for name, layer in learned(network).items() if layer.spline.sharing == "layer"}
+    widths = {name: 1 + layer.coef.shape[1] for name, layer in layers.items()}
+    if not kept or {name: rows.shape[1] for name, rows in kept.items()} != widths:
+        raise UserError(f"{path} is of another model than {run / 'model'}: copy the run folder again, or remove that file.")
+    phi = {}
     for name, rows in kept.items():
-        layer = layers.get(name)
-        if layer is None or rows.shape[1] != 1 + layer.coef.shape[1] or len(layer.coef) != 1:
-            raise UserError(f"{path} is of another model than {run / 'model'}: copy the run folder again, or remove that file.")
-        phi[name] = values(layer.spline, rows.double(), torch.from_numpy(portraits[name].t)).numpy()
+        phi[name] = values(layers[name].spline, rows.double(), torch.from_numpy(portraits[name].t)).numpy()
     there = np.isfinite(next(iter(phi.values()))).all(1)
     epochs = (np.flatnonzero(there) + 1).tolist()
     return Course(epochs, _bends(run / "history.csv", epochs), {name: curves[there] for name, curves in phi.items()})

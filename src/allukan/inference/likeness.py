@@ -54,6 +54,7 @@ def keep_likeness(measured: Measured, folder: str | Path) -> Likeness | None:
     if images is None or len(images) < 2:
         return None
     chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long().tolist()
-    likeness = calibrate(measured.predictor.model, [images[i : i + 1] for i in chosen])
+    normalised = measured.predictor.normalised
+    likeness = calibrate(measured.predictor.model, [normalised(images[i : i + 1]) for i in chosen])
     save_likeness(folder, likeness)
     return likeness
