@@ -16,6 +16,17 @@ def test_a_u_shape_goes_down_on_the_left_and_up_on_the_right():
     assert len(set(places)) == len(places)
 
 
+def test_a_u_shape_with_tokens_alone_is_one_too():
+    names = [f"{stage}.linears.0" for stage in ("embeddings.0.1", "embeddings.1.1", "decoder_tokens.0", "decoder_tokens.1")]
+    found = stages(names)
+    assert [(stage.title, stage.row, stage.column) for stage in found] == [
+        ("embeddings.0", 2, 1),
+        ("embeddings.1", 3, 1),
+        ("decoder.0", 3, 2),
+        ("decoder.1", 2, 2),
+    ]
+
+
 def test_other_networks_are_one_column_in_the_order_of_their_names():
     found = stages(["stem.conv", "layer.0.a", "layer.0.b", "layer.10.a", ""])
     assert [(stage.title, stage.row) for stage in found] == [("stem", 1), ("layer.0", 2), ("layer.10", 3), ("network", 4)]

@@ -35,7 +35,8 @@ def stages(names: Sequence[str]) -> list[Stage]:
     for name in names:
         title = _title(name)
         groups.setdefault(title, Stage(title)).layers.append(name)
-    if {"encoder", "decoder"} <= {_part(title) for title in groups}:
+    found = {_part(title) for title in groups}
+    if "decoder" in found and found & {"encoder", "embeddings"}:
         return _u_shape(list(groups.values()))
     for row, stage in enumerate(groups.values(), 1):
         stage.row = row
