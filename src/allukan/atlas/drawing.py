@@ -44,7 +44,7 @@ class Drawing:
 
 
 def draw(found: Portrait) -> Drawing:
-    """Everything of one portrait, to the scale of what its φ and its two parts are where its inputs lie."""
+    """Everything of one portrait, to its ``scale``."""
     low, high = scale(found)
     bottom = HEIGHT - _FOOT
     x = _across(found, found.t)
@@ -61,11 +61,12 @@ def draw(found: Portrait) -> Drawing:
 
 
 def scale(found: Portrait) -> tuple[float, float]:
-    """Lowest and highest value of the picture, 0 among them, with a margin."""
+    """Lowest and highest value where inputs lie, of the curves, the band and 0, with a margin."""
     least, most = found.seen
     inside = (found.t >= least) & (found.t <= most)
     inside = inside if inside.any() else np.ones_like(inside)
-    values = np.concatenate([[0.0], *(curve[inside] for curve in _curves(found).values())])
+    curves = [*_curves(found).values(), *([] if found.band is None else found.band)]
+    values = np.concatenate([[0.0], *(curve[inside] for curve in curves)])
     margin = 0.08 * float(np.ptp(values)) or 1.0
     return float(values.min()) - margin, float(values.max()) + margin
 

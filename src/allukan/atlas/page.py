@@ -139,7 +139,7 @@ def _percent(value: float) -> str:
     if value != value:
         return "unknown"
     if 0 < value < 0.0005:
-        return "less than 0.1 %"
+        return "under 0.1 %"
     return f"{100 * value:.{0 if value >= 0.1 else 1}f} %"
 
 
