@@ -104,14 +104,16 @@ def measure_activations(
     """
     predictor = Predictor(model, device, trust=trust)
     network, layers = predictor.model, learned(predictor.model)
+    images: Tensor | None = None
     if not layers:
         raise UserError(f"{predictor.card.model!r} has no learned activations: there is nothing to measure.")
     try:
-        images, truth, counts = _validation(open_run(Path(model).resolve().parent), predictor)
+        data = _validation(open_run(Path(model).resolve().parent), predictor)
     except UserError as error:
-        histograms, share, images = load_histograms(model, network), None, None
+        histograms, share = load_histograms(model, network), None
         note = f"over what the activations met in training; no KA share, which needs the data of the run: {error}"
     else:
+        images, truth, counts = data
         histograms = collect_inputs(network, map(predictor.normalised, images.split(BATCH)))
         share = ka_share(network, histograms, _counted(_dice_of(predictor, images, truth, counts), len(layers) + 2, progress))
         note = f"over {len(images)} validation images."
