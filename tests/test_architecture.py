@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "allukan"
 FILES = sorted(SOURCE.rglob("*.py"))
 PROGRAMS = sorted((ROOT / "benchmarks").rglob("*.py"))
 FREE = {"errors", "files", "options", "provenance", "yaml_files", "_version"}
-LOW = {"models", "data", "scores", "costs", "report", "nn", "ops"}
+LOW = {"models", "data", "scores", "costs", "report", "atlas", "nn", "ops"}
 BELOW = {
     "options": set(),
     "ops": set(),
@@ -22,6 +22,7 @@ BELOW = {
     "data": {"nn", "ops"},
     "costs": {"nn", "ops"},
     "scores": set(),
+    "atlas": {"nn", "ops"},
     "report": set(),  # below all that has something to show: what it shows are arrays and text
     "training": LOW,
     "inference": LOW,

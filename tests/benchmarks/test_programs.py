@@ -26,7 +26,8 @@ def options_of(name):
 
 def test_these_are_the_programs():
     bench = ["efficiency", "gradients", "kernels", "layers", "models", "training"]
-    assert sorted([*bench, "ablation_study", "depth_study", "gradient_study", "onnx_runtime", "volume_memory"]) == PROGRAMS
+    other = ["ablation_study", "depth_study", "gradient_study", "likeness", "onnx_runtime", "volume_memory"]
+    assert sorted([*bench, *other]) == PROGRAMS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

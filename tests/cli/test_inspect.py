@@ -2,9 +2,11 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from allukan.costs import parameter_count
+from allukan.inference import LikenessCheck, Predictor
 from allukan.models import ModelCard, build_model, save_model
 
 
@@ -114,3 +116,46 @@ def test_wrong_use_of_activations(shell, trained, tmp_path):
     card = ModelCard("convtwin-tiny", 1, ("lesion",), "binary", (32, 32), (0.0,), (1.0,))
     save_model(tmp_path / "twin", card.build(), card)
     assert "no learned activations" in shell("inspect", tmp_path / "twin", "--activations").sentence
+
+
+def test_atlas_of_a_run(shell, trained, phantoms, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    done = shell("inspect", run / "model", "--atlas", "--out", tmp_path / "deep/a.html", "--json", tmp_path / "a.json")
+    assert done.code == 0, done
+    assert "dead intervals" not in done.out  # the table is that of --activations
+    page = (tmp_path / "deep/a.html").read_text()
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert page.count('class="card ') == len(found["layers"]) == 43
+    assert all(f'data-layer="{layer["name"]}"' in page for layer in found["layers"])
+    assert "After epoch" in page
+    assert "of 2 images" in done.out
+    image = np.zeros((48, 48), np.uint8)
+    check = LikenessCheck.of(Predictor(run / "model", "cpu"), run / "model")
+    assert check(image) > check.threshold
+    assert LikenessCheck.of(check.predictor, trained / "model") is None
+
+
+def test_atlas_of_a_model_without_its_run(shell, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "model", tmp_path / "model")
+    done = shell("inspect", "model", "--atlas", "--activations")
+    assert done.code == 0, done
+    assert "dead intervals" in done.out
+    page = (tmp_path / "atlas.html").read_text()
+    assert "appears here when the command finds the run folder" in page
+    assert "After epoch" not in page
+    assert not (tmp_path / "model/likeness.safetensors").exists()
+
+
+def test_wrong_use_of_the_atlas(shell, trained, tmp_path):
+    assert "leave --size" in shell("inspect", trained / "model", "--atlas", "--size", 64).sentence
+    assert "add --atlas" in shell("inspect", trained / "model", "--activations", "--out", "a.html").sentence
+    assert "is a folder" in shell("inspect", trained / "model", "--atlas", "--out", tmp_path).sentence
+    shutil.copytree(trained / "model", tmp_path / "run/model")
+    (tmp_path / "run/coefficients.safetensors").write_bytes(b"{}")
+    assert "coefficients.safetensors cannot be read" in shell("inspect", tmp_path / "run/model", "--atlas").sentence
+    (tmp_path / "run/model/activations.safetensors").unlink()
+    assert "older versions" in shell("inspect", tmp_path / "run/model", "--atlas").sentence
+    card = ModelCard("convtwin-tiny", 1, ("lesion",), "binary", (32, 32), (0.0,), (1.0,))
+    save_model(tmp_path / "twin", card.build(), card)
+    assert "no learned activations" in shell("inspect", tmp_path / "twin", "--atlas").sentence

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from allukan.nn import KAConv2d, KAFork2d, KALinear, Spline, SplineActivation, SprecherLinear, StackedKANConv2d, StackedKANLinear
-from allukan.nn.bend import bend, bends, median_bend, nearest_base, network_bends
+from allukan.nn.bend import bend, bends, coefficients, median_bend, nearest_base, network_bends, parts, values
 from allukan.nn.histogram import collect_inputs
 from allukan.nn.init import flat
 from allukan.ops import basis_expansion
@@ -189,3 +189,13 @@ def test_a_sprecher_block_shows_its_outer_activation():
     histograms = collect_inputs(block, [torch.randn(50, 4)])
     assert list(histograms) == ["outer"]
     assert int(histograms["outer"].counts.sum()) == 150
+
+
+@pytest.mark.parametrize("sharing", ["layer", "edge"])
+def test_the_parts_of_an_activation_make_up_what_a_layer_computes(sharing):
+    layer = bent(KALinear(1, 3, bias=False, spline=Spline(sharing=sharing)))
+    t = torch.linspace(-3.5, 3.5, 50)
+    base, spline = parts(layer, t, torch.arange(len(layer.coef)))
+    phi = base + spline if sharing == "edge" else (base + spline) * layer.weight.double()  # an edge has its λ in it
+    assert torch.allclose(phi.T.float(), layer(t.unsqueeze(1)), atol=1e-5)
+    assert torch.allclose(base + spline, values(layer.spline, coefficients(layer), t.double()))

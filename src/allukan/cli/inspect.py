@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from allukan.costs import Inspection
     from allukan.costs.inspection import Layer
-    from allukan.inference import Activations
+    from allukan.inference import Activations, Measured
     from allukan.models import ModelCard
 
 Option = typer.Option
@@ -39,8 +39,10 @@ def inspect(
     set_: Annotated[list[str] | None, Option("--set", help="Any option of the model, as spline.grid_size=8")] = None,
     layers: Annotated[bool, Option("--layers/--stages", help="A line for each layer, or for each stage.")] = False,
     activations: Annotated[bool, Option("--activations", help="Of a trained model: how far its activations bend.")] = False,
+    atlas: Annotated[bool, Option("--atlas", help="Of a trained model: a page with every activation over its inputs.")] = False,
+    out: Annotated[Path | None, Option(help="The HTML file of --atlas  [atlas.html]", show_default=False)] = None,
     trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
-    out: Annotated[Path | None, Option("--json", help="Also write everything to this file.", show_default=False)] = None,
+    json: Annotated[Path | None, Option("--json", help="Also write everything to this file.", show_default=False)] = None,
 ) -> None:
     """Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.
 
@@ -49,6 +51,9 @@ def inspect(
     --activations says of every layer how far its activations are from a·b + c (bend), which of its inputs lie outside the grid,
     how many grid intervals none falls into, and what the score loses without the bend (KA share). It takes the validation images
     of the run, as many times as there are layers; without them what model/ keeps of the training.
+
+    --atlas measures the same and draws it: each activation over the inputs that it meets, in one HTML file. With the data it also
+    writes RUN/model/likeness.safetensors, by which an image is said to be unlike those of the training.
     """
     from allukan.models import load_card
 
@@ -60,32 +65,55 @@ def inspect(
         card = load_card(folder)
     else:
         card = _card(model, channels, classes, dims, parse_assignments(set_ or []))
-    if activations:
+    if out and not atlas:
+        raise UserError("--out is the page of --atlas: add --atlas, or say --json for figures.")
+    if activations or atlas:
         if folder is None or size or layers:
-            raise UserError("--activations is of a trained model, RUN/model, layer by layer: leave --size and --layers out.")
-        return _show_activations(folder, out, trust)
+            asked = "--activations" if activations else "--atlas"
+            raise UserError(f"{asked} is of a trained model, RUN/model, layer by layer: leave --size and --layers out.")
+        page = (out or Path("atlas.html")) if atlas else None
+        return _show_activations(folder, activations, page, json, trust)
     shape = _pixels(size, card.spatial_dims) if size else (card.size * 2)[: card.spatial_dims]
     found = _inspect(card, shape, folder, trust)
-    if out:
-        write_json(out, found.as_dict(), indent=2)
+    if json:
+        write_json(json, found.as_dict(), indent=2)
     title = f"{card.model}, {' × '.join(map(str, found.input))}"
     show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
 
 
-def _show_activations(folder: str, out: Path | None, trust: bool) -> None:
-    from allukan.inference import inspect_activations
+def _show_activations(folder: str, table: bool, page: Path | None, json: Path | None, trust: bool) -> None:
+    from allukan.inference import measure_activations
 
+    if page and page.is_dir():
+        raise UserError(f"{page} is a folder: give --out a file name, as {page / 'atlas.html'}.")
     with progress_bar("measuring") as bar:
         task = bar.add_task("", total=None)
 
         def show(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        found = inspect_activations(folder, progress=show, trust=trust)
-    if out:
-        write_json(out, found.as_dict(), indent=2)
-    show_wide(_activations_table(found))
-    say(f"Measured {found.note}")
+        measured = measure_activations(folder, progress=show, trust=trust)
+    if json:
+        write_json(json, measured.found.as_dict(), indent=2)
+    if table:
+        show_wide(_activations_table(measured.found))
+    say(f"Measured {measured.found.note}")
+    if page:
+        _draw(measured, folder, page)
+
+
+def _draw(measured: Measured, folder: str, page: Path) -> None:
+    from allukan.inference import draw_atlas, keep_likeness
+
+    say(f"Atlas: {draw_atlas(measured, folder, page)}")
+    try:
+        likeness = keep_likeness(measured, folder)
+    except OSError as error:
+        say(f"note: no likeness of images was kept, {folder} cannot be written ({error.strerror or error}).")
+    else:
+        if likeness:
+            images, limit = len(likeness.distances), likeness.threshold()
+            say(f"Likeness: {folder}/likeness.safetensors, of {images} images; unlike them is a score above {limit:.1f}")
 
 
 def _card(model: str, channels: int | None, classes: int | None, dims: int | None, options: dict[str, Any]) -> ModelCard:

@@ -71,9 +71,29 @@ class Activations:
         return asdict(self, dict_factory=lambda pairs: {name: None if value != value else value for name, value in pairs})
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A trained model, what its activations meet, and what was found of them.
+
+    ``images`` are those of the validation set, bytes ``(n, C, *S)`` at the size of the training; None where they are not there.
+    """
+
+    predictor: Predictor
+    histograms: Mapping[str, Histogram]
+    found: Activations
+    images: Tensor | None
+
+
 def inspect_activations(
     model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
 ) -> Activations:
+    """What ``measure_activations`` finds."""
+    return measure_activations(model, device, progress, trust).found
+
+
+def measure_activations(
+    model: str | Path, device: str = "auto", progress: Progress = lambda done, total: None, trust: bool = False
+) -> Measured:
     """Measure the activations of the model folder ``RUN/model`` over the validation images of its run.
 
     Where the run or its data are not there, over what the folder keeps of the training, without KA shares; the note says so.
@@ -85,18 +105,20 @@ def inspect_activations(
     """
     predictor = Predictor(model, device, trust=trust)
     network, layers = predictor.model, learned(predictor.model)
+    images: Tensor | None = None
     if not layers:
         raise UserError(f"{predictor.card.model!r} has no learned activations: there is nothing to measure.")
     try:
-        images, truth, counts = _validation(open_run(Path(model).resolve().parent), predictor)
+        data = _validation(open_run(Path(model).resolve().parent), predictor)
     except UserError as error:
         histograms, share = load_histograms(model, network), None
         note = f"over what the activations met in training; no KA share, which needs the data of the run: {error}"
     else:
+        images, truth, counts = data
         histograms = collect_inputs(network, map(predictor.normalised, images.split(BATCH)))
         share = ka_share(network, histograms, _counted(_dice_of(predictor, images, truth, counts), len(layers) + 2, progress))
         note = f"over {len(images)} validation images."
-    return Activations(
+    found = Activations(
         predictor.card.model,
         note,
         median_bend(network, histograms),
@@ -104,6 +126,7 @@ def inspect_activations(
         None if share is None else share.total,
         tuple(_layers(network, histograms, share)),
     )
+    return Measured(predictor, histograms, found, images)
 
 
 def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
 from allukan.models.foreign import is_foreign
-from allukan.models.inputs_met import load_histograms, save_histograms
+from allukan.models.inputs_met import load_histograms, load_likeness, save_histograms, save_likeness
 from allukan.models.norms import check_norms
 from allukan.models.outputs import probabilities, to_masks
 from allukan.models.pretrained import readme
@@ -29,6 +29,7 @@ __all__ = [
     "ka_layers",
     "load_card",
     "load_histograms",
+    "load_likeness",
     "load_model",
     "model_options",
     "not_finite",
@@ -37,6 +38,7 @@ __all__ = [
     "probabilities",
     "readme",
     "save_histograms",
+    "save_likeness",
     "save_model",
     "slide",
     "to_masks",

@@ -1,4 +1,4 @@
-"""What the activations of a trained model met, on disk beside it: ``activations.safetensors``."""
+"""What the activations of a trained model met, on disk beside it: ``activations.safetensors`` and ``likeness.safetensors``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.nn.histogram import Histogram, learned, runs
+from allukan.nn.likeness import Likeness
 
-FILE = "activations.safetensors"
+FILE, LIKENESS = "activations.safetensors", "likeness.safetensors"
 _PARTS = ("counts", "beyond", "span")
 
 
@@ -30,12 +31,7 @@ def save_histograms(folder: str | Path, histograms: Mapping[str, Histogram]) -> 
         found = _stored(found)
         values = (found.counts.to("cpu", torch.int32), found.beyond.cpu(), torch.tensor(found.span, dtype=torch.float64))
         tensors |= {f"{name}.{part}": value.contiguous() for part, value in zip(_PARTS, values, strict=True)}
-    path = Path(folder) / FILE
-    try:
-        with whole(path) as part:
-            save_file(tensors, part)
-    except SafetensorError as error:
-        raise OSError(None, str(error), str(path)) from None
+    _write(Path(folder) / FILE, tensors)
 
 
 def load_histograms(folder: str | Path, model: nn.Module) -> dict[str, Histogram]:
@@ -49,11 +45,7 @@ def load_histograms(folder: str | Path, model: nn.Module) -> dict[str, Histogram
             f"{folder} does not say what its activations met ({FILE} is missing, which older versions did not write): "
             "leave it in its run folder, with the data of the training where they were."
         )
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be read ({error}): copy the model folder again.") from None
-    found = {}
+    tensors, found = _read(path), {}
     for name, layer in learned(model).items():
         counts, beyond, span = (tensors.get(f"{name}.{part}", torch.empty(0)) for part in _PARTS)
         want = _stored(Histogram.empty(layer.spline, runs(layer)))
@@ -65,3 +57,42 @@ def load_histograms(folder: str | Path, model: nn.Module) -> dict[str, Histogram
 
 def _stored(histogram: Histogram) -> Histogram:
     return histogram if len(histogram.counts) == 1 else histogram.coarser()
+
+
+def save_likeness(folder: str | Path, likeness: Likeness) -> None:
+    """Write ``folder/likeness.safetensors`` whole or not at all: ``LAYER.cumulative`` and ``distances``, as in ``Likeness``."""
+    tensors = {f"{name}.cumulative": values.contiguous() for name, values in likeness.cumulative.items()}
+    _write(Path(folder) / LIKENESS, {**tensors, "distances": likeness.distances.contiguous()})
+
+
+def load_likeness(folder: str | Path, model: nn.Module) -> Likeness | None:
+    """What ``save_likeness`` wrote for the model of the folder; None where nobody measured it.
+
+    Raises ``UserError`` for a file of another model, or one that cannot be read.
+    """
+    path = Path(folder) / LIKENESS
+    if not path.is_file():
+        return None
+    tensors, layers = _read(path), learned(model)
+    found = Likeness(
+        {name: tensors.get(f"{name}.cumulative", torch.empty(0)) for name in layers}, tensors.get("distances", torch.empty(0))
+    )
+    shapes = {name: Histogram.empty(layer.spline, runs(layer)).coarser().counts.shape for name, layer in layers.items()}
+    if {n: c.shape for n, c in found.cumulative.items()} != shapes or found.distances.shape[1:] != (len(layers),):
+        raise UserError(f"{path} is of another model than its config.json: copy the model folder again.")
+    return found
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    try:
+        with whole(path) as part:
+            save_file(tensors, part)
+    except SafetensorError as error:
+        raise OSError(None, str(error), str(path)) from None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({error}): copy the model folder again.") from None

@@ -31,7 +31,7 @@ class ImageFile:
     """One of the files that make up an image."""
 
     pattern: Annotated[
-        str, Help('what its path looks like without the suffix, `*` for the name of the image, as `*_0001`; empty without a rule')
+        str, Help("what its path looks like without the suffix, `*` for the name of the image, as `*_0001`; empty without a rule")
     ]
     channels: Annotated[Count, Help("how many it brings")]
     name: Annotated[str, Help('of what it shows, as "T1", where the dataset gave one')] = ""

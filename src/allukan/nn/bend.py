@@ -74,6 +74,22 @@ def nearest_base(layer: Learned, histogram: Histogram) -> tuple[Tensor, Tensor]:
     return torch.cat(slopes), torch.cat(levels)
 
 
+def parts(layer: Learned, t: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    """w·b(t) and Σ c_m B_m(t), whose sum is φ, of activations ``which`` at places t ``(P,)``: float64 ``(len(which), P)`` each.
+
+    >>> phi = SplineActivation(Spline(base="identity"))
+    >>> [part.tolist() for part in parts(phi, torch.tensor([-1.0, 2.0]), torch.tensor([0]))]
+    [[[-1.0, 2.0]], [[0.0, 0.0]]]
+    """
+    weights, functions = coefficients(layer)[which], _terms(layer.spline, t.double())
+    return weights[:, :1] * functions[:, 0], weights[:, 1:] @ functions[:, 1:].T
+
+
+def values(spline: Spline, weights: Tensor, t: Tensor) -> Tensor:
+    """φ(t) ``(A, P)`` of such splines by their ``coefficients`` ``(A, M + 1)``, at places ``(P,)``."""
+    return weights @ _terms(spline, t).T
+
+
 def network_bends(network: nn.Module, histograms: Mapping[str, Histogram]) -> dict[str, float]:
     """Bend of every layer that ``histograms`` of ``collect_inputs`` are of."""
     layers = learned(network)
@@ -87,18 +103,22 @@ def median_bend(network: nn.Module, histograms: Mapping[str, Histogram]) -> floa
 
 def _activations(layer: Learned, histogram: Histogram) -> Iterator[tuple[Tensor, _Moments]]:
     """Coefficients ``(a, M + 1)`` of (b, B_1 … B_M) of some activations after others, and the moments over what each meets."""
-    met, which = _met(layer, histogram)
-    moments = _moments(layer.spline, met)
-    base, coef = layer.base_weight.detach().cpu().double(), layer.coef.detach().cpu().double()
-    if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
-        coef = coef * layer.weight.detach().cpu().double().reshape(-1, 1)
-    terms = torch.cat([base.unsqueeze(1), coef], dim=1)
+    met, which = inputs_of_each(layer, histogram)
+    moments, terms = _moments(layer.spline, met), coefficients(layer)
     size = max(1, _TOGETHER // terms.shape[1] ** 2)
     for some, of in zip(torch.split(terms, size), torch.split(which, size), strict=True):
         yield some, _Moments(moments.mean[of], moments.cov[of])
 
 
-def _met(layer: Learned, histogram: Histogram) -> tuple[Histogram, Tensor]:
+def coefficients(layer: Learned) -> Tensor:
+    """Of (b, B_1 … B_M) for every activation, float64 ``(A, M + 1)`` on the CPU; of an edge those of B_m have its λ in them."""
+    base, coef = layer.base_weight.detach().cpu().double(), layer.coef.detach().cpu().double()
+    if isinstance(layer, KALayer) and layer.spline.sharing == "edge":
+        coef = coef * layer.weight.detach().cpu().double().reshape(-1, 1)
+    return torch.cat([base.unsqueeze(1), coef], dim=1)
+
+
+def inputs_of_each(layer: Learned, histogram: Histogram) -> tuple[Histogram, Tensor]:
     """Histograms of what activations meet, and for each of the A activations which of them is its own."""
     count = len(layer.coef)
     if isinstance(layer, SplineActivation):
@@ -135,8 +155,8 @@ def _moments_of(middle: Tensor, ends: Tensor, shares: Tensor) -> _Moments:
 
 def _terms(spline: Spline, t: Tensor) -> Tensor:
     """b(t), then B_1(t) … B_M(t): ``(*S)`` → ``(*S, M + 1)``."""
-    values = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
-    return torch.cat([base_function(spline.base)(t).unsqueeze(-1), values], dim=-1)
+    functions = family(spline.basis).values(t, spline.grid_size, spline.spline_order, spline.grid_range)
+    return torch.cat([base_function(spline.base)(t).unsqueeze(-1), functions], dim=-1)
 
 
 def _slope(cov: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from allukan import inference
 from allukan.errors import UserError
 from allukan.inference import Run, open_run
-from allukan.inference.evaluation import Progress
+from allukan.inference.segmenter import Progress
 from allukan.report import DISTANCES, Difference, Paired, Table
 from allukan.study.comparison import Comparison, compare
 from allukan.study.differences import ACROSS

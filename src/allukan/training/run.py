@@ -39,6 +39,7 @@ from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
 from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_steps, warn_of_ignored
+from allukan.training.coefficients import Coefficients
 from allukan.training.config import TrainConfig
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
@@ -214,7 +215,7 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     checkpoint = ModelCheckpoint(run, filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
     bending = Bending()
     callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
-    callbacks += [History(run / "history.csv")]
+    callbacks += [History(run / "history.csv"), Coefficients(run / "coefficients.safetensors")]
     share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
     callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():

@@ -1,0 +1,60 @@
+"""Whether an image is like those that a model was validated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from allukan.data import resize_image
+from allukan.inference.activations import Measured
+from allukan.inference.inputs import read_input
+from allukan.inference.predictor import Predictor
+from allukan.models import load_likeness, save_likeness
+from allukan.nn.likeness import Likeness, calibrate
+
+IMAGES = 200  # of the validation set at most, evenly drawn, each an evaluation of the network
+
+
+class LikenessCheck:
+    """The *likeness* score (``nn.likeness``) of images, by the model of a predictor and the folder that it was loaded from.
+
+    A score above ``threshold`` says that the image is unlike the validation images of the training; at most one in twenty of
+    further images like them has one. Below it an image may still be another one than it seems: see ``docs/atlas.md``.
+
+    Raises ``UserError`` for a ``likeness.safetensors`` of another model, and in a call as the predictor does.
+    """
+
+    def __init__(self, predictor: Predictor, likeness: Likeness) -> None:
+        self.predictor, self.likeness = predictor, likeness
+        self.threshold = likeness.threshold()
+
+    @classmethod
+    def of(cls, predictor: Predictor, folder: str | Path) -> LikenessCheck | None:
+        """None where the folder keeps no ``likeness.safetensors``, which ``allukan inspect RUN/model --atlas`` writes."""
+        likeness = load_likeness(folder, predictor.model)
+        return None if likeness is None else cls(predictor, likeness)
+
+    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[np.uint8]) -> float:
+        """Score of whatever picture the predictor takes, at the size of the training; one more evaluation of the network."""
+        scaled = resize_image(read_input(image, self.predictor.card), self.predictor.card.size)
+        bytes_ = torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0)
+        return self.likeness.score(self.predictor.model, self.predictor.normalised(bytes_))
+
+
+def keep_likeness(measured: Measured, folder: str | Path) -> Likeness | None:
+    """Calibrate on the validation images that were measured and write ``likeness.safetensors`` into the model folder.
+
+    None where they are not there, or one alone. Raises ``OSError`` where the folder cannot be written.
+    """
+    images = measured.images
+    if images is None or len(images) < 2:
+        return None
+    chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long().tolist()
+    normalised = measured.predictor.normalised
+    likeness = calibrate(measured.predictor.model, [normalised(images[i : i + 1]) for i in chosen])
+    save_likeness(folder, likeness)
+    return likeness
