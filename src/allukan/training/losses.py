@@ -17,9 +17,9 @@ class SegmentationLoss(nn.Module):
     "binary" and "multilabel" use a sigmoid a class, "multiclass" a softmax over background and classes; the background has no
     Dice of its own. Pixels whose mask is ``allukan.data.IGNORED`` in any class have no part in either term.
 
-    The Dice loss is ``1 - (2 |p m| + s) / (|p| + |m| + s)`` with s = 1e-5, and ``dice`` says of what. Of a mask without the class the
-    fraction is ``s / (|p| + s)``: its loss stays 1 and has next to no slope until all p have vanished, so false alarms cost nothing
-    but cross-entropy. Only in a batch that has the class elsewhere do they cost Dice.
+    The Dice loss is ``1 - (2 |p m| + s) / (|p| + |m| + s)`` with s = 1e-5, and ``dice`` says of what. Of a mask without the class
+    the fraction is ``s / (|p| + s)``: its loss stays 1 and has next to no slope until all p have vanished, so false alarms cost
+    nothing but cross-entropy. Only in a batch that has the class elsewhere do they cost Dice.
 
     - "image": of an image and class; the mean over both, U-KAN's.
     - "batch": of a class, its sums over all images of the batch; the mean over classes. Every device has its own.
