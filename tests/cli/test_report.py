@@ -29,7 +29,7 @@ def test_one_run(shell, evaluated, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert found.all("h1")[0]["text"] == "A & B"
     assert {row[0] for row in found.cells()[1:]} == {row["id"] for row in read_table(evaluated / "evaluation/cases.csv")}
-    for words in ("allukan train --config", "epochs: 2", "median over layers", "--activations"):
+    for words in ("allukan train --config", "epochs: 2", "median over layers", "--atlas"):
         assert words in found.text
     assert not any("paired" in element["text"].lower() for element in found.all("figcaption"))
 

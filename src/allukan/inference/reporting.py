@@ -192,5 +192,5 @@ def _commands(run: Run) -> list[str]:
         shlex.join(["allukan", "train", "--config", str(run.folder / "config.yaml"), "--out", "AGAIN"]),
         "allukan evaluate AGAIN",
         shlex.join(["allukan", "report", folder]),
-        shlex.join(["allukan", "inspect", str(run.folder / "model"), "--activations"]) + "  # what its splines learned",
+        shlex.join(["allukan", "inspect", str(run.folder / "model"), "--atlas"]) + "  # what its splines learned",
     ]
