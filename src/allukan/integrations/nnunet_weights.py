@@ -53,11 +53,11 @@ def _read(checkpoint: Path) -> Any:
 def _network(checkpoint: Path, architecture: Mapping[str, Any], weights: Mapping[str, Tensor]) -> ConvertedUNet:
     kind, given = architecture["network_class_name"], dict(architecture["arch_kwargs"])
     if _HEAD not in weights:
-        raise UserError(f"{checkpoint} holds a {kind}: U-Nets as nnU-Net plans them can be converted.")
+        raise UserError(f"{checkpoint} holds weights of {kind}, and only U-Nets as nnU-Net plans them are converted.")
     for name in architecture["_kw_requires_import"]:
         given[name] = given[name] and locate(given[name])
     unet: Any = locate(kind)
     if unet is None:
-        raise UserError(f"{checkpoint} holds a {kind}, which cannot be imported: install nnU-Net, see docs/nnunet.md.")
+        raise UserError(f"{checkpoint} holds weights of {kind}, which cannot be imported: install nnU-Net, see docs/nnunet.md.")
     channels = next(tensor.shape[1] for name, tensor in weights.items() if name.endswith("conv.weight"))
     return ConvertedUNet(channels, weights[_HEAD].shape[0], unet, weights=weights, **given)
