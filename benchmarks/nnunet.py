@@ -121,8 +121,6 @@ def _row(name: str, network: nn.Module, x: Tensor, times: Mapping[str, list[floa
     }
 
 
-program = Program(
-    "nnunet", nnunet, defaults={"threads": 1, "repeats": 5}, without=EVERY_SETTING - {"threads", "repeats"}
-)
+program = Program("nnunet", nnunet, defaults={"threads": 1, "repeats": 5}, without=EVERY_SETTING - {"threads", "repeats"})
 if __name__ == "__main__":
     program()

@@ -1,4 +1,4 @@
-"""Commands of nnU-Net and ours, one a line of stdin, in one process: its imports take seconds, and so do processes that it starts.
+"""Commands of nnU-Net and ours, one a line of stdin, in one process: its imports take seconds, and so do further processes.
 
 Trainings are cut to one epoch of two iterations. What nnU-Net would start processes for, threads do.
 """

@@ -1,4 +1,4 @@
-"""Plans for nnU-Net: what is written from plans of its own planner, and that the networks speak as it expects; without nnU-Net."""
+"""Plans for nnU-Net: what is written from those of its own planner, and that the networks speak as it expects."""
 
 import json
 import shutil
@@ -144,7 +144,9 @@ def unet_of(kind):
     given = plans_of(PLANS / "hippocampus.json")["configurations"]["2d"]
     architecture = {
         "network_class_name": f"{UNETS}.{kind}",
-        "arch_kwargs": {k: v for k, v in given["architecture"]["arch_kwargs"].items() if "n_conv" not in k} | CONVERTED | KINDS[kind],
+        "arch_kwargs": {k: v for k, v in given["architecture"]["arch_kwargs"].items() if "n_conv" not in k}
+        | CONVERTED
+        | KINDS[kind],
         "_kw_requires_import": given["architecture"]["_kw_requires_import"],
     }
     torch.manual_seed(1)

@@ -68,7 +68,7 @@ def trainer(
 
 
 def _preprocessed() -> Path:
-    folder = os.environ.get("nnUNet_preprocessed", "")
+    folder = os.environ.get("nnUNet_preprocessed", "")  # nnU-Net spells it so  # noqa: SIM112
     if not folder:
         raise UserError("nnUNet_preprocessed is not set: set it as for nnU-Net, to the folder of its preprocessed data.")
     return Path(folder)

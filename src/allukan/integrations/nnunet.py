@@ -47,7 +47,7 @@ def find_dataset(preprocessed: Path, dataset: str) -> Path:
 def write_plans(
     folder: Path, source: str = "nnUNetPlans", network: str = "allukan", name: str | None = None, only: Sequence[str] = ()
 ) -> Written:
-    """Write ``folder/NAME.json``, the plans ``folder/SOURCE.json`` with another network in every configuration, or in ``only`` those.
+    """Write ``folder/NAME.json``, the plans ``folder/SOURCE.json`` with another network in every configuration, or in ``only``.
 
     ``network`` is "allukan", ALL U-KAN with the stages, widths, strides and kernels of the plan, or "convert", the planned U-Net
     itself with KA layers. Cascades, whose second network reads what the first one predicts, are left out.
@@ -134,7 +134,9 @@ def _architecture(configuration: Mapping[str, Any], name: str, source: str) -> d
     given = architecture.get("arch_kwargs")
     if not isinstance(given, dict) or any(option not in given for option in _OF_UNETS):
         kind = str(architecture.get("network_class_name"))
-        raise UserError(f"configuration {name} of {source} is of {kind}, no U-Net as nnU-Net plans it: choose others with --from.")
+        raise UserError(
+            f"configuration {name} of {source} is of {kind}, no U-Net as nnU-Net plans it: choose others with --from."
+        )
     return architecture
 
 
@@ -143,7 +145,11 @@ def _allukan(planned: Mapping[str, Any]) -> dict[str, Any]:
     norm = next((ours for theirs, ours in _NORMS.items() if theirs in str(given["norm_op"])), None)
     if norm is None:
         raise UserError(f"plans with norm_op {shown(given['norm_op'])} are not usable: InstanceNorm and BatchNorm are known.")
-    shape = {"strides": given["strides"], "kernel_sizes": given["kernel_sizes"], "features_per_stage": given["features_per_stage"]}
+    shape = {
+        "strides": given["strides"],
+        "kernel_sizes": given["kernel_sizes"],
+        "features_per_stage": given["features_per_stage"],
+    }
     try:
         Topology(**topology_of(**shape))
     except ValueError as error:

@@ -55,7 +55,7 @@ class PlannedAllUKAN(AllUKAN):
         planned = topology_of(strides, kernel_sizes, features_per_stage) | {"deep_supervision": True}
         shape = {**(topology or {}), **planned}
         super().__init__(input_channels, num_classes, len(strides[0]), spline=spline, norm=norm, topology=shape)
-        self.decoder.deep_supervision = deep_supervision
+        self.decoder.deep_supervision = deep_supervision  # type: ignore[assignment]  # a module takes any attribute
 
     def forward(self, x: Tensor) -> Any:
         """``(B, input_channels, *S)`` → logits ``(B, num_classes, *S)``, or the list of them."""
@@ -92,9 +92,7 @@ class ConvertedUNet(nn.Module):
         **planned: Any,
     ) -> None:
         super().__init__()
-        network = unet(
-            input_channels=input_channels, num_classes=num_classes, strides=strides, deep_supervision=True, **planned
-        )
+        network: Any = unet(input_channels=input_channels, num_classes=num_classes, strides=strides, deep_supervision=True, **planned)
         if weights is None:
             network.apply(network.initialize)
         else:

@@ -18,11 +18,12 @@ from allukan.integrations.nnunet import resolved
 from allukan.integrations.nnunet_networks import ConvertedUNet
 
 _HEAD = "decoder.seg_layers.0.weight"
-_NUMPY = [np._core.multiarray.scalar, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]  # in logs of nnU-Net
+_MAKE_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY: list[Any] = [_MAKE_SCALAR, np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType]  # numbers in nnU-Net's logs
 
 
 def convert_checkpoint(checkpoint: Path, out: Path) -> ConvertedUNet:
-    """Write ``out`` for ``nnUNetv2_train -p nnUNetConvertedPlans -pretrained_weights``: the same function as the checkpoint's network.
+    """Write ``out``, the function of the checkpoint, for ``nnUNetv2_train -p nnUNetConvertedPlans -pretrained_weights``.
 
     Returns the network. The checkpoint is read as weights and plain values, nothing in it is executed. Raises ``UserError`` where
     it is not nnU-Net's, or of a network that is none of its U-Nets, and where ``out`` exists.

@@ -163,7 +163,7 @@ def _nnunet(
 
 
 def register_once(network: Any) -> None:
-    """Let a U-Net of nnU-Net hold its modules once, in place: it registers the encoder in the decoder and layers of blocks twice."""
+    """Let a U-Net of nnU-Net hold its modules once, in place: the decoder registers the encoder too, and blocks their layers."""
     from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 
     del network.decoder.encoder
