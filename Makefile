@@ -17,7 +17,7 @@ test: check
 
 # torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU
 COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
-test-slow: $(READY)
+test-slow: $(READY) $(VENV)/nnunet/.ready
 	$(BIN)/python -m pytest -q -n 2 -m slow
 	set -e; for capability in avx2 default; do \
 	  ATEN_CPU_CAPABILITY=$$capability OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING); done
@@ -46,6 +46,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# for the tests of nnU-Net's networks, which need torch only; its metadata asks for torchvision, which has no CPU build beside this torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dynamic-network-architectures==0.4.4
+	touch $@
+
+# for its test, apart from all else, so that no other test sees its packages
+$(VENV)/nnunet/.ready: tests/integrations/nnunet_packages.txt $(READY)
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r $<
 	touch $@
 
 clean:

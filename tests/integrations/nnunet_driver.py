@@ -7,6 +7,7 @@ import functools
 import importlib
 import multiprocessing
 import multiprocessing.dummy
+import os
 import shlex
 import sys
 
@@ -38,8 +39,13 @@ def main():
     for line in sys.stdin.read().splitlines():
         sys.argv = shlex.split(line)
         module, function = ENTRIES[sys.argv[0]].split(":")
+        os.environ["nnUNet_n_proc_DA"] = str(int("plan" in function))  # no processes; the planner needs the number above 0
         print("$", line, flush=True)
-        getattr(importlib.import_module(module), function)()
+        try:
+            getattr(importlib.import_module(module), function)()
+        except SystemExit as end:
+            if end.code:
+                raise
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def weights(
 @app.command()
 def trainer(
     folder: Annotated[Path, typer.Argument(help="Folder to write the trainer into.", show_default=False)],
-    spline_lr_share: Annotated[float, Option(help="Learning rate of splines by that of all other weights.")] = 1.0,
+    spline_lr_share: Annotated[float, Option(help="Learning rate of splines by that of all other weights.")] = 3.0,
     epochs: Annotated[int, Option(help="Epochs.")] = 1000,
     iterations: Annotated[int, Option(help="Iterations an epoch.")] = 250,
 ) -> None:

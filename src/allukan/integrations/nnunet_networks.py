@@ -92,7 +92,8 @@ class ConvertedUNet(nn.Module):
         **planned: Any,
     ) -> None:
         super().__init__()
-        network: Any = unet(input_channels=input_channels, num_classes=num_classes, strides=strides, deep_supervision=True, **planned)
+        planned |= {"strides": strides, "deep_supervision": True}
+        network: Any = unet(input_channels=input_channels, num_classes=num_classes, **planned)
         if weights is None:
             network.apply(network.initialize)
         else:
