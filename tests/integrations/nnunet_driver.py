@@ -16,6 +16,7 @@ ENTRIES = {
     "nnUNetv2_train": "nnunetv2.run.run_training:run_training_entry",
     "nnUNetv2_predict": "nnunetv2.inference.predict_from_raw_data:predict_entry_point",
     "allukan": "allukan.cli.main:main",
+    "find_trainer": "__main__:find_trainer",
 }
 
 
@@ -31,6 +32,14 @@ def shorten(trainer):
     trainer.__init__ = shortened
 
 
+def find_trainer():
+    """As nnU-Net finds the trainer of ``find_trainer FOLDER NAME``, but in that folder alone: its own trainers need timm."""
+    search = importlib.import_module("nnunetv2.utilities.find_class_by_name").recursive_find_python_class
+    folder, name = sys.argv[1:]
+    found = search(folder, name, None, base_folder=folder, cleanup_imports_from_base_folder=True)
+    importlib.import_module("nnunetv2.run.run_training").recursive_find_trainer_class_by_name = {name: found}.__getitem__
+
+
 def main():
     """Stops at the first command that fails."""
     contexts = multiprocessing.get_context
@@ -39,7 +48,8 @@ def main():
     for line in sys.stdin.read().splitlines():
         sys.argv = shlex.split(line)
         module, function = ENTRIES[sys.argv[0]].split(":")
-        os.environ["nnUNet_n_proc_DA"] = str(int("plan" in function))  # no processes; the planner needs the number above 0
+        # without processes; the planner fails on 0
+        os.environ["nnUNet_n_proc_DA"] = str(int("plan" in function))  # noqa: SIM112
         print("$", line, flush=True)
         try:
             getattr(importlib.import_module(module), function)()

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from allukan.integrations.nnunet_trainer import TRAINER
 from tests.integrations import nnunet_driver
 from tests.volume_sets import HIPPOCAMPUS, hippocampus
 
@@ -67,6 +68,18 @@ def place(tmp_path_factory):
     return root
 
 
+def of_the_docs(place):
+    """What docs/nnunet.md adds: a trained U-Net of nnU-Net goes on as KA layers, with our trainer."""
+    trained = place / "results/Dataset004_Hippocampus/nnUNetTrainer__nnUNetPlans__2d/fold_0/checkpoint_final.pth"
+    return [
+        "nnUNetv2_train 4 2d 0 -device cpu",
+        f"allukan nnunet weights {trained} {place}/start.pth",
+        f"allukan nnunet trainer {place}/trainer --epochs 1 --iterations 2",
+        f"find_trainer {place}/trainer {TRAINER}",
+        f"nnUNetv2_train 4 2d 0 -p nnUNetConvertedPlans -tr {TRAINER} -pretrained_weights {place}/start.pth -device cpu",
+    ]
+
+
 def nnunet(place, lines):
     """Run the lines in one process of nnU-Net."""
     folders = {f"nnUNet_{name}": str(place / name) for name in ("raw", "preprocessed", "results")}
@@ -81,11 +94,12 @@ def nnunet(place, lines):
 
 def test_the_readmes_commands_plan_train_and_predict(place):
     lines = [line for command in commands() for line in on_a_cpu(command, place / "images", place / "masks")]
-    told = nnunet(place, lines)
-    counts = {"nnUNetv2_plan_and_preprocess": 1, "allukan": 2, "nnUNetv2_train": 4, "nnUNetv2_predict": 4}
+    told = nnunet(place, [*lines, *of_the_docs(place)])
+    counts = {"nnUNetv2_plan_and_preprocess": 1, "allukan": 4, "nnUNetv2_train": 6, "nnUNetv2_predict": 4}
     assert {command: told.count(f"$ {command} ") for command in counts} == counts
     data = {path.parent.name for path in (place / "preprocessed").rglob("*.b2nd")}
     assert data == {"nnUNetPlans_2d", "nnUNetPlans_3d_fullres"}  # one set of data for all plans
+    assert list((place / "results").glob(f"*/{TRAINER}__nnUNetConvertedPlans__2d/fold_0/checkpoint_final.pth"))
     for configuration in ("2d", "3d_fullres"):
         for plans in ("nnUNetAllUKANPlans", "nnUNetConvertedPlans"):
             (trained,) = (place / "results").glob(f"*/nnUNetTrainer__{plans}__{configuration}/fold_0/checkpoint_final.pth")

@@ -21,7 +21,8 @@ def found(size, spacing=None, finest=None, extent=None, **more):
     return Fingerprint(size=size, spacing_mm=spacing, finest_mm=finest or spacing, extent_mm=extent, **rest)
 
 
-NNUNET = [  # patch and spacing of 3d_fullres as nnU-Net 2.8.1 plans it for medians of the Decathlon: strides, those of its first stage left out
+# patch and spacing of 3d_fullres as nnU-Net 2.8.1 plans it for medians of the Decathlon: strides after those of its first stage
+NNUNET = [
     ("hippocampus", (40, 56, 40), (1.0, 1.0, 1.0), [(2, 2, 2), (2, 2, 2), (2, 2, 2)]),
     ("heart", (80, 192, 160), (1.37, 1.25, 1.25), [(2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)]),
     ("prostate", (20, 320, 256), (3.6, 0.62, 0.62), [(1, 2, 2)] * 2 + [(2, 2, 2)] * 2 + [(1, 2, 2)] * 2),
