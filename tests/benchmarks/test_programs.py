@@ -26,7 +26,7 @@ def options_of(name):
 
 def test_these_are_the_programs():
     bench = ["efficiency", "gradients", "kernels", "layers", "models", "training"]
-    assert sorted([*bench, "ablation_study", "depth_study", "gradient_study", "onnx_runtime"]) == PROGRAMS
+    assert sorted([*bench, "ablation_study", "depth_study", "gradient_study", "nnunet", "onnx_runtime"]) == PROGRAMS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

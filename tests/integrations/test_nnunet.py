@@ -253,6 +253,8 @@ def test_the_command_writes_plans_and_says_how_to_train(command, tmp_path):
         (["4", "-c", "3d_fulres"], "has no configuration '3d_fulres': did you mean '3d_fullres'?"),
         (["4", "--from", "nnUNetPlan"], "has no plans 'nnUNetPlan': did you mean 'nnUNetPlans'?"),
         (["4", "--network", "konvert"], "unknown network 'konvert': did you mean 'convert'?"),
+        (["4", "--name", "a/b"], "name 'a/b' is not usable"),
+        (["4", "--name", ""], "name '' is not usable"),
         (["5"], "has no dataset '5'"),
         (["Dataset004_Hippocampos"], "did you mean 'Dataset004_Hippocampus'?"),
         (["4", "--from", "nnUNetPlans", "--name", "nnUNetPlans"], "nothing is overwritten"),

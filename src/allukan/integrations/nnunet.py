@@ -58,6 +58,8 @@ def write_plans(
     if network not in _MAKERS:
         raise UserError(f"unknown network {network!r}: {suggestion(network, _MAKERS)}")
     usual, make = _MAKERS[network]
+    if name is not None and name != Path(name).name:
+        raise UserError(f"name {shown(name)} is not usable: give a word, as in nnUNetAllUKANPlans.")
     path = folder / f"{name or usual}.json"
     plans = read_plans(folder, source)
     for wanted in only:
