@@ -5,17 +5,21 @@ Trainings are cut to one epoch of two iterations. What nnU-Net would start proce
 
 import functools
 import importlib
+import json
 import multiprocessing
 import multiprocessing.dummy
 import os
 import shlex
 import sys
+import time
+from pathlib import Path
 
 ENTRIES = {
     "nnUNetv2_plan_and_preprocess": "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints:plan_and_preprocess_entry",
     "nnUNetv2_train": "nnunetv2.run.run_training:run_training_entry",
     "nnUNetv2_predict": "nnunetv2.inference.predict_from_raw_data:predict_entry_point",
     "allukan": "allukan.cli.main:main",
+    "narrow": "__main__:narrow",
     "find_trainer": "__main__:find_trainer",
 }
 
@@ -30,6 +34,16 @@ def shorten(trainer):
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1
 
     trainer.__init__ = shortened
+
+
+def narrow():
+    """``narrow PLANS``: an eighth of the features, a fifth of the time."""
+    path = Path(sys.argv[1])
+    plans = json.loads(path.read_text(encoding="utf-8"))
+    for configuration in plans["configurations"].values():
+        given = configuration["architecture"]["arch_kwargs"]
+        given["features_per_stage"] = [features // 8 for features in given["features_per_stage"]]
+    path.write_text(json.dumps(plans), encoding="utf-8")
 
 
 def find_trainer():
@@ -50,7 +64,7 @@ def main():
         module, function = ENTRIES[sys.argv[0]].split(":")
         # without processes; the planner fails on 0
         os.environ["nnUNet_n_proc_DA"] = str(int("plan" in function))  # noqa: SIM112
-        print("$", line, flush=True)
+        print("$", line, f"# after {time.process_time():.0f} s", flush=True)
         try:
             getattr(importlib.import_module(module), function)()
         except SystemExit as end:

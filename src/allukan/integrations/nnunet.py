@@ -58,12 +58,14 @@ def write_plans(
     if network not in _MAKERS:
         raise UserError(f"unknown network {network!r}: {suggestion(network, _MAKERS)}")
     usual, make = _MAKERS[network]
-    if name is not None and name != Path(name).name:
+    if name is not None and Path(f"{name}.json").stem != name:
         raise UserError(f"name {shown(name)} is not usable: give a word, as in nnUNetAllUKANPlans.")
     path = folder / f"{name or usual}.json"
     plans = read_plans(folder, source)
-    for wanted in only:
-        _check_wanted(plans, wanted, folder / f"{source}.json")
+    if cascade := next((wanted for wanted in only if _is_cascade(resolved(plans, wanted))), None):
+        raise UserError(
+            f"{cascade} is a cascade, whose second network reads the masks of the first: take 3d_fullres or 3d_lowres."
+        )
     made, left_out = {}, {}
     for configuration in only or plans["configurations"]:
         planned = resolved(plans, configuration)
@@ -95,33 +97,24 @@ def read_plans(folder: Path, name: str) -> Plans:
 
 
 def resolved(plans: Plans, name: str) -> dict[str, Any]:
-    """A configuration with what it inherits; ``UserError`` for one that is not there, or that inherits from itself.
+    """A configuration with what it inherits; ``UserError`` for one that is not there, or that inherits what is not, or itself.
 
     >>> resolved({"configurations": {"a": {"x": 1, "y": 1}, "b": {"inherits_from": "a", "y": 2}}}, "b")
     {'x': 1, 'y': 2}
     """
-    lines: list[dict[str, Any]] = []
-    names: list[str] = []
-    while name:
-        if name in names or name not in plans["configurations"]:
-            raise UserError(f"configuration {(names or [name])[0]!r} inherits from {name!r}, which {_why(name, names)}.")
-        names.append(name)
-        lines.append(plans["configurations"][name])
-        name = lines[-1].get("inherits_from", "")
+    known = plans["configurations"]
+    if name not in known:
+        raise UserError(f"{plans.get('plans_name', 'the plans')} has no configuration {name!r}: {suggestion(name, known)}")
+    names, lines = [name], [known[name]]
+    while parent := lines[-1].get("inherits_from"):
+        if parent in names or parent not in known:
+            why = "inherits from it" if parent in names else "the plans do not have"
+            raise UserError(f"configuration {name!r} inherits from {parent!r}, which {why}.")
+        names.append(parent)
+        lines.append(known[parent])
     merged = {key: value for line in reversed(lines) for key, value in line.items()}
     merged.pop("inherits_from", None)
     return merged
-
-
-def _why(name: str, before: Sequence[str]) -> str:
-    return "inherits from it" if name in before else "the plans do not have"
-
-
-def _check_wanted(plans: Plans, name: str, path: Path) -> None:
-    if name not in plans["configurations"]:
-        raise UserError(f"{path} has no configuration {name!r}: {suggestion(name, plans['configurations'])}")
-    if _is_cascade(resolved(plans, name)):
-        raise UserError(f"{name} is a cascade, whose second network reads the masks of the first: take 3d_fullres or 3d_lowres.")
 
 
 def _is_cascade(configuration: Mapping[str, Any]) -> bool:
