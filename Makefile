@@ -21,7 +21,7 @@ test: check
 
 # torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU, and with several threads
 COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
-test-slow: $(READY)
+test-slow: $(READY) $(VENV)/nnunet/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
 	ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING)
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -m "not slow" tests/ops tests/nn
@@ -50,6 +50,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@# for the tests of nnU-Net's networks, which need torch only; its metadata asks for torchvision, which has no CPU build beside this torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dynamic-network-architectures==0.4.4
+	touch $@
+
+# for its test, apart from all else, so that no other test sees its packages
+$(VENV)/nnunet/.ready: tests/integrations/nnunet_packages.txt $(READY)
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r $<
 	touch $@
 
 clean:

@@ -26,7 +26,7 @@ def options_of(name):
 
 def test_these_are_the_programs():
     bench = ["efficiency", "gradients", "kernels", "layers", "models", "training"]
-    other = ["ablation_study", "depth_study", "gradient_study", "likeness", "onnx_runtime", "volume_memory"]
+    other = ["ablation_study", "depth_study", "gradient_study", "likeness", "nnunet", "onnx_runtime", "volume_memory"]
     assert sorted([*bench, *other]) == PROGRAMS
 
 

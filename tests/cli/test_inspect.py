@@ -74,7 +74,7 @@ def test_a_volume_with_strides_of_its_own(shell, tmp_path):
     wrong = shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, "--set", "topology.strides=[[2,2],2]")
     assert "strides must name 3 axes, got [2, 2]" in wrong.sentence
     wrong = shell("inspect", "allukan-tiny", "--size", "40x56x40", "--dims", 3, "--set", "topology.strides=[3,2]")
-    assert "strides must be one to five of 1 or 2" in wrong.sentence
+    assert "strides must be one to nine of 1 or 2" in wrong.sentence
 
 
 def test_a_folder_that_is_no_model(shell, tmp_path):

@@ -182,11 +182,12 @@ def test_widths_go_with_the_stages():
 @pytest.mark.parametrize(
     ("topology", "word"),
     [
-        ({"strides": []}, "strides must be one to five of 1 or 2"),
-        ({"strides": [2] * 6}, "strides must be one to five"),
-        ({"strides": [2, 0]}, "strides must be one to five of 1 or 2"),
-        ({"strides": [2, True]}, "strides must be one to five of 1 or 2"),
-        ({"strides": 2}, "strides must be one to five"),
+        ({"strides": []}, "strides must be one to nine of 1 or 2"),
+        ({"strides": [2] * 6}, "widths must be given with 6 strides"),
+        ({"strides": [2] * 10}, "strides must be one to nine"),
+        ({"strides": [2, 0]}, "strides must be one to nine of 1 or 2"),
+        ({"strides": [2, True]}, "strides must be one to nine of 1 or 2"),
+        ({"strides": 2}, "strides must be one to nine"),
         ({"strides": [2, [2, 2]]}, r"strides must name 3 axes, got \[2, 2\]"),
         ({"kernels": [3, 3]}, "kernels must be 6, one more than strides, got 2"),
         ({"kernels": [3, 3, 2, 3, 3, 3]}, "kernels must be of 1 or 3"),

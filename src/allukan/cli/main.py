@@ -16,6 +16,7 @@ COMMANDS = {  # each a module here, with a function or an app; loaded when it is
     "evaluate": "Score a trained model case by case: IoU, Dice, HD95, surface Dice, with 95 % intervals.",
     "predict": "Write the masks of images, in the size of each image.",
     "export": "Write a trained model for other tools: ONNX, torch.export, AOTInductor, a Hub folder, a MONAI bundle.",
+    "nnunet": "Put our networks into nnU-Net v2: plans, starting weights and a trainer for its own commands.",
     "study": "Train and evaluate models × data sets × protocols × seeds.",
     "compare": "Compare models on the same test images: paired differences, intervals over trainings and images.",
     "report": "Write one self-contained HTML page: scores, every case, pictures of failures, calibration, sizes, training.",

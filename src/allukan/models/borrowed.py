@@ -134,7 +134,6 @@ def _nnunet(
 ) -> nn.Module:
     try:
         from dynamic_network_architectures.architectures import unet as architectures
-        from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
     except ImportError:
         raise UserError(
             f"{kind} needs the package dynamic-network-architectures: pip install 'allukan[nnunet-nets]', or, to do without its "
@@ -157,13 +156,20 @@ def _nnunet(
         **options,
     )
     network.apply(network.initialize)
-    del network.decoder.encoder  # registered a second time there, and below: weights would be saved twice
-    for block in [module for module in network.modules() if isinstance(module, ConvDropoutNormReLU)]:
-        for name in [name for name, _ in block.named_children() if name != "all_modules"]:
-            delattr(block, name)
+    register_once(network)
     for i in range(len(stages) - 2):  # of deep supervision: nothing trains them
         network.decoder.seg_layers[i] = nn.Identity()
     return Padded(network, in_channels, out_channels, spatial_dims, 2 ** (len(stages) - 1))
+
+
+def register_once(network: Any) -> None:
+    """Let a U-Net of nnU-Net hold its modules once, in place: the decoder registers the encoder too, and blocks their layers."""
+    from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+
+    del network.decoder.encoder
+    for block in [module for module in network.modules() if isinstance(module, ConvDropoutNormReLU)]:
+        for name in [name for name, _ in block.named_children() if name != "all_modules"]:
+            delattr(block, name)
 
 
 def _stages(channels: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:

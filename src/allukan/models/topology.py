@@ -19,7 +19,8 @@ SIZES: dict[str, tuple[int, ...]] = {
 _DEEPEST = 100  # layers a stage
 Depth = Annotated[Whole, Ge(1), Le(_DEEPEST)]
 Axes = tuple[int, ...]  # one number a spatial axis
-_STAGES = 5
+_STAGES = 5  # of U-KAN, and of the sizes
+_MOST_STAGES = 9  # nnU-Net's plans for large pictures have eight
 _Stride = Annotated[Whole, Ge(1), Le(2)]
 _Kernel = Literal[1, 3]
 
@@ -37,7 +38,7 @@ class Topology:
     """
 
     widths: Annotated[
-        Annotated[tuple[Count, ...], MinLen(1), MaxLen(_STAGES)] | None,
+        Annotated[tuple[Count, ...], MinLen(1), MaxLen(_MOST_STAGES)] | None,
         BeforeValidator(_tuples),
         Must("five whole numbers of at least 1 and at most 65536, or with strides one for each of them"),
         Help("channels of the three convolutional stages and the two tokenised ones", default="those of the size"),
@@ -59,17 +60,17 @@ class Topology:
         bool, Help("a further head at each coarser stage of the decoder, for UShape.levels; used in training only")
     ] = False
     strides: Annotated[
-        Annotated[tuple[_Stride | tuple[_Stride, ...], ...], MinLen(1), MaxLen(_STAGES)] | None,
+        Annotated[tuple[_Stride | tuple[_Stride, ...], ...], MinLen(1), MaxLen(_MOST_STAGES)] | None,
         BeforeValidator(_tuples),
-        Must("one to five of 1 or 2, each a number or a list of one for every axis"),
+        Must("one to nine of 1 or 2, each a number or a list of one for every axis"),
         Help(
             "what each stage of the encoder divides the size by, as [2, 2, [1, 2, 2]]: a number, or one an axis; the first "
-            "three stages are convolutional, further ones tokenised; fewer strides are fewer stages",
+            "three stages are convolutional, further ones tokenised; fewer strides are fewer stages, more than five need widths",
             default="2 for each of five stages",
         ),
     ] = None
     kernels: Annotated[
-        Annotated[tuple[_Kernel | tuple[_Kernel, ...], ...], MinLen(2), MaxLen(_STAGES + 1)] | None,
+        Annotated[tuple[_Kernel | tuple[_Kernel, ...], ...], MinLen(2), MaxLen(_MOST_STAGES + 1)] | None,
         BeforeValidator(_tuples),
         Must("of 1 or 3, each a number or a list of one for every axis"),
         Help(
@@ -81,6 +82,8 @@ class Topology:
 
     def __post_init__(self) -> None:
         stages = self.stages
+        if self.widths is None and stages > _STAGES:
+            raise ValueError(f"topology: widths must be given with {stages} strides, as sizes have those of five stages")
         if self.widths is not None and len(self.widths) != stages:
             raise ValueError(f"topology: widths must be one for each of {stages} stages, got {self.widths}")
         if self.kernels is not None and len(self.kernels) != stages + 1:

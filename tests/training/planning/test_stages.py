@@ -21,10 +21,11 @@ def found(size, spacing=None, finest=None, extent=None, **more):
     return Fingerprint(size=size, spacing_mm=spacing, finest_mm=finest or spacing, extent_mm=extent, **rest)
 
 
-NNUNET = [  # patch and spacing of its published plans (3d_fullres): pooling a stage, as many as this network has stages for
+# patch and spacing of 3d_fullres as nnU-Net 2.8.1 plans it for medians of the Decathlon: strides after those of its first stage
+NNUNET = [
     ("hippocampus", (40, 56, 40), (1.0, 1.0, 1.0), [(2, 2, 2), (2, 2, 2), (2, 2, 2)]),
     ("heart", (80, 192, 160), (1.37, 1.25, 1.25), [(2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)]),
-    ("prostate", (20, 320, 256), (3.6, 0.62, 0.62), [(1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2)]),
+    ("prostate", (20, 320, 256), (3.6, 0.62, 0.62), [(1, 2, 2)] * 2 + [(2, 2, 2)] * 2 + [(1, 2, 2)] * 2),
     ("brain tumour", (128, 128, 128), (1.0, 1.0, 1.0), [(2, 2, 2)] * 5),
 ]
 
@@ -32,7 +33,7 @@ NNUNET = [  # patch and spacing of its published plans (3d_fullres): pooling a s
 @pytest.mark.parametrize(("name", "patch", "spacing", "pooling"), NNUNET)
 def test_axes_are_halved_as_nnunet_does(name, patch, spacing, pooling):
     strides = stages_for(patch, spacing).strides
-    assert list(strides) == pooling
+    assert list(strides) == pooling[:5]  # as many as this network has stages for
 
 
 def test_kernels_are_flat_until_voxels_are_alike():
