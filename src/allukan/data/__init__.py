@@ -17,7 +17,8 @@ from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
-from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
+from allukan.data.survey import survey
+from allukan.data.volume_cases import Intensity, Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Dataset",
     "Finding",
     "GivenSplit",
+    "Intensity",
     "LabelRules",
     "Prepared",
     "Problem",
@@ -73,6 +75,7 @@ __all__ = [
     "resize_image",
     "search",
     "split_ignored",
+    "survey",
     "unread",
     "write_image",
     "write_phantoms",

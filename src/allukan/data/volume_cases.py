@@ -19,6 +19,8 @@ from allukan.data.masks import read_masks
 from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
 
+Intensity = tuple[float, float, float, float] | None  # lowest, highest, mean, deviation; None: by the image itself
+
 
 @dataclass(frozen=True)
 class Volumes:
@@ -33,13 +35,6 @@ class Volumes:
     ids: tuple[str, ...]
     images: tuple[Image, ...]
     masks: tuple[Tensor, ...]
-
-    def at(self, spacing_mm: Sequence[float]) -> Volumes:
-        """With voxels of another size: images linearly, masks by the nearest voxel."""
-        images = tuple(resampled(image, spacing_mm) for image in self.images)
-        resized = zip(self.masks, images, strict=True)
-        masks = tuple(torch.from_numpy(volumes.resize_labels(mask.numpy(), image.geometry.shape)) for mask, image in resized)
-        return replace(self, images=images, masks=masks)
 
 
 def read_volume(paths: Sequence[Path], channels: Sequence[int] = ()) -> Image:
@@ -73,20 +68,42 @@ def read_volume_case(case: Case, dataset: Dataset, channels: Sequence[int] = ())
     return image, read_masks(case, dataset, image)
 
 
-def as_input(image: Image) -> Image:
-    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume."""
+def as_input(image: Image, intensities: Sequence[Intensity] = ()) -> Image:
+    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume.
+
+    A channel for which ``intensities`` have four numbers is clipped to the first two, then minus the third, over the fourth.
+    """
     turned = image.reoriented()
     values = turned.array.astype(np.float32)
-    values -= values.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
-    spread = np.sqrt(np.square(values).mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64))
-    values /= np.maximum(spread, 1e-6).astype(np.float32)
+    for channel, how in zip(values, tuple(intensities) or (None,) * len(values), strict=True):
+        _normalise(channel, how)
     return replace(turned, array=values)
 
 
-def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[int]) -> Volumes:
-    """Read ``cases`` in threads, as ``as_input`` has them, with voxels of the size that they have.
+def _normalise(values: NDArray[np.float32], how: Intensity) -> None:
+    """In place."""
+    if how:
+        low, high, mean, std = how
+        np.clip(values, low, high, out=values)
+    else:
+        mean = values.mean(dtype=np.float64)
+    values -= np.float32(mean)
+    if not how:
+        std = max(np.sqrt(np.square(values).mean(dtype=np.float64)), 1e-6)
+    values /= np.float32(std)
 
-    Raises ``UserError`` without cases and for the first file that is not usable.
+
+def prepare_volumes(
+    dataset: Dataset,
+    cases: Sequence[Case],
+    channels: Sequence[int],
+    spacing_mm: Sequence[float],
+    intensities: Sequence[Intensity] = (),
+) -> Volumes:
+    """Read ``cases`` in threads, as ``as_input`` has them, with voxels of ``spacing_mm``.
+
+    Images are interpolated linearly, masks have the nearest voxel. Raises ``UserError`` without cases and for the first file that
+    is not usable.
     """
     if not cases:
         raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
@@ -94,7 +111,8 @@ def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[
     def load(case: Case) -> tuple[Image, Tensor]:
         image, masks = read_volume_case(case, dataset, channels)
         turned = image.geometry.axes_to(CANONICAL[3]).apply(masks)
-        return as_input(image), torch.from_numpy(np.ascontiguousarray(turned))
+        scaled = resampled(as_input(image, intensities), spacing_mm)
+        return scaled, torch.from_numpy(volumes.resize_labels(np.ascontiguousarray(turned), scaled.geometry.shape))
 
     with ThreadPoolExecutor() as pool:
         images, masks = zip(*pool.map(load, cases), strict=True)

@@ -83,7 +83,7 @@ class Predictor:
     @torch.inference_mode()
     def _of_volume(self, image: Image) -> Prediction:
         """Turned, normalised and with other voxels as in training, and all the way back."""
-        turned = as_input(image)
+        turned = as_input(image, self.card.intensities)
         scaled = torch.from_numpy(resampled(turned, self.card.spacing_mm).array).unsqueeze(0)
         found = self._decided(self._averaged(scaled), turned.geometry.shape)
         back = image.geometry.axes_to(CANONICAL[3]).inverse
