@@ -97,6 +97,8 @@ def go_on(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> Path:
 
 def _train_folds(config: TrainConfig, folds: int, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
     run = Path(config.out)
+    if not config.budget:
+        config = replace(config, epochs=config.epochs or DEFAULT_EPOCHS)
     if not resume and _trainer(config, run, ()).is_global_zero:
         _check_new(run)
     run.mkdir(parents=True, exist_ok=True)

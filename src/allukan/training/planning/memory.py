@@ -21,6 +21,7 @@ WORKING_MAPS = 6  # as large as the largest: what the backward pass of one layer
 ALLOCATOR = 128 * 2**20  # bytes that it has in hand
 _FLOAT = 4  # bytes
 _UNLIMITED = 2**60
+_INSPECTED = 2  # patches: of one a batch norm at the bottom might see a single value
 
 
 def available_memory(device: str = "cpu", root: Path = Path("/")) -> int:
@@ -142,7 +143,7 @@ class Footprint:
     def _inspection(self, candidate: Candidate) -> Inspection:
         outline = self.card(candidate).outline()
         try:
-            return inspect_model(outline, (1, self.in_channels, *candidate.patch))
+            return inspect_model(outline, (_INSPECTED, self.in_channels, *candidate.patch))
         except Exception as error:  # whatever code of others raises for shapes without values
             reason = full_stop(" ".join(str(error).split()) or type(error).__name__)
             raise UserError(
@@ -153,7 +154,7 @@ class Footprint:
         patch, stages = candidate
         if stages not in self._known:
             found = self._inspection(candidate)
-            total, voxels = found.total(), prod(patch)
+            total, voxels = found.total(), _INSPECTED * prod(patch)
             largest = WORKING_MAPS * max(prod(shape) for shape in found.outputs.values())
             ends = self.in_channels * voxels + 3 * self.out_channels * voxels  # image; logits, their gradient, probabilities
             kept = total.saved_bytes + _FLOAT * (largest + ends)
