@@ -1,6 +1,7 @@
 """What a training leaves open is planned, what is set stays, and a budget of time is kept."""
 
 import json
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from allukan.data import Splits, open_dataset, write_phantoms
 from allukan.data.survey import _modality, survey
 from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
+from allukan.files import read_table
 from allukan.inference import Predictor
 from allukan.training import TrainConfig, pace, train
 from allukan.training.planned import planned
@@ -49,19 +51,16 @@ def filled(data, **given):
 
 @pytest.fixture(scope="module")
 def run(scans, tmp_path_factory):
-    """A training on CT for a budget of time, with its own words on it."""
-    import logging
-
-    said, log = [], logging.getLogger("allukan")
+    """A training on CT for a budget of time, cut to two epochs, with its own words and what it took an epoch to last."""
+    said, log, timed = [], logging.getLogger("allukan"), []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
-    log.addHandler(handler)
-    level = log.level
-    log.setLevel(logging.INFO)
-    folder = train(config(scans[0], tmp_path_factory.mktemp("ct") / "run", budget="20s", splits=str(scans[0] / "splits.json")))
-    log.removeHandler(handler)
-    log.setLevel(level)
-    return folder, said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pace, "epochs_for", lambda *times: timed.append(times) or 2)
+        patch.setattr(log, "handlers", [handler])
+        patch.setattr(log, "level", logging.INFO)
+        out = tmp_path_factory.mktemp("ct") / "run"
+        return train(config(scans[0], out, budget="10m", splits=str(scans[0] / "splits.json"))), said, timed
 
 
 def test_ct_is_clipped_to_percentiles_of_the_foreground_of_training_volumes_alone(run, scans):
@@ -82,12 +81,17 @@ def test_metal_that_is_brighter_than_all_changes_nothing_in_a_prediction(run, sc
 
 
 def test_a_budget_becomes_epochs_and_is_explained(run):
-    options = yaml.safe_load((run[0] / "config.yaml").read_text())
-    assert options["budget"] == "20s"
-    assert 1 <= options["epochs"] == len((run[0] / "history.csv").read_text().splitlines()) - 1
-    (text,) = (line for line in run[1] if "a 3D network" in line)
-    assert f"{options['epochs']} epochs of about" in text
+    folder, said, ((left, epoch),) = run
+    options = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (options["budget"], options["epochs"]) == ("10m", 2)
+    last = read_table(folder / "history.csv")[-1]
+    assert int(last["epoch"]) == 2
+    assert float(last["lr"]) < 0.003  # half way down the cosine
+    assert 300 < left < 600
+    assert 0 < epoch < 60
+    (text,) = (line for line in said if "a 3D network" in line)
     assert "clipped to" in text
+    assert "2 epochs of about" in text
 
 
 def test_epochs_are_what_the_time_holds(monkeypatch):
@@ -96,8 +100,7 @@ def test_epochs_are_what_the_time_holds(monkeypatch):
     module = SimpleNamespace(to=lambda _: module, train=lambda: module, eval=lambda: None, parameter_groups=list)
     module.config = SimpleNamespace(optimizer="adam")
     monkeypatch.setitem(pace.OPTIMIZERS, "adam", lambda groups: None)
-    loaders = (range(10), SimpleNamespace(__len__=None, dataset=SimpleNamespace(ids="abcd")))
-    loaders = (loaders[0], type("Loader", (), {"__len__": lambda _: 2, "dataset": loaders[1].dataset})())
+    loaders = (range(10), type("Loader", (), {"__len__": lambda _: 2, "dataset": SimpleNamespace(ids="abcd")})())
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=pace.torch.device("cpu")), precision_plugin=None)
     epochs, text = pace.epochs_within(1000.0, trainer, module, loaders, tests=20)
     assert epochs == int(0.97 * (1000 - 2 * 20 * 0.5) / (10 * 2.0 + (4 + 4) * 0.5))
