@@ -127,6 +127,8 @@ def test_what_is_set_wins_over_the_plan(scans):
 def test_a_step_that_is_set_and_takes_more_than_is_there_is_said(scans):
     _, text = filled(scans[0], size="64x64x64", batch_size=8, memory="200MB")
     assert "Note: that is more than is given" in text
+    with pytest.raises(UserError, match=r"the volumes alone take about .* MiB and 1\.0 MiB are given"):
+        filled(scans[0], memory="1MiB", spacing_mm="0.3,0.3,0.3")
 
 
 def test_pictures_are_planned_on_request_alone(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -75,7 +75,8 @@ def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    return batch._replace(**{name: value.to(device) for name, value in batch._asdict().items() if isinstance(value, Tensor)})
+    moved: dict[str, Any] = {name: v.to(device) for name, v in batch._asdict().items() if isinstance(v, Tensor)}
+    return batch._replace(**moved)
 
 
 def _now(device: torch.device) -> float:
