@@ -5,6 +5,7 @@ import json
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image as Picture
 
 from allukan.data import (
@@ -206,6 +207,19 @@ def test_volumes_at_another_spacing_keep_their_box_and_labels(tmp_path):
         assert set(after.unique().tolist()) == {0, 1}
         assert abs(float(after.float().mean() / before.float().mean()) - 1) < 0.15
     assert np.array_equal(read.images[0].array, as_input(read_volume_case(dataset.cases[0], dataset)[0]).array)
+
+
+def test_volumes_on_disk_are_the_same(tmp_path):
+    dataset = open_dataset(blobs(tmp_path / "data", 3))
+    there, mapped = (prepare_volumes(dataset, dataset.cases, (1,), (1, 1, 1), (), cache) for cache in (None, tmp_path / "a/b"))
+    assert list((tmp_path / "a/b").iterdir()) == []  # files without names
+    for one, other in zip(there.images, mapped.images, strict=True):
+        assert isinstance(other.array, np.memmap)
+        assert np.array_equal(one.array, other.array)
+    assert all(torch.equal(one, other) for one, other in zip(there.masks, mapped.masks, strict=True))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot hold the volumes \(.*\): give another --cache"):
+        prepare_volumes(dataset, dataset.cases, (1,), (1, 1, 1), (), tmp_path / "file")
 
 
 def test_an_ignored_label_is_ignored_in_all_classes(tmp_path, cases):

@@ -68,7 +68,6 @@ def test_two_averages_are_one_too_many():
         ("compile", None, "compile must be true or false"),
         ("epochs", "3", "epochs must be a whole number"),
         ("epochs", 1e3, "epochs must be a whole number"),
-        ("epochs", None, "epochs must be a whole number"),
         ("batch_size", [8], "batch_size must be a whole number"),
         ("seed", -1, "seed must be a whole number of at least 0 and at most 4294967295"),
         ("seed", 2**32, "seed must be a whole number of at least 0 and at most 4294967295"),

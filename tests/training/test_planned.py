@@ -2,20 +2,21 @@
 
 import json
 import logging
+import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from pydicom.data import get_testdata_file
 
 from allukan.data import Splits, open_dataset, write_phantoms
-from allukan.data.survey import _modality, survey
-from allukan.data.volumes import Geometry, Image, read_image
+from allukan.data.volumes import Geometry, Image
 from allukan.errors import UserError
 from allukan.files import read_table
 from allukan.inference import Predictor
 from allukan.training import TrainConfig, pace, train
+from allukan.training import run as run_module
 from allukan.training.planned import planned
 from tests.volume_sets import blob, decathlon
 
@@ -102,12 +103,26 @@ def test_epochs_are_what_the_time_holds(monkeypatch):
     monkeypatch.setitem(pace.OPTIMIZERS, "adam", lambda groups: None)
     loaders = (range(10), type("Loader", (), {"__len__": lambda _: 2, "dataset": SimpleNamespace(ids="abcd")})())
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=pace.torch.device("cpu")), precision_plugin=None)
-    epochs, text = pace.epochs_within(1000.0, trainer, module, loaders, tests=20)
-    assert epochs == int(0.97 * (1000 - 2 * 20 * 0.5) / (10 * 2.0 + (4 + 4) * 0.5))
-    assert text.startswith(f"{epochs} epochs of about 24 seconds")
-    found = iter([2.0, 1.0])
+    measured = pace.measure_pace(trainer, module, loaders, tests=20)
+    assert measured == (10 * 2.0 + (4 + 4) * 0.5, 2 * 20 * 0.5)
+    assert measured.epochs(1000.0) == int(0.97 * (1000 - 20) / 24)
     with pytest.raises(UserError, match="one epoch takes about 24 seconds and 0 seconds are left"):
-        pace.epochs_within(5.0, trainer, module, loaders, tests=20)
+        measured.epochs(5.0)
+
+
+def test_a_machine_that_becomes_slower_has_fewer_epochs(scans, tmp_path, monkeypatch):
+    """The clock says that each epoch takes 100 s more; ten were planned, and the time is over after the second."""
+    now = iter(range(0, 100_000, 100))
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: float(next(now)), perf_counter=time.perf_counter))
+    monkeypatch.setattr(pace, "epochs_for", lambda *times: 10)
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    run = train(config(scans[0], tmp_path / "run", budget="290s", splits=str(scans[0] / "splits.json")))
+    rows = read_table(run / "history.csv")
+    assert len(rows) == yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 2
+    wanted = [1e-5 + (0.003 - 1e-5) * (1 + np.cos(np.pi * epoch / 2)) / 2 for epoch in range(2)]
+    assert [float(row["lr"]) for row in rows] == pytest.approx(wanted)
+    done = torch.load(run / "last.ckpt", weights_only=True)
+    assert done["epoch"] == 1
 
 
 def test_what_is_set_wins_over_the_plan(scans):
@@ -139,12 +154,3 @@ def test_pictures_are_planned_on_request_alone(tmp_path):
     assert (made.size, made.batch_size, made.epochs, made.intensities) == ((64, 64), 2, 400, ())
     assert "a 2D network, convtwin-tiny, on images of 64×64" in said
     assert filled(tmp_path, memory="4GiB", size=32, batch_size=5)[0].batch_size == 5
-
-
-def test_what_dicom_shows_is_its_modality():
-    assert [_modality(read_image(get_testdata_file(name))) for name in ("CT_small.dcm", "MR_small.dcm")] == ["CT", "MR"]
-
-
-def test_nothing_to_plan_for_is_told(scans):
-    with pytest.raises(UserError, match=r"no images of .* to plan for"):
-        survey(open_dataset(scans[0]), (), (1,))

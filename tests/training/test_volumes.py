@@ -85,6 +85,7 @@ def test_what_volumes_cannot_have_is_refused_before_anything_is_written(data, tm
         ({"size": "32x32x32"}, "32x32x32 is of volumes"),
         ({"spacing_mm": "1,1,1"}, "spacing_mm is of volumes"),
         ({"intensities": "ct"}, "intensities are of volumes"),
+        ({"cache": "c"}, "cache is of volumes"),
     ],
 )
 def test_what_pictures_cannot_have_is_refused(tmp_path, given, words):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -99,11 +100,13 @@ def prepare_volumes(
     channels: Sequence[int],
     spacing_mm: Sequence[float],
     intensities: Sequence[Intensity] = (),
+    cache: Path | None = None,
 ) -> Volumes:
     """Read ``cases`` in threads, as ``as_input`` has them, with voxels of ``spacing_mm``.
 
-    Images are interpolated linearly, masks have the nearest voxel. Raises ``UserError`` without cases and for the first file that
-    is not usable.
+    Images are interpolated linearly, masks have the nearest voxel. With ``cache``, a folder, they lie in files there that memory
+    maps, so that they need not fit into it. Raises ``UserError`` without cases, for the first file that is not usable and for a
+    folder without room.
     """
     if not cases:
         raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
@@ -112,11 +115,26 @@ def prepare_volumes(
         image, masks = read_volume_case(case, dataset, channels)
         turned = image.geometry.axes_to(CANONICAL[3]).apply(masks)
         scaled = resampled(as_input(image, intensities), spacing_mm)
-        return scaled, torch.from_numpy(volumes.resize_labels(np.ascontiguousarray(turned), scaled.geometry.shape))
+        resized = volumes.resize_labels(np.ascontiguousarray(turned), scaled.geometry.shape)
+        return replace(scaled, array=_mapped(scaled.array, cache)), torch.from_numpy(_mapped(resized, cache))
 
     with ThreadPoolExecutor() as pool:
         images, masks = zip(*pool.map(load, cases), strict=True)
     return Volumes(tuple(case.id for case in cases), images, masks)
+
+
+def _mapped(array: NDArray[Any], folder: Path | None) -> NDArray[Any]:
+    """The same in a file of ``folder`` that has no name and goes with the process; without a folder as it is."""
+    if folder is None:
+        return array
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile("w+b", dir=folder) as file:
+            array.tofile(file)  # writes that fail are told, those of a map end the process
+            file.flush()
+            return np.memmap(file, array.dtype, "c", shape=array.shape)
+    except OSError as error:
+        raise UserError(f"{folder} cannot hold the volumes ({error.strerror or error}): give another --cache.") from None
 
 
 def resampled(image: Image, spacing_mm: Sequence[float]) -> Image:

@@ -71,6 +71,8 @@ def check_dimensions(config: TrainConfig, spatial_dims: int) -> None:
             raise UserError(f"spacing_mm is of volumes, and {data} holds pictures: leave it out.")
         if config.intensities:
             raise UserError(f"intensities are of volumes, and {data} holds pictures: leave them out.")
+        if config.cache:
+            raise UserError(f"cache is of volumes, and {data} holds pictures: leave it out.")
         return
     if len(config.size) == 2:
         raise UserError(f"size {size} is of pictures, and {data} holds volumes: give depth x height x width, or leave it out.")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from allukan.options.amounts import time_text
 from allukan.training.batches import Batch
 from allukan.training.bending import IMAGES
 from allukan.training.module import SegmentationModule
-from allukan.training.parameters import OPTIMIZERS
+from allukan.training.parameters import OPTIMIZERS, stretch
 from allukan.training.planning import epochs_for
 
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
-
+_log = logging.getLogger("allukan")
 _STEPS = 3  # timed, after one that warms up
 _EVALUATED = 2.0  # times validation, a case: reading, distances and tables too
 _RESERVE = 0.03  # of the time: what is saved every epoch, and steps that were timed in a lucky moment
@@ -28,14 +29,19 @@ Loader = DataLoader[Batch]
 Loaders = tuple[Loader, Loader]  # of training and of validation
 
 
-def epochs_within(
-    seconds: float, trainer: pl.Trainer, module: SegmentationModule, loaders: Loaders, tests: int
-) -> tuple[int, str]:
-    """How many epochs fit into ``seconds`` with the evaluation of so many ``tests`` after them, and a sentence on it.
+class Pace(NamedTuple):
+    """Seconds that an epoch takes with its validation, and that the evaluation takes after the last."""
 
-    Steps and validation are timed as they will run; they train ``module``, so give a copy. Raises ``UserError`` where not one
-    epoch fits.
-    """
+    epoch: float
+    evaluation: float
+
+    def epochs(self, seconds: float) -> int:
+        """How many fit, the evaluation after them; ``UserError`` where not one does."""
+        return epochs_for(max(0.0, (seconds - self.evaluation) * (1 - _RESERVE)), self.epoch)
+
+
+def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loaders, tests: int) -> Pace:
+    """Times steps and validation as they will run; they train ``module``, so give a copy. ``tests`` are cases to evaluate."""
     device = trainer.strategy.root_device
     module = module.to(device).train()
     optimizer = OPTIMIZERS[module.config.optimizer](module.parameter_groups())
@@ -59,9 +65,39 @@ def epochs_within(
     images = len(val.dataset.ids)  # type: ignore[attr-defined]
     an_image = a_validation * len(val) / images
     epoch = len(train) * a_step + (images + min(IMAGES, images)) * an_image
-    left = max(0.0, (seconds - _EVALUATED * tests * an_image) * (1 - _RESERVE))
-    epochs = epochs_for(left, epoch)
-    return epochs, f"{epochs} epochs of about {time_text(epoch)} fit into what reading and evaluation leave of it."
+    return Pace(epoch, _EVALUATED * tests * an_image)
+
+
+class Deadline(pl.Callback):
+    """Leaves out the epochs that no longer fit where a machine has become slower than it was when it was measured.
+
+    The cosine is then that of the shorter training, and the ``config.yaml`` of the run has its length: a resumed run keeps it.
+    """
+
+    def __init__(self, end: float, run: Path) -> None:
+        self.end, self.run, self._started = end, run, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The learning rate of this epoch by the length that the training has now."""
+        schedule = pl_module.lr_schedulers()
+        assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
+        stretch(schedule, trainer.max_epochs or 1)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compares what is left with what an epoch has taken so far."""
+        assert isinstance(pl_module, SegmentationModule)
+        config, now, done = pl_module.config, time.monotonic(), trainer.current_epoch + 1
+        fit = done + int(max(0.0, self.end - now) * done / (now - self._started))
+        fit = max(fit, config.snapshots, int(config.warmup) + 1)
+        if fit < (trainer.max_epochs or 0):
+            _log.info(f"epochs take longer than was measured: {fit} instead of {trainer.max_epochs}.")
+            trainer.fit_loop.max_epochs = fit
+            pl_module.config = replace(config, epochs=fit)
+            pl_module.config.save(self.run / "config.yaml")
 
 
 def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch.device) -> float:

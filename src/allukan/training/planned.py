@@ -75,13 +75,13 @@ def _trial(made: Plan) -> Candidate:
 def _memory(config: TrainConfig, found: Fingerprint, splits: Splits, device: str) -> int:
     """Bytes for a step: what volumes take that are kept in the memory of the machine is not left for it."""
     given = parse_memory(config.memory) if config.memory else available_memory(device)
-    if found.spatial_dims == 2 or not device.startswith("cpu"):
+    if found.spatial_dims == 2 or config.cache or not device.startswith("cpu"):
         return given
     voxels = prod(size_at(found, config.spacing_mm or target_spacing(found))) * (len(splits.train) + len(splits.val))
     held = voxels * (4 * len(found.channels) + len(found.classes))
     if held >= given:
         raise UserError(
-            f"the volumes alone take about {memory_text(held)} and {memory_text(given)} are given: give more memory, or larger "
-            "voxels by --spacing-mm."
+            f"the volumes alone take about {memory_text(held)} and {memory_text(given)} are given: give more memory, or a "
+            "folder by --cache."
         )
     return given - held

@@ -36,7 +36,7 @@ from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
 from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, IMAGE
-from allukan.options.amounts import parse_time
+from allukan.options.amounts import parse_time, time_text
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
@@ -44,7 +44,7 @@ from allukan.training.checks import check_dimensions, check_foreground, check_lo
 from allukan.training.config import TrainConfig, load_config
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
-from allukan.training.pace import Loaders, epochs_within
+from allukan.training.pace import Deadline, Loaders, measure_pace
 from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
@@ -144,15 +144,17 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     network = card.build()
     check_logits(network, card)
     _check_splines(config, network)
-    sets = _sets(card, dataset, splits, channels)
+    sets = _sets(card, dataset, splits, channels, Path(config.cache) if config.cache else None)
     check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
     card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) else card
     loaders = _loaders(trainer, config, sets)
     if config.epochs is None:
-        scratch = SegmentationModule(copy.deepcopy(network), card, config)
-        left = parse_time(config.budget or "") - (time.monotonic() - started)
-        epochs, sentence = epochs_within(left, trainer, scratch, loaders, len(splits.test))
-        config, explained = replace(config, epochs=epochs), f"{explained} {sentence}"
+        pace = measure_pace(trainer, SegmentationModule(copy.deepcopy(network), card, config), loaders, len(splits.test))
+        end = started + parse_time(config.budget or "")
+        config = replace(config, epochs=pace.epochs(end - time.monotonic()))
+        explained += f" {config.epochs} epochs of about {time_text(pace.epoch)} fit into what reading and evaluation leave of it."
+        if trainer.world_size == 1:
+            trainer.callbacks.insert(0, Deadline(end - pace.evaluation, run))  # type: ignore[attr-defined]
     epochs = config.epochs or DEFAULT_EPOCHS
     trainer.fit_loop.max_epochs = epochs
     module = SegmentationModule(network, card, config)
@@ -172,9 +174,9 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     return run
 
 
-def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...]) -> Sets:
+def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None) -> Sets:
     if dataset.spatial_dims == 3:
-        return read_volumes(card, dataset, splits, channels)
+        return read_volumes(card, dataset, splits, channels, cache)
     train, val = (prepare(dataset, dataset.select(ids), card.size, channels) for ids in (splits.train, splits.val))
     return Sets(train, val)
 

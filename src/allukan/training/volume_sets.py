@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -22,10 +23,10 @@ class Sets:
     repeats: int = 1
 
 
-def read_volumes(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...]) -> Sets:
-    """Read both parts as the model wants them; raises ``UserError`` as ``prepare_volumes``."""
+def read_volumes(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None = None) -> Sets:
+    """Read both parts as the model wants them, into files of ``cache`` if there is one; raises as ``prepare_volumes``."""
     train, val = (
-        prepare_volumes(dataset, dataset.select(ids), channels, card.spacing_mm, card.intensities)
+        prepare_volumes(dataset, dataset.select(ids), channels, card.spacing_mm, card.intensities, cache)
         for ids in (splits.train, splits.val)
     )
     return Sets(train, val, patches_of_a_volume([image.geometry.shape for image in train.images], card.size))
