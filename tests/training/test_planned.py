@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,19 +109,27 @@ def test_epochs_are_what_the_time_holds(monkeypatch):
         measured.epochs(5.0)
 
 
-def test_a_machine_that_becomes_slower_has_fewer_epochs(scans, tmp_path, monkeypatch):
-    """The clock says that each epoch takes 100 s more; ten were planned, and the time is over after the second."""
+@pytest.mark.parametrize("planned", [10, 1])
+def test_epochs_become_fewer_or_more_by_how_long_they_take(scans, tmp_path, monkeypatch, planned):
+    """The clock says that each takes 100 s; the time is over after the second."""
     now = iter(range(0, 100_000, 100))
-    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: float(next(now)), perf_counter=time.perf_counter))
-    monkeypatch.setattr(pace, "epochs_for", lambda *times: 10)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    monkeypatch.setattr(pace, "epochs_for", lambda *times: planned)
     monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: 0.0))
     run = train(config(scans[0], tmp_path / "run", budget="290s", splits=str(scans[0] / "splits.json")))
     rows = read_table(run / "history.csv")
     assert len(rows) == yaml.safe_load((run / "config.yaml").read_text())["epochs"] == 2
     wanted = [1e-5 + (0.003 - 1e-5) * (1 + np.cos(np.pi * epoch / 2)) / 2 for epoch in range(2)]
     assert [float(row["lr"]) for row in rows] == pytest.approx(wanted)
-    done = torch.load(run / "last.ckpt", weights_only=True)
-    assert done["epoch"] == 1
+    assert torch.load(run / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_folds_share_the_time(monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(run_module, "go_on", lambda config, callbacks: given.append((config.fold, config.budget, config.epochs)))
+    train(config("nowhere", tmp_path / "timed", folds=4, budget="10m"))
+    train(config("nowhere", tmp_path / "usual", folds=2))
+    assert given == [*((fold, "150.0s", None) for fold in range(4)), (0, None, 400), (1, None, 400)]
 
 
 def test_what_is_set_wins_over_the_plan(scans):

@@ -19,11 +19,12 @@ from allukan.training.batches import Batch
 from allukan.training.bending import IMAGES
 from allukan.training.module import SegmentationModule
 from allukan.training.parameters import OPTIMIZERS, stretch
-from allukan.training.planning import epochs_for
+from allukan.training.planning import epochs_for, now
 
 _log = logging.getLogger("allukan")
 _STEPS = 3  # timed, after one that warms up
 _EVALUATED = 2.0  # times validation, a case: reading, distances and tables too
+_MORE = 1.1  # times the epochs that were planned, from which there are to be more
 _RESERVE = 0.03  # of the time: what is saved every epoch, and steps that were timed in a lucky moment
 Loader = DataLoader[Batch]
 Loaders = tuple[Loader, Loader]  # of training and of validation
@@ -69,9 +70,10 @@ def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loade
 
 
 class Deadline(pl.Callback):
-    """Leaves out the epochs that no longer fit where a machine has become slower than it was when it was measured.
+    """Goes by how long epochs take, where a machine does not stay as fast as it was when it was measured.
 
-    The cosine is then that of the shorter training, and the ``config.yaml`` of the run has its length: a resumed run keeps it.
+    Epochs that no longer fit are left out at any time; in the first half, where the learning rate is high, there may be more, too. The
+    cosine is then that of the new length, which the ``config.yaml`` of the run has: a resumed run keeps it.
     """
 
     def __init__(self, end: float, run: Path) -> None:
@@ -93,8 +95,9 @@ class Deadline(pl.Callback):
         config, now, done = pl_module.config, time.monotonic(), trainer.current_epoch + 1
         fit = done + int(max(0.0, self.end - now) * done / (now - self._started))
         fit = max(fit, config.snapshots, int(config.warmup) + 1)
-        if fit < (trainer.max_epochs or 0):
-            _log.info(f"epochs take longer than was measured: {fit} instead of {trainer.max_epochs}.")
+        planned = trainer.max_epochs or 0
+        if fit < planned or (fit > _MORE * planned and 2 * done <= planned + 1):
+            _log.info(f"epochs take {'longer' if fit < planned else 'less time'} than was measured: {fit} instead of {planned}.")
             trainer.fit_loop.max_epochs = fit
             pl_module.config = replace(config, epochs=fit)
             pl_module.config.save(self.run / "config.yaml")
@@ -104,18 +107,12 @@ def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch
     """Mean over ``_STEPS`` batches, of a loader of fewer some more than once."""
     again = (batch for _ in range(_STEPS + 1) for batch in loader)
     act(_moved(next(again), device))
-    started = _now(device)
+    started = now(device)
     for batch in islice(again, _STEPS):
         act(_moved(batch, device))
-    return (_now(device) - started) / _STEPS
+    return (now(device) - started) / _STEPS
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
     moved: dict[str, Any] = {name: v.to(device) for name, v in batch._asdict().items() if isinstance(v, Tensor)}
     return batch._replace(**moved)
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

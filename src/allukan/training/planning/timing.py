@@ -35,12 +35,16 @@ def measure_speed(footprint: Footprint, candidate: Candidate, device: str = "cpu
     x = torch.randn(2, footprint.in_channels, *candidate.patch, device=device)
     for step in range(steps + 1):
         if step == 1:
-            started = _now(device)
+            started = now(device)
         network(x).square().mean().backward()
-    return steps * footprint.flops(candidate, 2) / (_now(device) - started)
+    return steps * footprint.flops(candidate, 2) / (now(device) - started)
 
 
-def _now(device: str) -> float:
-    if torch.device(device).type == "cuda":
+def now(device: str | torch.device) -> float:
+    """Seconds on a clock, when the device has done what it was given."""
+    kind = torch.device(device).type
+    if kind == "cuda":
         torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
