@@ -13,7 +13,7 @@ from typing import Any
 
 from allukan.errors import UserError
 from allukan.files import read_table
-from allukan.options import check_names
+from allukan.options import DEFAULT_EPOCHS, check_names
 from allukan.study import Trial, load_study, run_study
 from allukan.yaml_files import read_yaml
 
@@ -129,7 +129,7 @@ def _left(trials: Sequence[Trial]) -> float | None:
         seconds = [float(row["seconds"]) for row in read_table(history)] if history.is_file() else []
         paces[key] += seconds
         if trial.state not in ("done", "failed"):
-            todo.append((key, trial.config({}).epochs - len(seconds)))
+            todo.append((key, (trial.config({}).epochs or DEFAULT_EPOCHS) - len(seconds)))
     known = {key: mean(seconds) for key, seconds in paces.items() if seconds}
     if not known:
         return None

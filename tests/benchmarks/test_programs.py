@@ -8,7 +8,11 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from allukan.training import pace
+from tests.volume_sets import blob
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--device", "cpu", "--repeats", 1, "--seconds", 0.01]
@@ -26,7 +30,7 @@ def options_of(name):
 
 def test_these_are_the_programs():
     bench = ["efficiency", "gradients", "kernels", "layers", "models", "training"]
-    other = ["ablation_study", "depth_study", "gradient_study", "likeness", "nnunet", "onnx_runtime", "volume_memory"]
+    other = ["ablation_study", "depth_study", "gradient_study", "likeness", "nnunet", "onnx_runtime", "volume_memory", "volumes"]
     assert sorted([*bench, *other]) == PROGRAMS
 
 
@@ -157,9 +161,32 @@ def test_the_ablation_study_needs_runs(program, tmp_path):
     assert (code, err) == (2, "benchmarks: no run of 'default' is finished: there are none at all.\n")
 
 
+def test_volumes_are_trained_one_by_one_and_the_table_is_of_what_is_there(program, tmp_path, monkeypatch):
+    random, shape = np.random.default_rng(0), (20, 16, 14)
+    cases = [blob(random, shape) for _ in range(10)]
+    arrays = {"images": [image for image, _ in cases], "labels": [labels for _, labels in cases]}
+    flat = {name: np.concatenate([one.ravel() for one in found]).astype(np.uint8) for name, found in arrays.items()}
+    np.savez(tmp_path / "set.npz", ids=[f"v{i}" for i in range(10)], shapes=[shape] * 10, **flat)
+    monkeypatch.setattr(pace, "epochs_for", lambda *times: 1)
+    page, path = tmp_path / "page.md", tmp_path / "v.json"
+    page.write_text("<!-- volumes -->\n<!-- /volumes -->\n")
+    files = ["--work", tmp_path / "work", "--out", path, "--page", page]
+    options = [tmp_path / "set.npz", "--models", "convtwin-tiny", "--seeds", 2, "--budget", "1h", *files]
+    assert program("volumes", *options, "--only", "none")[2].endswith("is finished.\n")
+    code, out, err = program("volumes", *options, "--only", "convtwin-tiny-1")
+    assert code == 0, err
+    (row,) = json.loads(path.read_text())["rows"]
+    assert (row["seed"], row["epochs"], set(row["scores"])) == (1, 1, {"Anterior", "Posterior"})
+    assert row["mean Dice"] == pytest.approx(np.mean([np.mean(list(d.values())) for d in row["scores"].values()]), abs=1e-4)
+    again = program("volumes", *options, "--only", "none")  # what is finished stays
+    assert again[1].splitlines()[:3] == out.splitlines()[:3]
+    assert out.splitlines()[0] in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
+        (["volumes", "nowhere.npz", "--work", "w"], "nowhere.npz is not there"),
         (["kernels", "--dtypes", "int8"], "int8"),
         (["kernels", "--px", "0"], "px"),
         (["layers", "--variants", "kan"], "unknown variant 'kan'"),

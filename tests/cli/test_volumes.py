@@ -23,7 +23,7 @@ def test_check_train_evaluate_and_predict(shell, data, tmp_path):
     run = tmp_path / "run"
     trained = shell("train", data, "--out", run, *TRAIN, "--augment", "affine")
     assert trained.code == 0, trained.err
-    assert "volumes: patches of 24×" in trained.err
+    assert "a 3D network, convtwin-tiny" in trained.err
     done = shell("evaluate", run, "--device", "cpu")
     assert done.code == 0, done.err
     assert "HD95 (mm)" in done.out
@@ -55,7 +55,7 @@ def test_check_train_evaluate_and_predict(shell, data, tmp_path):
     ("options", "words"),
     [
         (["--size", "64"], "size 64x64 is of pictures"),
-        (["--size", "8x8x8"], "at least 16"),
+        (["--size", "8x8x0"], "at least 1 voxel"),
         (["--spacing-mm", "1,1"], "give depth,height,width"),
         (["--augment", "speckle"], "2D ultrasound"),
         (["--protocol", "ukan"], "ukan is of pictures"),

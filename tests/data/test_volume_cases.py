@@ -5,7 +5,8 @@ import json
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from PIL import Image as Picture
 
 from allukan.data import (
     IGNORED,
@@ -18,7 +19,7 @@ from allukan.data import (
     read_volume,
     read_volume_case,
 )
-from allukan.data.volumes import read_image
+from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
 from tests.volume_sets import blob, blobs, decathlon, save
 
@@ -142,7 +143,7 @@ def test_what_does_not_fit_is_told_of_its_case_and_the_others_are_read(tmp_path,
     spoilt(tmp_path / folder / "b02.nii.gz", change)
     dataset = open_dataset(tmp_path)
     with pytest.raises(UserError, match=words):
-        prepare_volumes(dataset, dataset.cases, (1,))
+        prepare_volumes(dataset, dataset.cases, (1,), (1.0, 1.0, 1.0))
     check = check_dataset(tmp_path)
     assert [finding.where for finding in check.findings if finding.fatal] == ["b02"]
     assert not check.trainable
@@ -162,7 +163,7 @@ def test_pictures_and_volumes_are_not_mixed(tmp_path, cases):
     for path in (tmp_path / "masks").iterdir():
         path.unlink()
     for name in cases:
-        Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"masks/{name}.png")
+        Picture.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"masks/{name}.png")
     with pytest.raises(UserError, match=r"volumes, as .*\.nii, and pictures, as .*\.png"):
         open_dataset(tmp_path)
 
@@ -187,16 +188,38 @@ def test_a_network_is_given_canonical_axes_and_scores_of_the_whole_volume(tmp_pa
     assert found.array.dtype == np.float32
 
 
+def test_a_channel_of_ct_is_clipped_and_has_one_scale_in_every_image():
+    values = np.arange(-4.0, 4.0).reshape(2, 1, 2, 2).astype(np.int16)
+    found = as_input(Image(values, Geometry.of_pixels((1, 2, 2), (1, 1, 1))), ((-3.0, -1.5, -2.0, 0.5), None))
+    assert np.array_equal(np.sort(found.array[0].ravel()), [-2.0, -2.0, 0.0, 1.0])
+    assert abs(found.array[1].mean()) < 1e-6
+    assert abs(found.array[1].std() - 1) < 1e-6
+    assert values.min() == -4
+
+
 def test_volumes_at_another_spacing_keep_their_box_and_labels(tmp_path):
     dataset = open_dataset(blobs(tmp_path, 3, affine=np.diag([1, 1, 2, 1])))
-    read = prepare_volumes(dataset, dataset.cases, (1,))
-    there = read.at((1.0, 2.0, 1.0))
+    read = prepare_volumes(dataset, dataset.cases, (1,), (2.0, 1.0, 1.0))
+    there = prepare_volumes(dataset, dataset.cases, (1,), (1.0, 2.0, 1.0))
     assert [image.array.shape for image in there.images] == [(1, 40, 14, 24)] * 3
     assert [tuple(masks.shape) for masks in there.masks] == [(2, 40, 14, 24)] * 3
     for before, after in zip(read.masks, there.masks, strict=True):
         assert set(after.unique().tolist()) == {0, 1}
         assert abs(float(after.float().mean() / before.float().mean()) - 1) < 0.15
-    assert read.at((2.0, 1.0, 1.0)).images[0] is read.images[0]
+    assert np.array_equal(read.images[0].array, as_input(read_volume_case(dataset.cases[0], dataset)[0]).array)
+
+
+def test_volumes_on_disk_are_the_same(tmp_path):
+    dataset = open_dataset(blobs(tmp_path / "data", 3))
+    there, mapped = (prepare_volumes(dataset, dataset.cases, (1,), (1, 1, 1), (), cache) for cache in (None, tmp_path / "a/b"))
+    assert list((tmp_path / "a/b").iterdir()) == []  # files without names
+    for one, other in zip(there.images, mapped.images, strict=True):
+        assert isinstance(other.array, np.memmap)
+        assert np.array_equal(one.array, other.array)
+    assert all(torch.equal(one, other) for one, other in zip(there.masks, mapped.masks, strict=True))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file cannot hold the volumes \(.*\): give another --cache"):
+        prepare_volumes(dataset, dataset.cases, (1,), (1, 1, 1), (), tmp_path / "file")
 
 
 def test_an_ignored_label_is_ignored_in_all_classes(tmp_path, cases):

@@ -26,7 +26,7 @@ def test_cells_are_the_product_and_the_nearer_option_wins(write, tmp_path):
     near = options(study, tmp_path, "fine/ukan/ka/5")
     assert (near.size, near.batch_size, near.epochs, near.protocol, near.seed) == ((64, 64), 3, 1, "ukan", 5)
     assert options(study, tmp_path, "fine/clean/conv/0").batch_size == 2
-    assert options(study, tmp_path, "a/clean/conv/0").batch_size == 8
+    assert options(study, tmp_path, "a/clean/conv/0").batch_size is None
     check_study(study, tmp_path)
 
 

@@ -35,7 +35,13 @@ def test_two_averages_are_one_too_many():
     [
         ("size", "big", "size 'big'"),
         ("size", 16, "at least 32"),
-        ("size", "64x64x8", "at least 16"),
+        ("size", "64x64x0", "at least 1 voxel"),
+        ("intensities", "ct,mr", "intensities hold 'mr': give ct or image a channel"),
+        ("intensities", [[1, 0, 0, 1]], "lowest, highest, mean and deviation"),
+        ("intensities", [[0, 1, 0, 0]], "lowest, highest, mean and deviation"),
+        ("memory", "8", "memory '8' is not usable"),
+        ("memory", 8, "memory 8 is not usable"),
+        ("budget", "30", "time '30' is not usable"),
         ("size", "64x64x64x64", "size"),
         ("epochs", 0, "epochs"),
         ("epochs", 1.5, "whole number"),
@@ -62,7 +68,6 @@ def test_two_averages_are_one_too_many():
         ("compile", None, "compile must be true or false"),
         ("epochs", "3", "epochs must be a whole number"),
         ("epochs", 1e3, "epochs must be a whole number"),
-        ("epochs", None, "epochs must be a whole number"),
         ("batch_size", [8], "batch_size must be a whole number"),
         ("seed", -1, "seed must be a whole number of at least 0 and at most 4294967295"),
         ("seed", 2**32, "seed must be a whole number of at least 0 and at most 4294967295"),
@@ -108,7 +113,7 @@ def test_bad_yaml(tmp_path, text, word):
 
 
 def test_a_resumed_run_keeps_its_options_but_may_change_machine(tmp_path):
-    TrainConfig(data="d", out=str(tmp_path)).save(tmp_path / "config.yaml")
+    TrainConfig(data="d", out=str(tmp_path), epochs=400).save(tmp_path / "config.yaml")
     assert resume_config(tmp_path, {"devices": "1", "data": "moved"}).data == "moved"
     with pytest.raises(UserError, match=r"epochs is 400 in .* and 3 now: a resumed run can only be given more epochs"):
         resume_config(tmp_path, {"epochs": 3})
@@ -166,3 +171,22 @@ def test_a_run_of_another_version_is_told(tmp_path):
         resume_config(tmp_path, {})
     (tmp_path / "config.yaml").write_text("data: d\nout: o\nepochs: 3\n")  # an older one lacks options, which have defaults
     assert resume_config(tmp_path, {}).epochs == 3
+
+
+def test_what_a_run_has_taken_fills_only_what_is_open(tmp_path):
+    strides = {"topology": {"strides": [[2, 2, 2]], "drop_path": 0.2}}
+    clip = (-150.0, 240.0, 60.0, 45.0)
+    taken = TrainConfig(**GIVEN, size="40x56x40", spacing_mm="1,1,1", epochs=7, batch_size=5, intensities=[clip], options=strides)
+    taken.save(tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml", {}) == taken
+    found = TrainConfig(**GIVEN, epochs=9).completed(taken)
+    assert (found.size, found.spacing_mm, found.epochs, found.batch_size) == ((40, 56, 40), (1.0, 1.0, 1.0), 9, 5)
+    assert (found.intensities, found.options) == ((clip,), {"topology": {"strides": [[2, 2, 2]]}})
+    own = TrainConfig(**GIVEN, options={"topology": {"widths": [8]}}).completed(taken)
+    assert own.options == {"topology": {"widths": [8]}}
+
+
+@pytest.mark.parametrize("given", [{"memory": "8GiB"}, {"budget": "30m"}])
+def test_the_literature_has_its_sizes(given):
+    with pytest.raises(UserError, match=f"the size, batch and epochs of the literature: leave {next(iter(given))} out"):
+        TrainConfig(**GIVEN, protocol="ukan", **given)

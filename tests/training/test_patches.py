@@ -10,7 +10,6 @@ from allukan.data.volumes import Geometry, Image
 from allukan.training.augmentation import _matrices_3d, augment, draw_turns, turn
 from allukan.training.batches import BatchOrder, Request, batches
 from allukan.training.patches import Patches
-from allukan.training.volume_plan import default_plan
 
 
 def volumes(*shapes, spot=(3, 4, 5)):
@@ -141,23 +140,6 @@ def test_a_volume_is_turned_rigidly_in_voxels():
 def test_speckle_is_refused_for_volumes():
     with pytest.raises(ValueError, match="2D ultrasound"):
         augment(*balls(2), ("speckle",), seed=0)
-
-
-@pytest.mark.parametrize(
-    ("shapes", "spacings", "given", "wanted"),
-    [
-        ([(35, 51, 36)] * 3, [(1, 1, 1)] * 3, {}, ((40, 56, 40), (1, 1, 1), 1)),
-        ([(10, 100, 100), (20, 50, 50), (40, 50, 50)], [(4, 1, 1), (2, 2, 2), (1, 2, 2)], {}, ((24, 56, 56), (2, 2, 2), 1)),
-        ([(400, 512, 512)], [(1, 0.7, 0.7)], {}, ((80, 80, 80), (1, 0.7, 0.7), 8)),
-        ([(40, 40, 40)], [(1, 1, 1)], {"spacing_mm": (2.0, 2.0, 2.0)}, ((24, 24, 24), (2, 2, 2), 1)),
-        ([(40, 40, 40)], [(1, 1, 1)], {"size": (16, 32, 32)}, ((16, 32, 32), (1, 1, 1), 4)),
-        ([(3, 64, 64)], [(5, 1, 1)], {}, ((16, 64, 64), (5, 1, 1), 1)),
-    ],
-)
-def test_the_plan_is_of_the_median(shapes, spacings, given, wanted):
-    grids = [Geometry.of_pixels(shape, spacing) for shape, spacing in zip(shapes, spacings, strict=True)]
-    plan = default_plan(grids, **given)
-    assert (plan.size, plan.spacing_mm, plan.repeats) == wanted
 
 
 def test_a_batch_with_zeros_around_it_is_what_sliding_gives_the_network():

@@ -11,6 +11,7 @@ from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.files import read_table
 from allukan.training import TrainConfig, resume_config, train
+from allukan.training import run as run_module
 from tests.volume_sets import HIPPOCAMPUS, blobs, hippocampus
 
 
@@ -27,10 +28,12 @@ def config(data, out, **given):
 def test_a_folder_of_volumes_trains_with_no_option_of_its_own(data, tmp_path):
     run = train(config(data, tmp_path / "run", augment="affine,elastic,intensity"))
     card = json.loads((run / "model/config.json").read_text())
-    assert (card["spatial_dims"], card["size"], card["spacing_mm"]) == (3, [24, 32, 24], [1, 1, 1])
+    assert (card["spatial_dims"], card["size"], card["spacing_mm"]) == (3, [20, 28, 24], [1, 1, 1])
     assert (card["normalisation"], card["classes"], card["label_values"]) == ("image", ["one", "two"], [1, 2])
     options = yaml.safe_load((run / "config.yaml").read_text())
-    assert (options["size"], options["spacing_mm"]) == ([24, 32, 24], [1.0, 1.0, 1.0])
+    assert (options["size"], options["spacing_mm"], options["batch_size"]) == ([20, 28, 24], [1.0, 1.0, 1.0], 2)
+    assert (options["intensities"], card["intensities"]) == (["image"], [None])
+    assert options["options"] == card["options"] == {"topology": {"strides": [[2, 2, 2]] * 2, "kernels": [[3, 3, 3]] * 3}}
     row = read_table(run / "history.csv")[0]
     assert 0 <= float(row["val_dice"]) <= 1
 
@@ -43,11 +46,12 @@ class Cut(pl.Callback):
             raise KeyError
 
 
-def test_a_resumed_training_ends_as_if_never_interrupted(data, tmp_path):
+def test_a_resumed_training_ends_as_if_never_interrupted(data, tmp_path, monkeypatch):
     options = {"epochs": 2, "size": "16x16x16", "augment": "affine"}
     whole = train(config(data, tmp_path / "whole", **options))
     with pytest.raises(KeyError):
         train(config(data, tmp_path / "cut", **options), callbacks=[Cut()])
+    monkeypatch.setattr(run_module, "planned", None)  # a resumed run keeps its plan
     resumed = train(resume_config(tmp_path / "cut", {}), resume=True)
     first, second = (torch.load(run / "last.ckpt", weights_only=True)["state_dict"] for run in (whole, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -65,7 +69,8 @@ def test_patches_of_another_size_and_voxels_are_what_the_model_says(data, tmp_pa
         ({"size": 64}, "size 64x64 is of pictures"),
         ({"protocol": "ukan"}, "ukan is of pictures"),
         ({"augment": "speckle"}, "speckle is the noise of 2D ultrasound"),
-        ({"batch_size": 1, "size": "16x16x16"}, "batch norm has a single value"),
+        ({"intensities": "image,ct"}, "intensities are of 2 channels, and images have 1"),
+        ({"batch_size": 1, "size": "16x16x16", "options": {"topology": {"strides": [2] * 5}}}, "batch norm has a single value"),
     ],
 )
 def test_what_volumes_cannot_have_is_refused_before_anything_is_written(data, tmp_path, given, words):
@@ -75,7 +80,13 @@ def test_what_volumes_cannot_have_is_refused_before_anything_is_written(data, tm
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [({"size": "32x32x32"}, "32x32x32 is of volumes"), ({"spacing_mm": "1,1,1"}, "spacing_mm is of volumes")]
+    ("given", "words"),
+    [
+        ({"size": "32x32x32"}, "32x32x32 is of volumes"),
+        ({"spacing_mm": "1,1,1"}, "spacing_mm is of volumes"),
+        ({"intensities": "ct"}, "intensities are of volumes"),
+        ({"cache": "c"}, "cache is of volumes"),
+    ],
 )
 def test_what_pictures_cannot_have_is_refused(tmp_path, given, words):
     write_phantoms(tmp_path / "data", 12, 32, 0)

@@ -12,7 +12,7 @@ import typer
 from allukan.options import DRAWN, default_of, help_of, kinds_of, parse_ignore
 
 _ARGUMENTS = {"data": "Dataset folder; not needed with --resume."}  # by their place, not by a name
-_PATHS = ("data", "out", "init")
+_PATHS = ("data", "out", "init", "cache")
 
 
 def takes(options: type, *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

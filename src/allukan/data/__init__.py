@@ -1,5 +1,6 @@
 """Datasets: layouts, readers, preparation, splits, checks and synthetic ultrasound."""
 
+from allukan.data.case_survey import survey
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
@@ -17,7 +18,7 @@ from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
-from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
+from allukan.data.volume_cases import Intensity, Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Dataset",
     "Finding",
     "GivenSplit",
+    "Intensity",
     "LabelRules",
     "Prepared",
     "Problem",
@@ -74,6 +76,7 @@ __all__ = [
     "scaled_note",
     "search",
     "split_ignored",
+    "survey",
     "unread",
     "write_image",
     "write_phantoms",

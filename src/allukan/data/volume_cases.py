@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from allukan.data.dataset import Case, Dataset
 from allukan.data.masks import read_masks
 from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
+
+Intensity = tuple[float, float, float, float] | None  # lowest, highest, mean, deviation; None: by the image itself
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,6 @@ class Volumes:
     ids: tuple[str, ...]
     images: tuple[Image, ...]
     masks: tuple[Tensor, ...]
-
-    def at(self, spacing_mm: Sequence[float]) -> Volumes:
-        """With voxels of another size: images linearly, masks by the nearest voxel."""
-        images = tuple(resampled(image, spacing_mm) for image in self.images)
-        resized = zip(self.masks, images, strict=True)
-        masks = tuple(torch.from_numpy(volumes.resize_labels(mask.numpy(), image.geometry.shape)) for mask, image in resized)
-        return replace(self, images=images, masks=masks)
 
 
 def read_volume(paths: Sequence[Path], channels: Sequence[int] = ()) -> Image:
@@ -73,20 +69,44 @@ def read_volume_case(case: Case, dataset: Dataset, channels: Sequence[int] = ())
     return image, read_masks(case, dataset, image)
 
 
-def as_input(image: Image) -> Image:
-    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume."""
+def as_input(image: Image, intensities: Sequence[Intensity] = ()) -> Image:
+    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume.
+
+    A channel for which ``intensities`` have four numbers is clipped to the first two, then minus the third, over the fourth.
+    """
     turned = image.reoriented()
     values = turned.array.astype(np.float32)
-    values -= values.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64).astype(np.float32)
-    spread = np.sqrt(np.square(values).mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64))
-    values /= np.maximum(spread, 1e-6).astype(np.float32)
+    for channel, how in zip(values, tuple(intensities) or (None,) * len(values), strict=True):
+        _normalise(channel, how)
     return replace(turned, array=values)
 
 
-def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[int]) -> Volumes:
-    """Read ``cases`` in threads, as ``as_input`` has them, with voxels of the size that they have.
+def _normalise(values: NDArray[np.float32], how: Intensity) -> None:
+    """In place."""
+    if how:
+        low, high, mean, std = how
+        np.clip(values, low, high, out=values)
+    else:
+        mean = values.mean(dtype=np.float64)
+    values -= np.float32(mean)
+    if not how:
+        std = max(np.sqrt(np.square(values).mean(dtype=np.float64)), 1e-6)
+    values /= np.float32(std)
 
-    Raises ``UserError`` without cases and for the first file that is not usable.
+
+def prepare_volumes(
+    dataset: Dataset,
+    cases: Sequence[Case],
+    channels: Sequence[int],
+    spacing_mm: Sequence[float],
+    intensities: Sequence[Intensity] = (),
+    cache: Path | None = None,
+) -> Volumes:
+    """Read ``cases`` in threads, as ``as_input`` has them, with voxels of ``spacing_mm``.
+
+    Images are interpolated linearly, masks have the nearest voxel. With ``cache``, a folder, they lie in files there that memory
+    maps, so that they need not fit into it. Raises ``UserError`` without cases, for the first file that is not usable and for a
+    folder without room.
     """
     if not cases:
         raise UserError(f"no images of {dataset.root} to prepare: the selection is empty.")
@@ -94,11 +114,27 @@ def prepare_volumes(dataset: Dataset, cases: Sequence[Case], channels: Sequence[
     def load(case: Case) -> tuple[Image, Tensor]:
         image, masks = read_volume_case(case, dataset, channels)
         turned = image.geometry.axes_to(CANONICAL[3]).apply(masks)
-        return as_input(image), torch.from_numpy(np.ascontiguousarray(turned))
+        scaled = resampled(as_input(image, intensities), spacing_mm)
+        resized = volumes.resize_labels(np.ascontiguousarray(turned), scaled.geometry.shape)
+        return replace(scaled, array=_mapped(scaled.array, cache)), torch.from_numpy(_mapped(resized, cache))
 
     with ThreadPoolExecutor() as pool:
         images, masks = zip(*pool.map(load, cases), strict=True)
     return Volumes(tuple(case.id for case in cases), images, masks)
+
+
+def _mapped(array: NDArray[Any], folder: Path | None) -> NDArray[Any]:
+    """The same in a file of ``folder`` that has no name and goes with the process; without a folder as it is."""
+    if folder is None:
+        return array
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile("w+b", dir=folder) as file:
+            array.tofile(file)  # writes that fail are told, those of a map end the process
+            file.flush()
+            return np.memmap(file, array.dtype, "c", shape=array.shape)
+    except OSError as error:
+        raise UserError(f"{folder} cannot hold the volumes ({error.strerror or error}): give another --cache.") from None
 
 
 def resampled(image: Image, spacing_mm: Sequence[float]) -> Image:

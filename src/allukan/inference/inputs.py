@@ -100,11 +100,12 @@ class VolumeInput:
         self.geometry = image.geometry.moved(image.geometry.axes_to(CANONICAL[3]))
 
     def of(self, card: ModelCard) -> Tensor:
-        """Float32 ``(C, D, H, W)`` with voxels of the size that the model was trained at."""
-        if card.spacing_mm not in self._made:
-            scaled = resampled(as_input(self._image), card.spacing_mm)
-            self._made[card.spacing_mm] = torch.from_numpy(scaled.array)
-        return self._made[card.spacing_mm]
+        """Float32 ``(C, D, H, W)`` with the intensities and voxels that the model was trained at."""
+        how = (card.intensities, card.spacing_mm)
+        if how not in self._made:
+            scaled = resampled(as_input(self._image, card.intensities), card.spacing_mm)
+            self._made[how] = torch.from_numpy(scaled.array)
+        return self._made[how]
 
 
 def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:

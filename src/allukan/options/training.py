@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, field, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ from annotated_types import Ge, Le, Lt, MinLen
 from pydantic import BeforeValidator
 
 from allukan.errors import UserError, shown
+from allukan.options.amounts import parse_memory, parse_time
 from allukan.options.labels import Foreground, Ignore, LabelRules
 from allukan.options.sets import Help, Must, Number, OneOf, Whole, option_set
 from allukan.yaml_files import write_yaml
@@ -18,15 +21,18 @@ PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypaste")
 DICE_LOSSES = ("image", "batch", "present", "nnunet")
+CT, IMAGE = "ct", "image"  # how intensities of volumes are made comparable
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
-MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile")  # may differ when a run is resumed
+MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile", "cache")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
 _SHARED_SPLINES = 10 / 3  # times the rate of the rest: Adam moves λ of a 3×3 layer by 7 % of its size a step, c by 0.1 %
 _LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
 DEFAULT_SIZE = (256, 256)  # of pictures
+DEFAULT_EPOCHS, DEFAULT_BATCH = 400, 8
+SHAPING = ("strides", "kernels", "widths")  # options of a topology: where one of them is given, no stages are planned
+_OPEN = ("size", "spacing_mm", "epochs", "batch_size", "intensities")  # what a plan fills in
 _SMALLEST, _LARGEST = 32, 16_384  # pixels: the deepest feature map is 1/32 of the input
-_SMALLEST_3D = 16  # voxels: enough neighbours for a norm even where the deepest map is a single one
 
 
 def parse_size(value: Any) -> tuple[int, ...]:
@@ -49,9 +55,10 @@ def parse_size(value: Any) -> tuple[int, ...]:
     wrong = f"size {shown(value)} is not usable"
     if len(numbers) not in (1, 2, 3):
         raise UserError(f"{wrong}: give pixels such as 256, or height x width such as 192x256.")
-    least = _SMALLEST_3D if len(numbers) == 3 else _SMALLEST
-    if min(numbers) < least:
-        raise UserError(f"{wrong}: the network halves it five times, so give at least {least} pixels.")
+    if len(numbers) < 3 and min(numbers) < _SMALLEST:
+        raise UserError(f"{wrong}: the network halves it five times, so give at least {_SMALLEST} pixels.")
+    if min(numbers) < 1:
+        raise UserError(f"{wrong}: give at least 1 voxel a side.")
     if max(numbers) > _LARGEST:
         raise UserError(f"{wrong}: give at most {_LARGEST} pixels a side.")
     return (numbers[0], numbers[-1]) if len(numbers) < 3 else tuple(numbers)
@@ -73,6 +80,42 @@ def parse_spacing(value: Any) -> tuple[float, ...] | None:
     if len(sizes) != 3 or not all(0 < size < float("inf") for size in sizes):
         raise UserError(f"spacing_mm {shown(value)} is not usable: give depth,height,width of a voxel in mm, as 3,1,1.")
     return sizes
+
+
+def parse_intensities(value: Any) -> tuple[Any, ...]:
+    """``"ct,image"`` or a list of such words and of four numbers, one entry a channel; ``UserError`` when not usable.
+
+    >>> parse_intensities("CT,image"), parse_intensities([[-150, 240, 60, 45]])
+    (('ct', 'image'), ((-150.0, 240.0, 60.0, 45.0),))
+    """
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list | tuple):
+        entries = (value,)
+    return tuple(_intensity(entry) for entry in entries)
+
+
+def _intensity(entry: Any) -> Any:
+    word = entry.strip().casefold() if isinstance(entry, str) else None
+    if word in (CT, IMAGE):
+        return word
+    try:
+        low, high, mean, std = map(float, entry if isinstance(entry, list | tuple) else ())
+        if low <= high and std > 0 and isfinite(low + high + mean + std):
+            return low, high, mean, std
+    except (TypeError, ValueError):
+        pass
+    raise UserError(f"intensities hold {shown(entry)}: give {CT} or {IMAGE} a channel, or lowest, highest, mean and deviation.")
+
+
+def _checked(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """What stays text, as it was given, and can be read."""
+
+    def check(value: Any) -> Any:
+        if value is not None:
+            parse(value)
+        return value
+
+    return check
 
 
 def _augmentations(value: Any) -> tuple[str, ...] | None:
@@ -118,18 +161,42 @@ class TrainConfig:
         tuple[int, ...],
         BeforeValidator(parse_size),
         Help(
-            "pixels at which the network works, 256 or 192x256 (height x width); of volumes the patch, 40x56x40 (depth first), "
-            "without it of their median shape",
-            default="256",
+            "pixels at which the network works, 256 or 192x256 (height x width); of volumes the patch, 40x56x40 (depth first)",
+            default="256; of volumes, and with memory or budget, planned",
         ),
     ] = ()
     spacing_mm: Annotated[
         tuple[float, ...] | None,
         BeforeValidator(parse_spacing),
-        Help("size of the voxels that volumes are trained at: depth,height,width in mm", default="the median"),
+        Help("size of the voxels that volumes are trained at: depth,height,width in mm", default="planned: the median"),
     ] = None
-    epochs: Annotated[Whole, Ge(1), Help("passes over the training images")] = 400
-    batch_size: Annotated[Whole, Ge(1), Help("images a step and device")] = 8
+    intensities: Annotated[
+        tuple[Any, ...],
+        BeforeValidator(parse_intensities),
+        Help(
+            "of volumes, a channel: ct (clipped to percentiles of the foreground of the training images), image (mean 0 and "
+            "deviation 1 of every image), or lowest, highest, mean and deviation",
+            default="ct where the data say CT, else image",
+        ),
+    ] = ()
+    epochs: Annotated[
+        Annotated[Whole, Ge(1)] | None, Help("passes over the training images", "400; with budget as many as fit into it")
+    ] = None
+    batch_size: Annotated[
+        Annotated[Whole, Ge(1)] | None, Help("images a step and device", "8; of volumes, and with memory or budget, planned")
+    ] = None
+    memory: Annotated[
+        str | None,
+        BeforeValidator(_checked(parse_memory)),
+        Help("memory to plan for, 8GiB or 500MB: of the GPU, else of the machine", "of volumes what is free"),
+    ] = None
+    budget: Annotated[
+        str | None,
+        BeforeValidator(_checked(parse_time)),
+        Help(
+            "time for reading, training, validation and evaluation, 30m or 2h: size, batch and epochs are planned for it", "none"
+        ),
+    ] = None
     protocol: Annotated[
         Protocol, Help("split and figures: clean (train / validation / test), or ukan (80/20 as in the literature)")
     ] = "clean"
@@ -214,6 +281,9 @@ class TrainConfig:
     precision: Annotated[str, OneOf(*PRECISIONS), Help(f"arithmetic: {', '.join(PRECISIONS)}")] = "auto"
     accelerator: Annotated[str, Help("device: auto, cpu, cuda …")] = "auto"
     devices: Annotated[str, BeforeValidator(_devices), Must("a whole number or 'auto'"), Help("how many, or auto")] = "auto"
+    cache: Annotated[
+        str | None, Help("folder in whose files volumes are kept while they are trained on, instead of in memory", "none")
+    ] = None
     compile: Annotated[bool, Help("run the network through torch.compile")] = False
     options: Annotated[
         dict[str, Any],
@@ -229,10 +299,10 @@ class TrainConfig:
             raise UserError(f"the protocol ukan draws 80/20 as in the literature: leave {given[0]} out, or choose clean.")
         if self.folds is not None and "splits" in given:
             raise UserError(f"folds are drawn, and splits gives {self.splits}: leave one of the two out.")
-        if self.warmup >= self.epochs:
-            raise UserError(f"warmup {self.warmup:g} is too long for {self.epochs} epochs: give fewer.")
-        if self.snapshots == 1 or self.snapshots > self.epochs:
-            raise UserError(f"snapshots {self.snapshots} of {self.epochs} epochs is not usable: give 2 or more, or 0 for none.")
+        for name in ("memory", "budget"):
+            if self.protocol == "ukan" and getattr(self, name):
+                raise UserError(f"the protocol ukan has the size, batch and epochs of the literature: leave {name} out.")
+        self._check_lengths()
         if self.snapshots and self.ema:
             raise UserError("ema and snapshots both average the weights: give one of them.")
         if self.lr is None:
@@ -240,6 +310,13 @@ class TrainConfig:
         if self.spline_lr is None:
             object.__setattr__(self, "spline_lr", self._usual_spline_lr(self.lr or 0.0))
         object.__setattr__(self, "augment", self.augment or ())
+
+    def _check_lengths(self) -> None:
+        epochs = self.epochs or (inf if self.budget else DEFAULT_EPOCHS)
+        if self.warmup >= epochs:
+            raise UserError(f"warmup {self.warmup:g} is too long for {epochs} epochs: give fewer.")
+        if self.snapshots == 1 or self.snapshots > epochs:
+            raise UserError(f"snapshots {self.snapshots} of {epochs} epochs is not usable: give 2 or more, or 0 for none.")
 
     def _usual_spline_lr(self, lr: float) -> float:
         if self.protocol == "ukan" and self.model == "ukan":
@@ -253,7 +330,24 @@ class TrainConfig:
         """How labels are read."""
         return LabelRules(self.ignore, self.foreground)
 
+    def completed(self, taken: TrainConfig) -> TrainConfig:
+        """With what it leaves open as a run has taken it, so that what was planned once is not planned anew."""
+        values = {name: getattr(self, name) or getattr(taken, name) for name in _OPEN}
+        return self.with_topology(taken.options, **values)
+
+    def with_topology(self, options: Mapping[str, Any], **changes: Any) -> TrainConfig:
+        """With ``changes``, and the strides, kernels and widths of other options of a model where it has none of its own."""
+        given = self.options.get("topology") or {}
+        stages = {name: value for name, value in (options.get("topology") or {}).items() if name in SHAPING}
+        if stages and not set(SHAPING) & set(given):
+            changes["options"] = {**self.options, "topology": {**given, **stages}}
+        return replace(self, **changes)
+
     def save(self, path: Path) -> None:
         """Write every option in force as YAML."""
-        lists = {name: list(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
+        lists = {name: _lists(value) for name, value in asdict(self).items() if isinstance(value, tuple)}
         write_yaml(path, asdict(self) | lists)
+
+
+def _lists(values: tuple[Any, ...]) -> list[Any]:
+    return [list(value) if isinstance(value, tuple) else value for value in values]

@@ -89,8 +89,9 @@ class Trial:
         """``UserError`` when the folder holds a run that was started with other options."""
         if not (self.folder / "splits.json").is_file():
             return
-        saved = asdict(load_config(self.folder / "config.yaml", {"out": config.out}))
-        for option, value in asdict(config).items():
+        taken = load_config(self.folder / "config.yaml", {"out": config.out})
+        saved = asdict(taken)
+        for option, value in asdict(config.completed(taken)).items():
             if option not in MACHINE_OPTIONS and saved[option] != value:
                 raise UserError(
                     f"{self.folder} was started with {option} {saved[option]!r} and the study says {value!r}: "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from allukan.data import IGNORED, Prepared, Volumes
 from allukan.errors import UserError
 from allukan.models import ModelCard, check_norms, is_foreign
+from allukan.options import DEFAULT_BATCH
 from allukan.training.batches import BatchOrder, foreground
 from allukan.training.config import TrainConfig
 
@@ -21,7 +22,7 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
     """``UserError`` when ``world`` devices have not an image each, or a norm of the network would see a single value."""
     if images < world:
         raise UserError(f"{world} devices cannot share {images} training images: give --devices {images} at most.")
-    order = BatchOrder(images, config.batch_size, config.seed, train=True, world=world)
+    order = BatchOrder(images, config.batch_size or DEFAULT_BATCH, config.seed, train=True, world=world)
     check_norms(network, channels, config.size, order.batch_size, "cpu" if is_foreign(config.model) else "meta")
 
 
@@ -68,6 +69,10 @@ def check_dimensions(config: TrainConfig, spatial_dims: int) -> None:
             raise UserError(f"size {size} is of volumes, and {data} holds pictures: give height x width.")
         if config.spacing_mm:
             raise UserError(f"spacing_mm is of volumes, and {data} holds pictures: leave it out.")
+        if config.intensities:
+            raise UserError(f"intensities are of volumes, and {data} holds pictures: leave them out.")
+        if config.cache:
+            raise UserError(f"cache is of volumes, and {data} holds pictures: leave it out.")
         return
     if len(config.size) == 2:
         raise UserError(f"size {size} is of pictures, and {data} holds volumes: give depth x height x width, or leave it out.")

@@ -63,15 +63,22 @@ class SegmentationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one augmented batch."""
-        torch.manual_seed(batch.seed)  # of stochastic depth: after a resume it goes on as it would have
-        images, masks = self._augmented(batch)
-        loss = self._supervised(images, masks)
+        loss = self.loss_of(batch)
         assert self._losses is not None
         self._losses += torch.stack([loss.detach(), loss.new_ones(())]).to(self._losses.dtype)
         if self.trainer.is_last_batch:  # the mean over all batches, which are of one size
             mean = self._losses[0] / self._losses[1]
             self.log("train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
         return loss + self.config.spline_smoothness * roughness(self.network) if self.config.spline_smoothness else loss
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """Of one augmented batch, without the roughness of splines."""
+        torch.manual_seed(batch.seed)  # of stochastic depth: after a resume it goes on as it would have
+        return self._supervised(*self._augmented(batch))
+
+    def logits_of(self, batch: Batch) -> Tensor:
+        """Of images as they are validated: pictures whole, volumes by a sliding window."""
+        return slide(self, batch.images, self.card.size) if self.card.spatial_dims == 3 else self(batch.images)
 
     def _supervised(self, images: Tensor, masks: Tensor) -> Tensor:
         """The loss; with deep supervision its mean over the levels, each of half the weight of the finer one, at full size."""
@@ -92,7 +99,7 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Adds the scores of one batch."""
         assert self._sums is not None
-        logits = slide(self, batch.images, self.card.size) if self.card.spatial_dims == 3 else self(batch.images)
+        logits = self.logits_of(batch)
         truth, counts = split_ignored(batch.masks)
         masks = to_masks(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
         both, either = overlap(masks & counts, truth)

@@ -35,7 +35,8 @@ def resume_config(run: str | Path, given: Mapping[str, Any]) -> TrainConfig:
     wanted = TrainConfig(**merge(asdict(saved), given))
     before, after = asdict(saved), asdict(wanted)
     for name, value in after.items():
-        if name not in MACHINE_OPTIONS and value != before[name] and not (name == "epochs" and value > before[name]):
+        longer = name == "epochs" and value is not None and value > (before[name] or 0)
+        if name not in MACHINE_OPTIONS and value != before[name] and not longer:
             rule = "a resumed run can only be given more epochs" if name == "epochs" else "a resumed run keeps its options"
             raise UserError(f"option {name} is {before[name]!r} in {path} and {value!r} now: {rule}.")
     return wanted

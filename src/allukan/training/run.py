@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,6 @@ from allukan.data import (
     Dataset,
     Prepared,
     Splits,
-    Volumes,
     file_channels,
     load_groups,
     names_of_files,
@@ -34,19 +35,22 @@ from allukan.errors import UserError
 from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
 from allukan.ops.basis import ORDERED
-from allukan.options import DEFAULT_SIZE
+from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, IMAGE
+from allukan.options.amounts import parse_time, time_text
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
 from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
 from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_steps, warn_of_ignored
 from allukan.training.coefficients import Coefficients
-from allukan.training.config import TrainConfig
+from allukan.training.config import TrainConfig, load_config
 from allukan.training.initial import take_weights
 from allukan.training.module import SegmentationModule
+from allukan.training.pace import Deadline, Loaders, measure_pace
 from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
+from allukan.training.planned import planned
 from allukan.training.resume import check_checkpoint
-from allukan.training.volume_sets import read_volumes
+from allukan.training.volume_sets import Sets, read_volumes
 from allukan.training.watch import Watch
 
 _log = logging.getLogger("allukan")
@@ -94,13 +98,18 @@ def go_on(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> Path:
 
 def _train_folds(config: TrainConfig, folds: int, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
     run = Path(config.out)
+    if not config.budget:
+        config = replace(config, epochs=config.epochs or DEFAULT_EPOCHS)
     if not resume and _trainer(config, run, ()).is_global_zero:
         _check_new(run)
     run.mkdir(parents=True, exist_ok=True)
     config.save(run / "config.yaml")
+    share: dict[str, Any] = (
+        {"budget": f"{parse_time(config.budget) / folds:.1f}s"} if config.budget else {}
+    )  # the time is that of all
     try:
         for number in range(folds):
-            go_on(replace(config, out=str(run / f"fold-{number}"), fold=number), callbacks)
+            go_on(replace(config, out=str(run / f"fold-{number}"), fold=number, **share), callbacks)
     except UserError:
         if not (run / "fold-0" / "splits.json").is_file():  # it could not begin: the next try is a new one
             (run / "config.yaml").unlink(missing_ok=True)
@@ -117,7 +126,7 @@ def _check_new(run: Path) -> None:
 
 
 def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) -> Path:
-    run = Path(config.out)
+    started, run = time.monotonic(), Path(config.out)
     if readable(config.out) != config.out:  # TensorBoard writes to no such path
         raise UserError(f"--out {readable(config.out)} is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.")
     trainer = _trainer(config, run, callbacks)
@@ -127,37 +136,50 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     splits, notes = _splits(config, dataset, run, resume)
     channels = file_channels(dataset)
     check_dimensions(config, dataset.spatial_dims)
-    volumes = read_volumes(config, dataset, splits, channels) if dataset.spatial_dims == 3 else None
-    config = volumes.config if volumes else replace(config, size=config.size or DEFAULT_SIZE)
-    repeats = volumes.repeats if volumes else 1
+    if resume or not trainer.is_global_zero:  # what was planned once holds, and for all processes
+        config, explained = config.completed(load_config(run / "config.yaml", {"out": config.out})), ""
+    else:
+        config, explained = planned(config, dataset, splits, channels, str(trainer.strategy.root_device))
     pl.seed_everything(config.seed, verbose=False)
     card = _card(config, dataset, channels)
     network = card.build()
     check_logits(network, card)
     _check_splines(config, network)
-    check_steps(config, network, len(splits.train) * repeats, sum(channels), trainer.world_size)
-    train_set, val_set = (volumes.train, volumes.val) if volumes else _bytes(config, dataset, splits, channels)
-    card = _normalised(card, train_set) if isinstance(train_set, Prepared) else card
+    sets = _sets(card, dataset, splits, channels, Path(config.cache) if config.cache else None)
+    check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
+    card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) else card
+    loaders = _loaders(trainer, config, sets)
+    if config.epochs is None:
+        pace = measure_pace(trainer, SegmentationModule(copy.deepcopy(network), card, config), loaders, len(splits.test))
+        end = started + parse_time(config.budget or "")
+        config = replace(config, epochs=pace.epochs(end - time.monotonic()))
+        explained += f" {config.epochs} epochs of about {time_text(pace.epoch)} fit into what reading and evaluation leave of it."
+        if trainer.world_size == 1:
+            trainer.callbacks.insert(0, Deadline(end - pace.evaluation, run))  # type: ignore[attr-defined]
+    epochs = config.epochs or DEFAULT_EPOCHS
+    trainer.fit_loop.max_epochs = epochs
     module = SegmentationModule(network, card, config)
     last = run / "last.ckpt" if resume and (run / "last.ckpt").is_file() else None  # without one it starts again
-    if last and check_checkpoint(last, module) >= config.epochs:
-        return _finished(run, config.epochs)
+    if last and check_checkpoint(last, module) >= epochs:
+        return _finished(run, epochs)
     if config.init and not last:
         take_weights(network, card, config.init, config.init_heads)
-    check_foreground(dataset.classes, train_set, val_set)
-    warn_of_ignored(config, train_set, val_set)
+    check_foreground(dataset.classes, sets.train, sets.val)
+    warn_of_ignored(config, sets.train, sets.val)
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
-        _say(notes)
-    _fit(trainer, module, train_set, val_set, last, repeats)
+        _say([*notes, *filter(None, [explained])])
+    _fit(trainer, module, loaders, last)
     return run
 
 
-def _bytes(config: TrainConfig, dataset: Dataset, splits: Splits, channels: tuple[int, ...]) -> tuple[Prepared, Prepared]:
-    train, val = (prepare(dataset, dataset.select(ids), config.size, channels) for ids in (splits.train, splits.val))
-    return train, val
+def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None) -> Sets:
+    if dataset.spatial_dims == 3:
+        return read_volumes(card, dataset, splits, channels, cache)
+    train, val = (prepare(dataset, dataset.select(ids), card.size, channels) for ids in (splits.train, splits.val))
+    return Sets(train, val)
 
 
 def _finished(run: Path, epochs: int) -> Path:
@@ -226,7 +248,7 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
             devices=config.devices if config.devices == "auto" or not config.devices.isdigit() else int(config.devices),
             precision=_precision(config),  # type: ignore[arg-type]
             benchmark=True if _on_cuda(config) else None,  # every step has the same shapes: cuDNN may try its algorithms once
-            max_epochs=config.epochs,
+            max_epochs=config.epochs or DEFAULT_EPOCHS,  # with a budget it is known only later
             callbacks=callbacks,
             logger=TensorBoardLogger(run, name="", version="tensorboard"),
             use_distributed_sampler=False,
@@ -275,6 +297,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         spatial_dims=dataset.spatial_dims,
         normalisation="image" if dataset.spatial_dims == 3 else "training",
         spacing_mm=config.spacing_mm or (),
+        intensities=tuple(None if how == IMAGE else how for how in config.intensities),
     )
 
 
@@ -288,28 +311,25 @@ def _normalised(card: ModelCard, train_set: Prepared) -> ModelCard:
     return replace(card, mean=tuple(round(m, 6) for m in mean.tolist()), std=tuple(round(s, 6) for s in std.tolist()))
 
 
-def _fit(
-    trainer: pl.Trainer,
-    module: SegmentationModule,
-    train_set: Prepared | Volumes,
-    val_set: Prepared | Volumes,
-    last: Path | None,
-    repeats: int,
-) -> None:
-    config = module.config
-    loaders, device = [], trainer.strategy.root_device
-    for data in (train_set, val_set):
-        train = data is train_set
+def _loaders(trainer: pl.Trainer, config: TrainConfig, sets: Sets) -> Loaders:
+    loaders, device, batch = [], trainer.strategy.root_device, config.batch_size or DEFAULT_BATCH
+    for data in (sets.train, sets.val):
+        train = data is sets.train
         if isinstance(data, Prepared):
             held: Bytes | Patches = Bytes(data).to(device)
         else:
-            held = Patches(data, config.size, repeats) if train else Patches(data)
+            held = Patches(data, config.size, sets.repeats) if train else Patches(data)
         place: dict[str, Any] = {"rank": trainer.global_rank, "world": trainer.world_size, "device": held.device}
-        size = config.batch_size if train or isinstance(data, Prepared) else 1  # volumes of one size are rare
+        size = batch if train or isinstance(data, Prepared) else 1  # volumes of one size are rare
         order = BatchOrder(len(held.ids), size, config.seed, train=train, **place)
         loaders.append(batches(held, order, device))
+    return loaders[0], loaders[1]
+
+
+def _fit(trainer: pl.Trainer, module: SegmentationModule, loaders: Loaders, last: Path | None) -> None:
+    config = module.config
     try:
-        trainer.fit(module, loaders[0], loaders[1], ckpt_path=last, weights_only=True)
+        trainer.fit(module, *loaders, ckpt_path=last, weights_only=True)
     except OSError as error:
         where = error.filename or config.out
         raise UserError(f"{where} cannot be written ({error.strerror or error}): free space or mend it, then --resume.") from None

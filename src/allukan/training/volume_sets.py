@@ -1,36 +1,42 @@
-"""The volumes of a training, read once: their grids say what it takes, and then they are brought to its voxels."""
+"""The volumes of a training, read once and brought to the voxels that it works at."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 
-from allukan.data import Dataset, Splits, Volumes, prepare_volumes
-from allukan.training.config import TrainConfig
-from allukan.training.volume_plan import default_plan
+import numpy as np
 
-_log = logging.getLogger("allukan")
+from allukan.data import Dataset, Prepared, Splits, Volumes, prepare_volumes
+from allukan.models import ModelCard
+
+_REPEATS = 8  # patches of a volume, an epoch, at most
 
 
 @dataclass(frozen=True)
-class VolumeSets:
-    """Training and validation volumes, the options with the size of patches and voxels, and how many patches a volume gives."""
+class Sets:
+    """What is trained and validated on, and how many patches of every training volume make an epoch."""
 
-    config: TrainConfig
-    train: Volumes
-    val: Volumes
-    repeats: int
+    train: Prepared | Volumes
+    val: Prepared | Volumes
+    repeats: int = 1
 
 
-def read_volumes(config: TrainConfig, dataset: Dataset, splits: Splits, channels: Sequence[int]) -> VolumeSets:
-    """Read both parts; what ``config`` leaves open is ``default_plan``'s of the training volumes, and said in the log.
+def read_volumes(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None = None) -> Sets:
+    """Read both parts as the model wants them, into files of ``cache`` if there is one; raises as ``prepare_volumes``."""
+    train, val = (
+        prepare_volumes(dataset, dataset.select(ids), channels, card.spacing_mm, card.intensities, cache)
+        for ids in (splits.train, splits.val)
+    )
+    return Sets(train, val, patches_of_a_volume([image.geometry.shape for image in train.images], card.size))
 
-    Raises ``UserError`` as ``prepare_volumes``.
+
+def patches_of_a_volume(shapes: list[tuple[int, ...]], size: tuple[int, ...]) -> int:
+    """As many as cover a volume of the median shape, at most 8.
+
+    >>> patches_of_a_volume([(35, 51, 36)], (40, 56, 40)), patches_of_a_volume([(40, 40, 40)], (16, 32, 32))
+    (1, 4)
     """
-    train, val = (prepare_volumes(dataset, dataset.select(ids), channels) for ids in (splits.train, splits.val))
-    plan = default_plan([image.geometry for image in train.images], config.size, config.spacing_mm)
-    size, spacing = "×".join(map(str, plan.size)), "×".join(f"{side:.3g}" for side in plan.spacing_mm)
-    _log.info(f"volumes: patches of {size} voxels of {spacing} mm, {plan.repeats} of each volume an epoch.")
-    planned = replace(config, size=plan.size, spacing_mm=plan.spacing_mm)
-    return VolumeSets(planned, train.at(plan.spacing_mm), val.at(plan.spacing_mm), plan.repeats)
+    median = float(np.median(shapes, axis=0).prod())
+    return min(_REPEATS, max(1, round(median / prod(size))))

@@ -194,7 +194,7 @@ def test_an_explanation_says_it_in_one_paragraph(found, more, words):
 
 def test_epochs_fill_the_time():
     assert [epochs_for(budget, 10.0) for budget in (10.0, 99.9, 100.0)] == [1, 9, 10]
-    with pytest.raises(UserError, match=r"one epoch takes about 10 seconds and 5 seconds are given"):
+    with pytest.raises(UserError, match=r"one epoch takes about 10 seconds and 5 seconds are left"):
         epochs_for(5.0, 10.0)
 
 

@@ -2,15 +2,16 @@
 
 from allukan.training.planning.explanation import explain
 from allukan.training.planning.memory import Footprint, available_memory
-from allukan.training.planning.planner import Limits, plan
+from allukan.training.planning.planner import Given, Limits, plan
 from allukan.training.planning.result import Normalisation, Plan
 from allukan.training.planning.spacing import size_at, target_spacing
 from allukan.training.planning.stages import Candidate, Stages, stages_for
-from allukan.training.planning.timing import epochs_for, measure_speed
+from allukan.training.planning.timing import epochs_for, measure_speed, now
 
 __all__ = [
     "Candidate",
     "Footprint",
+    "Given",
     "Limits",
     "Normalisation",
     "Plan",
@@ -19,6 +20,7 @@ __all__ = [
     "epochs_for",
     "explain",
     "measure_speed",
+    "now",
     "plan",
     "size_at",
     "stages_for",

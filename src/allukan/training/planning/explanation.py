@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from allukan.options.amounts import memory_text, time_text
 from allukan.training.planning.result import Normalisation, Plan
 
-_LIMITS = {"images": "more is not needed for these images", "memory": "more does not fit", "time": "more leaves too few steps"}
+_LIMITS = {
+    "images": "more is not needed for these images",
+    "memory": "more does not fit",
+    "time": "more leaves too few steps",
+    "given": "patch or batch were set",
+}
 _NORMALISATIONS = {
     "image": "z-score of every image",
     "dataset": "z-score over all training images",

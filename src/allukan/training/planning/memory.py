@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from allukan.costs import inspect_model
-from allukan.errors import UserError
-from allukan.models import build_model, model_options
+from allukan.costs import Inspection, inspect_model
+from allukan.errors import UserError, full_stop
+from allukan.models import ModelCard, model_options
+from allukan.options import SHAPING
 from allukan.training.planning.stages import Candidate, Stages
 
 SAFETY = 1.2  # what is needed over what is counted; measured, with the two that follow: docs/plan.md
@@ -20,7 +21,7 @@ WORKING_MAPS = 6  # as large as the largest: what the backward pass of one layer
 ALLOCATOR = 128 * 2**20  # bytes that it has in hand
 _FLOAT = 4  # bytes
 _UNLIMITED = 2**60
-_SHAPING = {"strides", "kernels", "widths"}
+_INSPECTED = 2  # patches: of one a batch norm at the bottom might see a single value
 
 
 def available_memory(device: str = "cpu", root: Path = Path("/")) -> int:
@@ -108,8 +109,8 @@ class Footprint:
 
     def options_with(self, stages: Stages) -> dict[str, Any]:
         """The options of the model with these stages, unless it takes none or they say themselves what it is to have."""
-        given = self.options.get("topology", {})
-        planned = stages.topology() if self.staged and not _SHAPING & set(given) else {}
+        given = self.options.get("topology") or {}
+        planned = stages.topology() if self.staged and not set(SHAPING) & set(given) else {}
         return {**self.options, "topology": {**given, **planned}} if planned else self.options
 
     def bytes(self, candidate: Candidate, batch: int) -> int:
@@ -125,14 +126,35 @@ class Footprint:
         """FLOPs of a step, forward and backward."""
         return batch * prod(candidate.patch) * self._inspected(candidate).flops
 
+    def card(self, candidate: Candidate) -> ModelCard:
+        """The description by which such a network is built."""
+        return ModelCard(
+            model=self.model,
+            in_channels=self.in_channels,
+            classes=tuple(map(str, range(self.out_channels))),
+            target="multilabel",
+            size=candidate.patch,
+            mean=(),
+            std=(),
+            spatial_dims=self.spatial_dims,
+            options=self.options_with(candidate.stages),
+        )
+
+    def _inspection(self, candidate: Candidate) -> Inspection:
+        outline = self.card(candidate).outline()
+        try:
+            return inspect_model(outline, (_INSPECTED, self.in_channels, *candidate.patch))
+        except Exception as error:  # whatever code of others raises for shapes without values
+            reason = full_stop(" ".join(str(error).split()) or type(error).__name__)
+            raise UserError(
+                f"what {self.model} takes for patches of {'×'.join(map(str, candidate.patch))} cannot be counted: {reason}"
+            ) from error
+
     def _inspected(self, candidate: Candidate) -> _Inspected:
         patch, stages = candidate
         if stages not in self._known:
-            with torch.device("meta"):
-                shape = {"in_channels": self.in_channels, "out_channels": self.out_channels, "spatial_dims": self.spatial_dims}
-                network = build_model(self.model, **shape, **self.options_with(stages))
-            found = inspect_model(network, (1, self.in_channels, *patch))
-            total, voxels = found.total(), prod(patch)
+            found = self._inspection(candidate)
+            total, voxels = found.total(), _INSPECTED * prod(patch)
             largest = WORKING_MAPS * max(prod(shape) for shape in found.outputs.values())
             ends = self.in_channels * voxels + 3 * self.out_channels * voxels  # image; logits, their gradient, probabilities
             kept = total.saved_bytes + _FLOAT * (largest + ends)

@@ -10,12 +10,13 @@ from typing import Any
 
 from allukan.data.fingerprint import ChannelFacts, Fingerprint
 from allukan.errors import UserError
+from allukan.options import CT, IMAGE
 from allukan.options.amounts import memory_text
 from allukan.training.planning.memory import Footprint
 from allukan.training.planning.patches import patches, pictures
 from allukan.training.planning.result import Normalisation, Plan
 from allukan.training.planning.spacing import size_at, target_spacing
-from allukan.training.planning.stages import Candidate
+from allukan.training.planning.stages import USUAL, Candidate, stages_for
 
 FEWEST_SLICES = 8  # from which a volume is one, and not a few pictures
 LEAST_BATCH = 2
@@ -47,6 +48,26 @@ class Limits:
         return self.seconds * self.flops_per_second / LEAST_STEPS if known else inf  # type: ignore[operator]
 
 
+@dataclass(frozen=True)
+class Given:
+    """What somebody has set, and a plan keeps; empty and None where it is open.
+
+    Attributes:
+        patch: in voxels, an axis of the network.
+        spacing_mm: along the axes of the images.
+        batch_size: patches a step.
+        intensities: of every channel "ct", "image", or lowest, highest, mean and deviation.
+    """
+
+    patch: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] | None = None
+    batch_size: int | None = None
+    intensities: tuple[Any, ...] = ()
+
+
+OPEN = Given()
+
+
 def plan(
     found: Fingerprint,
     limits: Limits,
@@ -54,6 +75,7 @@ def plan(
     model: str = "allukan-base",
     options: Mapping[str, Any] | None = None,
     out_channels: int | None = None,
+    given: Given = OPEN,
 ) -> Plan:
     """The largest patch of which two fit into the memory and the time, then the largest batch.
 
@@ -64,25 +86,30 @@ def plan(
         model: a name of ``MODELS``.
         options: of the model; where they have strides, kernels or widths, none are planned.
         out_channels: logits; one a class and one for the background unless given.
+        given: what is kept, even where it takes more than is there by our count: then a note says so.
 
     Raises:
-        UserError: for 3 dimensions of pictures, and where not even the smallest patch fits into the memory.
+        UserError: for 3 dimensions of pictures, for intensities of another number of channels, and where not even the smallest
+            patch fits into the memory.
     """
-    spacing = target_spacing(found)
+    spacing, least = given.spacing_mm or target_spacing(found), given.batch_size or LEAST_BATCH
+    normalisation = _normalisations(found, given)
     size, logits = size_at(found, spacing), out_channels or len(found.classes) + 1
     wanted, note = _dims(found, size, spacing, dims)
     for spatial_dims in dict.fromkeys((wanted, dims or 2)):
         footprint = Footprint(model, len(found.channels), logits, spatial_dims, dict(options or {}))
         axis = _slice_axis(spacing) if spatial_dims < found.spatial_dims else None
-        candidates = _candidates(found, size, spacing, axis)
-        chosen = _chosen(candidates, footprint, limits)
+        candidates = _candidates(found, size, spacing, axis, given.patch)
+        chosen = (candidates[0], "given", "") if given.patch else _chosen(candidates, footprint, limits, least)
         if chosen:
             break
         note = f"not even the smallest 3D patch fits into {memory_text(limits.memory_bytes)}: a 2D network on slices is planned."
     else:
-        raise _too_large(footprint, candidates[-1], limits)
+        raise _too_large(footprint, candidates[-1], limits, least)
     candidate, limit, more = chosen
-    batch, of_batch = _batch(found, candidate, footprint, limits)
+    batch, of_batch = (given.batch_size, "given") if given.batch_size else _batch(found, candidate, footprint, limits)
+    if footprint.bytes(candidate, batch) > limits.memory_bytes:
+        more = "that is more than is given, because of what was set: expect it to fail, or to be slow."
     return Plan(
         model=model,
         options=footprint.options_with(candidate.stages),
@@ -93,11 +120,11 @@ def plan(
         patch=candidate.patch,
         stages=candidate.stages,
         batch_size=batch,
-        normalisation=tuple(_normalisation(channel, found.spatial_dims) for channel in found.channels),
+        normalisation=normalisation,
         classes=found.classes,
         memory_bytes=footprint.bytes(candidate, batch),
         memory_given=limits.memory_bytes,
-        limit=of_batch if limit == "images" else limit,
+        limit=of_batch if limit in ("images", "given") else limit,
         seconds=limits.seconds,
         notes=tuple(text for text in (note, more) if text),
     )
@@ -121,22 +148,25 @@ def _slice_axis(spacing: Sequence[float] | None) -> int:
     return max(range(len(spacing)), key=spacing.__getitem__) if spacing is not None and long else 0
 
 
-def _candidates(found: Fingerprint, size: Sequence[int], spacing: Sequence[float] | None, axis: int | None) -> list[Candidate]:
-    """From the largest down."""
+def _candidates(
+    found: Fingerprint, size: Sequence[int], spacing: Sequence[float] | None, axis: int | None, patch: tuple[int, ...]
+) -> list[Candidate]:
+    """From the largest down; the one that is given."""
     if found.spatial_dims == 2 and spacing is None:
-        return list(pictures(size))
+        return [Candidate(patch, USUAL)] if patch else list(pictures(size))
     kept = [a for a in range(len(size)) if a != axis]
-    return list(patches([size[a] for a in kept], None if spacing is None else [spacing[a] for a in kept]))
+    voxel = None if spacing is None else [spacing[a] for a in kept]
+    return [Candidate(patch, stages_for(patch, voxel))] if patch else list(patches([size[a] for a in kept], voxel))
 
 
-def _chosen(candidates: list[Candidate], footprint: Footprint, limits: Limits) -> tuple[Candidate, str, str] | None:
+def _chosen(candidates: list[Candidate], footprint: Footprint, limits: Limits, least: int) -> tuple[Candidate, str, str] | None:
     """The largest of which a least batch fits, what forbids a larger one, and a note; None where none fits into the memory."""
-    by_memory = bisect_left(candidates, True, key=lambda c: footprint.bytes(c, LEAST_BATCH) <= limits.memory_bytes)
+    by_memory = bisect_left(candidates, True, key=lambda c: footprint.bytes(c, least) <= limits.memory_bytes)
     if by_memory == len(candidates):
         return None
     by_time = 0
     if limits.step_flops < inf:
-        by_time = bisect_left(candidates, True, key=lambda c: footprint.flops(c, LEAST_BATCH) <= limits.step_flops)
+        by_time = bisect_left(candidates, True, key=lambda c: footprint.flops(c, least) <= limits.step_flops)
     if by_time == len(candidates):
         return candidates[-1], "time", f"the time is too short for {LEAST_STEPS} steps of even the smallest patch."
     place = max(by_memory, by_time)
@@ -157,16 +187,30 @@ def _batch(found: Fingerprint, chosen: Candidate, footprint: Footprint, limits: 
     return max(LEAST_BATCH, int(most[limit])), limit
 
 
-def _too_large(footprint: Footprint, smallest: Candidate, limits: Limits) -> UserError:
-    need, size = memory_text(footprint.bytes(smallest, LEAST_BATCH)), "×".join(map(str, smallest.patch))
+def _too_large(footprint: Footprint, smallest: Candidate, limits: Limits, least: int) -> UserError:
+    need, size = memory_text(footprint.bytes(smallest, least)), "×".join(map(str, smallest.patch))
     return UserError(
-        f"{footprint.model} takes {need} for {LEAST_BATCH} patches of {size} and {memory_text(limits.memory_bytes)} are given: "
+        f"{footprint.model} takes {need} for {least} patches of {size} and {memory_text(limits.memory_bytes)} are given: "
         "give more memory, or a smaller model."
     )
 
 
-def _normalisation(channel: ChannelFacts, spatial_dims: int) -> Normalisation:
-    """CT has a scale of its own, and pictures are normalised over the set, as every 2D training here."""
-    if channel.name.strip().casefold() == "ct":
-        return Normalisation("clip", channel.low, channel.high, channel.mean, max(channel.std, 1e-6))
-    return Normalisation("dataset" if spatial_dims == 2 else "image")
+def _normalisations(found: Fingerprint, given: Given) -> tuple[Normalisation, ...]:
+    hows = given.intensities or tuple(CT if _is_ct(channel) else IMAGE for channel in found.channels)
+    if len(hows) != len(found.channels):
+        raise UserError(f"intensities are of {len(hows)} channels, and images have {len(found.channels)}: give one for each.")
+    if found.spatial_dims == 2:
+        return (Normalisation("dataset"),) * len(found.channels)
+    return tuple(_normalisation(how, channel) for how, channel in zip(hows, found.channels, strict=True))
+
+
+def _is_ct(channel: ChannelFacts) -> bool:
+    return channel.name.strip().casefold() == "ct"
+
+
+def _normalisation(how: Any, channel: ChannelFacts) -> Normalisation:
+    """CT has a scale of its own; pictures are normalised over the set, as every 2D training here."""
+    if how == IMAGE:
+        return Normalisation("image")
+    measured = (channel.low, channel.high, channel.mean, max(channel.std, 1e-6))
+    return Normalisation("clip", *(measured if how == CT else how))

@@ -47,7 +47,7 @@ class Plan:
         classes: names.
         memory_bytes: what a step takes by our count, the safety factor included.
         memory_given: what it may take.
-        limit: what kept patch and batch from being larger: "images", "memory" or "time".
+        limit: what kept patch and batch from being larger: "images", "memory", "time", or that they were "given".
         seconds: that the whole training may take; None for no budget.
         notes: sentences on what is not as one might think.
     """

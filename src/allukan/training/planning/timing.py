@@ -7,7 +7,6 @@ import time
 import torch
 
 from allukan.errors import UserError
-from allukan.models import build_model
 from allukan.options.amounts import time_text
 from allukan.training.planning.memory import Footprint
 from allukan.training.planning.stages import Candidate
@@ -24,26 +23,28 @@ def epochs_for(budget_seconds: float, seconds_per_epoch: float) -> int:
     epochs = int(budget_seconds / seconds_per_epoch)
     if epochs < 1:
         raise UserError(
-            f"one epoch takes about {time_text(seconds_per_epoch)} and {time_text(budget_seconds)} are given: give more time, or "
-            "a smaller model."
+            f"one epoch takes about {time_text(seconds_per_epoch)} and {time_text(budget_seconds)} are left for training: give "
+            "more time, or a smaller model."
         )
     return epochs
 
 
 def measure_speed(footprint: Footprint, candidate: Candidate, device: str = "cpu", steps: int = 2) -> float:
     """FLOPs a second, as ``Footprint.flops`` counts them, of forward and backward passes on two patches; one more warms up."""
-    shape = {"in_channels": footprint.in_channels, "out_channels": footprint.out_channels}
-    options = footprint.options_with(candidate.stages)
-    network = build_model(footprint.model, **shape, spatial_dims=footprint.spatial_dims, **options).to(device)
+    network = footprint.card(candidate).build().to(device)
     x = torch.randn(2, footprint.in_channels, *candidate.patch, device=device)
     for step in range(steps + 1):
         if step == 1:
-            started = _now(device)
+            started = now(device)
         network(x).square().mean().backward()
-    return steps * footprint.flops(candidate, 2) / (_now(device) - started)
+    return steps * footprint.flops(candidate, 2) / (now(device) - started)
 
 
-def _now(device: str) -> float:
-    if torch.device(device).type == "cuda":
+def now(device: str | torch.device) -> float:
+    """Seconds on a clock, when the device has done what it was given."""
+    kind = torch.device(device).type
+    if kind == "cuda":
         torch.cuda.synchronize(device)
+    elif kind == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()
