@@ -86,3 +86,12 @@ def test_members_that_take_a_volume_alike_share_it():
     assert volume.of(VOLUMES) is volume.of(replace(VOLUMES, size=(32, 16, 16)))
     assert volume.of(VOLUMES).shape == (1, 8, 6, 8)
     assert volume.of(replace(VOLUMES, spacing_mm=(2.0, 2.0, 2.0))).shape == (1, 4, 3, 4)
+
+
+def test_members_that_were_trained_on_other_intensities_see_their_own():
+    values = np.array([-1000, -100, 40, 300], np.int16).reshape(1, 1, 2, 2)
+    volume = VolumeInput(Image(values, Geometry.of_pixels((1, 2, 2))))
+    card = replace(VOLUMES, spacing_mm=(1.0, 1.0, 1.0))
+    clipped = volume.of(replace(card, intensities=((-160.0, 240.0, 40.0, 20.0),)))
+    assert sorted(clipped.flatten().tolist()) == [-10, -7, 0, 10]
+    assert volume.of(card).mean().item() == pytest.approx(0, abs=1e-6)
