@@ -168,6 +168,7 @@ def test_volumes_are_trained_one_by_one_and_the_table_is_of_what_is_there(progra
     flat = {name: np.concatenate([one.ravel() for one in found]).astype(np.uint8) for name, found in arrays.items()}
     np.savez(tmp_path / "set.npz", ids=[f"v{i}" for i in range(10)], shapes=[shape] * 10, **flat)
     monkeypatch.setattr(pace, "epochs_for", lambda *times: 1)
+    monkeypatch.setattr(pace, "_MORE", float("inf"))
     page, path = tmp_path / "page.md", tmp_path / "v.json"
     page.write_text("<!-- volumes -->\n<!-- /volumes -->\n")
     files = ["--work", tmp_path / "work", "--out", path, "--page", page]

@@ -57,6 +57,7 @@ def run(scans, tmp_path_factory):
     handler.emit = lambda record: said.append(record.getMessage())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pace, "epochs_for", lambda *times: timed.append(times) or 2)
+        patch.setattr(pace, "_MORE", float("inf"))
         patch.setattr(log, "handlers", [handler])
         patch.setattr(log, "level", logging.INFO)
         out = tmp_path_factory.mktemp("ct") / "run"

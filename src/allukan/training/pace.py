@@ -72,8 +72,8 @@ def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loade
 class Deadline(pl.Callback):
     """Goes by how long epochs take, where a machine does not stay as fast as it was when it was measured.
 
-    Epochs that no longer fit are left out at any time; in the first half, where the learning rate is high, there may be more,
-    too. The cosine is then that of the new length, which the ``config.yaml`` of the run has: a resumed run keeps it.
+    Epochs that no longer fit are left out at any time; in the first half, where the learning rate is high, there may be more.
+    The cosine is then that of the new length, which the ``config.yaml`` of the run has: a resumed run keeps it.
     """
 
     def __init__(self, end: float, run: Path) -> None:
