@@ -4,8 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from allukan.costs import parameter_count
+from allukan.files import read_table
 from allukan.inference import LikenessCheck, Predictor
 from allukan.models import ModelCard, build_model, save_model
 
@@ -133,6 +135,11 @@ def test_atlas_of_a_run(shell, trained, phantoms, tmp_path):
     check = LikenessCheck.of(Predictor(run / "model", "cpu"), run / "model")
     assert check(image) > check.threshold
     assert LikenessCheck.of(check.predictor, trained / "model") is None
+    Image.fromarray(image).save(tmp_path / "black.png")
+    done = shell("predict", run, tmp_path / "black.png", "--out", tmp_path / "out")
+    assert "1 of 1 images are unlike those of the training: look at black (likeness.csv)" in done.out + done.err
+    (row,) = read_table(tmp_path / "out/likeness.csv")
+    assert (float(row["score"]), float(row["threshold"]), row["unlike"]) == (check(image), check.threshold, "True")
 
 
 def test_atlas_of_a_model_without_its_run(shell, trained, tmp_path, monkeypatch):

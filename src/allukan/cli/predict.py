@@ -62,6 +62,7 @@ def predict(
         save_overlays=overlays,
         mask_format=format_,
         cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
+        likeness=inference.LikenessCheck.of(predictor, model),
     )
     outcome = _shown(steps, len(found))
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")

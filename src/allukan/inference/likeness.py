@@ -13,6 +13,7 @@ from allukan.data import resize_image
 from allukan.inference.activations import Measured
 from allukan.inference.inputs import read_input
 from allukan.inference.predictor import Predictor
+from allukan.inference.segmenter import Segmenter
 from allukan.models import load_likeness, save_likeness
 from allukan.nn.likeness import Likeness, calibrate
 
@@ -33,9 +34,14 @@ class LikenessCheck:
         self.threshold = likeness.threshold()
 
     @classmethod
-    def of(cls, predictor: Predictor, folder: str | Path) -> LikenessCheck | None:
-        """None where the folder keeps no ``likeness.safetensors``, which ``allukan inspect RUN/model --atlas`` writes."""
-        likeness = load_likeness(folder, predictor.model)
+    def of(cls, predictor: Segmenter, folder: str | Path) -> LikenessCheck | None:
+        """None where the folder, RUN/model or RUN, keeps no ``likeness.safetensors``, which ``allukan inspect RUN/model --atlas``
+        writes, and for an ensemble, which has no such file.
+        """
+        if not isinstance(predictor, Predictor):
+            return None
+        model = Path(folder) / "model"
+        likeness = load_likeness(model if model.is_dir() else folder, predictor.model)
         return None if likeness is None else cls(predictor, likeness)
 
     def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[np.uint8]) -> float:

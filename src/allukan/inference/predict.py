@@ -25,6 +25,7 @@ from allukan.errors import UserError
 from allukan.files import nfc
 from allukan.inference.components import Cleaning
 from allukan.inference.inputs import stack_files
+from allukan.inference.likeness import LikenessCheck
 from allukan.inference.results import Results, check_format
 from allukan.inference.segmenter import Progress, Segmenter, numbered
 
@@ -103,6 +104,7 @@ def predict_files(
     save_overlays: bool = True,
     mask_format: str | None = None,
     cleaning: Cleaning | None = None,
+    likeness: LikenessCheck | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Outcome]:
     """Predict one image after the other; yields the growing outcome after each, so that a caller can show progress.
@@ -112,7 +114,8 @@ def predict_files(
     ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``, and the names
     of its ``classes``). Volumes have no overlays, and masks in their own kind of file and exact geometry, 1 instead of 255, or in
     ``mask_format`` "dicom-seg"; how large every class is goes to ``out/volumes.csv`` at the end. ``cleaning`` changes masks and
-    what is drawn and measured of them, not probabilities. ``progress`` is told of the windows of a volume.
+    what is drawn and measured of them, not probabilities. With ``likeness``, ``out/likeness.csv`` has the score of every picture,
+    and a warning counts those that are unlike the training. ``progress`` is told of the windows of a volume.
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
     check_format(mask_format, predictor.card)
@@ -127,7 +130,7 @@ def predict_files(
             try:
                 if one.fault:
                     raise UserError(one.fault)
-                _predict(predictor, one, results, progress)
+                _predict(predictor, one, results, progress, likeness)
             except UserError as error:
                 outcome.failed.append((one.files[0], str(error)))
             else:
@@ -135,13 +138,25 @@ def predict_files(
             yield outcome
     finally:
         results.close()
+        _warn_of_unlike(results)
 
 
-def _predict(predictor: Segmenter, one: InputImage, results: Results, progress: Progress) -> None:
+def _warn_of_unlike(results: Results) -> None:
+    if unlike := [row["id"] for row in results.likeness if row["unlike"]]:
+        shown = ", ".join(unlike[:3]) + (" …" if len(unlike) > 3 else "")
+        _log.warning(
+            f"{len(unlike)} of {len(results.likeness)} images are unlike those of the training: look at {shown} (likeness.csv)."
+        )
+
+
+def _predict(predictor: Segmenter, one: InputImage, results: Results, progress: Progress, likeness: LikenessCheck | None) -> None:
     card = predictor.card
     if card.spatial_dims == 2:
         picture = stack_files(one.files, card)
         found = predictor(picture)
+        if likeness:
+            score, limit = likeness(picture), likeness.threshold
+            results.likeness.append({"id": one.name.as_posix(), "score": score, "threshold": limit, "unlike": score > limit})
         results.write_picture(one.name, picture, numbered(found.masks, card), found.probabilities)
         return
     volume = read_volume(one.files, [file.channels for file in card.image_files])

@@ -74,6 +74,7 @@ class Results:
     mask_format: str | None
     cleaning: Cleaning
     sizes: list[dict[str, Any]] = field(default_factory=list)
+    likeness: list[dict[str, Any]] = field(default_factory=list)
 
     def check(self, volume: Image) -> None:
         """Raises ``UserError`` for a volume whose masks cannot be written as wanted."""
@@ -106,9 +107,10 @@ class Results:
         self.sizes += _sizes(numbers, self.card, name, volume)
 
     def close(self) -> None:
-        """Write the sizes of all volumes so far."""
-        if self.sizes:
-            write_table(self.out / "volumes.csv", self.sizes)
+        """Write the sizes of all volumes so far, and how like those of the training all pictures are."""
+        for name, rows in (("volumes.csv", self.sizes), ("likeness.csv", self.likeness)):
+            if rows:
+                write_table(self.out / name, rows)
 
     def _save(self, name: Path, probabilities: NDArray[Any]) -> None:
         """In float16, with the names of the classes."""
