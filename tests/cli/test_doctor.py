@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import requires, version
+from pathlib import Path
 
 import numba
 import pytest
@@ -108,8 +110,13 @@ def test_packages_that_are_missing_or_too_old(shell, monkeypatch):
     wanted = next(text for text in requires("allukan") if text.startswith("monai"))
     assert done.err == f"allukan: the package monai 1.0 is not what is needed: pip install '{wanted}'\n"
     text = " ".join(done.out.split())
-    assert "dynamic-network-architectures missing; optional: pip install 'allukan[nnunet-nets]'" in text
+    assert "dynamic-network-architectures missing; optional, nnU-Net's networks to compare with: pip install 'allukan[nnunet-nets]'" in text
     assert "triton missing; optional, for CUDA" in text
+
+
+def test_every_extra_says_what_it_gives():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {*packages.GIVES} == {*project["optional-dependencies"]} - {"dev", "docs"}
 
 
 def test_without_torch_it_still_says_what_to_do():

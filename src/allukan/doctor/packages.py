@@ -9,7 +9,16 @@ from packaging.requirements import Requirement
 
 from allukan.provenance import installed
 
-_DEVELOPERS = "dev"  # the extra that nobody else needs
+_DEVELOPERS = ("dev", "docs")  # the extras that nobody else needs
+GIVES = {
+    "app": "a page in the browser to try models on",
+    "bundle": "export to MONAI bundles",
+    "dicom": "masks as DICOM SEG",
+    "hub": "models from and to the Hugging Face Hub",
+    "nnunet": "plans, networks and a trainer for nnU-Net v2",
+    "nnunet-nets": "nnU-Net's networks to compare with",
+    "onnx": "export to ONNX",
+}  # what an extra is for
 _TRITON = "optional, for CUDA: it comes with the CUDA builds of torch, or pip install triton"
 
 
@@ -29,7 +38,7 @@ def packages() -> list[Package]:
         about = metadata("allukan")
     except PackageNotFoundError:
         return [_optional("triton", _TRITON)]
-    extras = [extra for extra in about.get_all("Provides-Extra") or () if extra != _DEVELOPERS]
+    extras = [extra for extra in about.get_all("Provides-Extra") or () if extra not in _DEVELOPERS]
     needed, others = list[Package](), list[Package]()
     for text in about.get_all("Requires-Dist") or ():
         requirement = Requirement(text)
@@ -37,7 +46,7 @@ def packages() -> list[Package]:
         if extra == "":
             needed.append(_needed(requirement))
         elif extra:
-            others.append(_optional(requirement.name, f"optional: pip install 'allukan[{extra}]'"))
+            others.append(_optional(requirement.name, f"optional, {GIVES[extra]}: pip install 'allukan[{extra}]'"))
     return [*needed, *others, _optional("triton", _TRITON)]
 
 
