@@ -110,7 +110,8 @@ def test_packages_that_are_missing_or_too_old(shell, monkeypatch):
     wanted = next(text for text in requires("allukan") if text.startswith("monai"))
     assert done.err == f"allukan: the package monai 1.0 is not what is needed: pip install '{wanted}'\n"
     text = " ".join(done.out.split())
-    assert "dynamic-network-architectures missing; optional, nnU-Net's networks to compare with: pip install 'allukan[nnunet-nets]'" in text
+    gives = packages.GIVES["nnunet-nets"]
+    assert f"dynamic-network-architectures missing; optional, {gives}: pip install 'allukan[nnunet-nets]'" in text
     assert "triton missing; optional, for CUDA" in text
 
 
