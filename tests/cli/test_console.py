@@ -109,7 +109,19 @@ def test_what_a_stream_cannot_encode_is_spelled_out(monkeypatch, encoding, shown
 
 def test_the_help_names_every_default(shell):
     text = " ".join(shell("train", "--help").out.replace("│", " ").split())
-    for default in ("[256]", "[clean]", "[layer;", "[exact;", "[auto]", "[clean 3e-3, ukan 1e-4]", "[no]", "[:COLUMN]"):
+    planned = "of volumes, and with memory or budget, planned"
+    defaults = (
+        f"[256; {planned}]",
+        f"[8; {planned}]",
+        "[clean]",
+        "[layer;",
+        "[exact;",
+        "[auto]",
+        "[clean 3e-3, ukan 1e-4]",
+        "[no]",
+        "[:COLUMN]",
+    )
+    for default in defaults:
         assert default in text, default
 
 

@@ -34,7 +34,7 @@ def untrained(root, data, size, parts, **card):
         **card,
     )
     save_model(root / "model", card.build(), card)
-    TrainConfig(str(data), str(root), model=card.model, size=size, epochs=1).save(root / "config.yaml")
+    TrainConfig(str(data), str(root), model=card.model, size=size, epochs=1, batch_size=8).save(root / "config.yaml")
     Splits("clean", 0, ids[:train], ids[train : train + val], ids[train + val :]).save(root / "splits.json")
     write_table(root / "history.csv", [{"epoch": 1, "train_loss": 1.5, "val_loss": 1.25, "val_dice": 0.125, "seconds": 2.5}])
     evaluate(open_run(root), predictor=Predictor(root / "model", "cpu"))
