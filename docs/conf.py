@@ -26,5 +26,6 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
+napoleon_use_ivar = True
 # "name" and the like are attributes of many classes; the tables that allukan compare writes have headings of one level
 suppress_warnings = ["ref.python", "myst.header"]

@@ -49,7 +49,7 @@ class Calibration:
             return sums / pixels, positives / pixels, pixels
 
     def ece(self, bins: int = 20) -> NDArray[np.float64]:
-        """Expected calibration error of every class ``(K,)``: mean of |probability - share| over bins, weighted by their pixels.
+        """Expected calibration error of every class ``(K,)``: mean of ``|probability - share|`` over bins, weighted by pixels.
 
         Over all pixels of all cases, background too (Naeini et al. 2015, https://doi.org/10.1609/aaai.v29i1.9602).
 
