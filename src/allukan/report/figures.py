@@ -28,7 +28,7 @@ def distribution(runs: Sequence[RunReport], links: Links) -> Chart:
         words = f"{name}: mean Dice {figure['mean']:.3f}, 95 % interval {figure['low']:.3f} to {figure['high']:.3f}".lstrip(": ")
         series.append(Series("", row, _stacked(run, scores, floor, links)))
         bars.append(Bar(figure["low"], figure["mean"], figure["high"], floor + 0.1, row, words))
-        labels += [Label(0.0, floor + 0.86, name)] if name else []
+        labels += [Label(0.0, floor + 0.8, name)] if name else []
         spoken.append(f"{words}, {len(scores)} cases")
     return Chart(
         "Dice of every case",
@@ -36,6 +36,7 @@ def distribution(runs: Sequence[RunReport], links: Links) -> Chart:
         _DICE,
         Axis("", 0.0, float(len(strips))),
         series,
+        [Rule(0, floor, 1, floor) for floor in range(1, len(strips))],  # or a name seems to be that of the dots above it
         bars=bars,
         labels=labels,
         height=44 + _ROW * len(strips),
