@@ -31,7 +31,7 @@ class ImageFile:
     """One of the files that make up an image."""
 
     pattern: Annotated[
-        str, Help('what its path looks like without the suffix, `*` for the name of the image, as `*_0001`; empty without a rule')
+        str, Help("what its path looks like without the suffix, `*` for the name of the image, as `*_0001`; empty without a rule")
     ]
     channels: Annotated[Count, Help("how many it brings")]
     name: Annotated[str, Help('of what it shows, as "T1", where the dataset gave one')] = ""
@@ -39,6 +39,10 @@ class ImageFile:
 
 def _listed(values: Any) -> Any:
     return tuple(values) if isinstance(values, list) else values
+
+
+def _intensities(values: Any) -> Any:
+    return tuple(_listed(value) for value in values) if isinstance(values, list | tuple) else values
 
 
 def _known(model: str) -> str:
@@ -108,6 +112,15 @@ class ModelCard:
     ] = "training"
     spacing_mm: Annotated[
         tuple[Number, ...], Listed, Must("numbers"), Help("of the voxels that the network was trained at; empty for 2D")
+    ] = ()
+    intensities: Annotated[
+        tuple[tuple[Number, Number, Number, Number] | None, ...],
+        BeforeValidator(_intensities),
+        Must("null or four numbers a channel"),
+        Help(
+            "of volumes, a channel: lowest and highest value, to which it is clipped, and the mean and deviation that are then "
+            "taken off; null, and all where it is empty: mean 0 and deviation 1 of every image"
+        ),
     ] = ()
 
     @property
