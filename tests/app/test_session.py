@@ -38,9 +38,7 @@ def test_the_mask_of_a_picture_is_the_file_that_predict_writes(visit, predictors
     assert found.download().read_bytes() == (expected / "masks/scan.png").read_bytes()
     mask = np.asarray(Image.open(expected / "masks/scan.png")) > 0
     assert 0 < mask.sum() < mask.size
-    assert found.table() == [
-        {"model": "binary", "class": "lesion", "pixels": int(mask.sum()), "of the image": f"{mask.mean():.2%}"}
-    ]
+    assert found.table() == [{"class": "lesion", "pixels": int(mask.sum()), "of the image": f"{mask.mean():.2%}"}]
     assert np.array_equal(found.findings["binary"].masks[0, 0], mask)
     probability, at_half = found.findings["binary"].at_threshold("lesion", 0.3)
     stored = np.load(expected / "probabilities/scan.npz")["probabilities"][0]

@@ -21,14 +21,15 @@ from allukan.errors import UserError
 from allukan.inference import Segmenter
 from allukan.inference.inputs import described
 
-IMAGE = "image"  # the choice beside the models
+IMAGE = "the image"  # the choice beside the models; "image" alone is a key of Gradio's translations
 KEPT = 3600  # seconds after which what a visitor sent and got is deleted
 WAITING = 16  # in the queue; the next one is told to come again
 _FONTS = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}  # of the machine: none is fetched
 _CSS = """
 .sizes table { border-collapse: collapse; width: 100%; }
-.sizes th, .sizes td { padding: .3rem .6rem .3rem 0; text-align: left; border-bottom: 1px solid var(--border-color-primary); }
-.sizes .number { text-align: right; font-variant-numeric: tabular-nums; }
+.sizes table th, .sizes table td { border: 0; border-bottom: 1px solid var(--border-color-primary); padding: .3rem .5rem; text-align: left; }
+.sizes table .number { text-align: right; font-variant-numeric: tabular-nums; }
+.sizes i { display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: 2px; }
 footer { display: none !important; }
 """
 
@@ -104,7 +105,7 @@ class Page:
         choices = [IMAGE, *names]
         return (
             visit,
-            gr.HTML(as_html(visit.table()), visible=True),
+            gr.HTML(as_html(visit.table(), visit.colours()), visible=True),
             gr.File(str(visit.download()), visible=True),
             gr.Row(visible=len(names) > 1),
             gr.Dropdown(choices, value=IMAGE),
@@ -115,14 +116,15 @@ class Page:
         )
 
     def _introduction(self) -> str:
-        classes = ", ".join(dict.fromkeys(label for model in self.models.values() for label in model.card.classes))
+        labels = dict.fromkeys(label for model in self.models.values() for label in model.card.classes)
+        classes = ", ".join(f"class {label}" if label.isdecimal() else label for label in labels)
         kept = "Nothing leaves the machine that shows this page; what you send is deleted there after an hour."
         return f"{html.escape(f'It outlines {classes}, as its models were trained to; check every outline.')} {kept}"
 
     def _wanted(self) -> str:
-        what = "A volume, or a zip of DICOM slices" if self.card.spatial_dims == 3 else "A picture"
+        what = "Volume, or zip of DICOM" if self.card.spatial_dims == 3 else "Picture"
         several = f": {described(self.card.image_files)}" if len(self.card.image_files) > 1 else ""
-        return f"{what}{several}; at most {self.limit / MEGABYTE:.4g} MB"
+        return f"{what}{several}, up to {self.limit / MEGABYTE:.4g} MB"
 
 
 @contextmanager

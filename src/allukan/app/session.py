@@ -20,6 +20,7 @@ from allukan.files import as_path, read_table
 from allukan.inference import InputImage, Outcome, Segmenter, predict_files
 from allukan.inference.inputs import stack_files
 from allukan.models import ModelCard
+from allukan.report.palette import CONTOURS, pick
 
 Progress = Callable[[float, str], None]
 
@@ -70,20 +71,16 @@ class Visit:
         return f"{count * self.voxel_mm3 / 1000:.3f} ml"
 
     def table(self) -> list[dict[str, Any]]:
-        """A row a model and class; of volumes as ``volumes.csv`` of ``allukan predict`` has them."""
-        if self.voxel_mm3 is None:
-            return [row for name, found in self.findings.items() for row in _areas(name, found)]
-        rows = [(name, row) for name, found in self.findings.items() for row in read_table(found.out / "volumes.csv")]
+        """A row a model, where there are several, and class; of volumes as ``volumes.csv`` of ``allukan predict`` has them."""
         return [
-            {
-                "model": name,
-                "class": r["class"],
-                "ml": f"{float(r['ml']):.3f}",
-                "mm³": f"{float(r['mm3']):.1f}",
-                "voxels": r["voxels"],
-            }
-            for name, r in rows
+            ({"model": name} if len(self.findings) > 1 else {}) | row
+            for name, found in self.findings.items()
+            for row in (_areas(found) if self.voxel_mm3 is None else _volumes(found))
         ]
+
+    def colours(self) -> list[str]:
+        """Of the contours of what the rows of the table are about."""
+        return [pick(CONTOURS, k) for found in self.findings.values() for k in range(len(found.card.classes))]
 
     def download(self) -> Path:
         """The mask; where there are several, of models or of overlapping classes, a zip of them."""
@@ -164,11 +161,17 @@ def _masks_in(path: Path, card: ModelCard) -> Masks:
     return np.concatenate([labels == value for value in card.label_values or range(1, len(card.classes) + 1)])
 
 
-def _areas(name: str, found: Finding) -> list[dict[str, Any]]:
+def _areas(found: Finding) -> list[dict[str, Any]]:
     pixels = [int(np.count_nonzero(mask)) for mask in found.masks]
-    share = [f"{count / found.masks[0].size:.2%}" for count in pixels]
-    rows = zip(found.card.classes, pixels, share, strict=True)
-    return [{"model": name, "class": label, "pixels": count, "of the image": part} for label, count, part in rows]
+    rows = zip(found.card.classes, pixels, found.masks, strict=True)
+    return [{"class": label, "pixels": count, "of the image": f"{count / mask.size:.2%}"} for label, count, mask in rows]
+
+
+def _volumes(found: Finding) -> list[dict[str, Any]]:
+    return [
+        {"class": row["class"], "ml": f"{float(row['ml']):.3f}", "mm³": f"{float(row['mm3']):.1f}", "voxels": row["voxels"]}
+        for row in read_table(found.out / "volumes.csv")
+    ]
 
 
 def _without(folders: Sequence[Path], sentence: str) -> str:
