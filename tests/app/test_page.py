@@ -2,7 +2,12 @@
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -11,29 +16,31 @@ import pytest
 
 from allukan.inference import find_images, predict_files
 
-pytest.importorskip("gradio", reason="the extra allukan[app] is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+NO_GRADIO = find_spec("gradio") is None  # not imported here: it warns, and leaves sockets open
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(NO_GRADIO, reason="the extra allukan[app] is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
-    pytest.mark.filterwarnings("default"),  # of Gradio and its server
 ]
 
 
 @pytest.fixture(scope="module")
-def served(predictors, tmp_path_factory):
-    """The address of a page of one model, and the folders that hold what visitors send."""
+def served(folders, tmp_path_factory):
+    """The address of ``allukan app`` with one model, and the folder of its temporary files, which is empty again at the end."""
     root = tmp_path_factory.mktemp("served")
-    (root / "visits").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, "GRADIO_TEMP_DIR", str(root / "gradio"))
-        patch.setitem(os.environ, "GRADIO_ANALYTICS_ENABLED", "False")
-        from allukan.app.page import serve
-
-        page, address = serve({"binary": predictors["binary"]}, root / "visits", 10**6, "127.0.0.1", None)
-        yield address.rstrip("/"), root
-        page.close(verbose=False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "allukan", "app", str(folders["binary"]), "--port", str(port), "--max-upload", "1"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"TMPDIR": str(root)}
+    ) as app:
+        assert f"http://127.0.0.1:{port}" in app.stdout.readline()
+        yield f"http://127.0.0.1:{port}", root
+        app.send_signal(signal.SIGINT)
+    assert list(root.iterdir()) == []
 
 
 class Visitor:
@@ -73,8 +80,6 @@ def test_a_visit(served, predictors, picture, tmp_path):
         assert visitor.page.locator("img").count() >= 2  # on both sides of the handle
         visitor.page.get_by_text("Probability and threshold").click()
         visitor.page.get_by_text("lesion: ").wait_for()
-        large = tmp_path / "large.png"
-        large.write_bytes(bytes(10**6 + 1))
         assert visitor.strange == []
         visitor.page.reload()
         visitor.send(bad)
@@ -113,9 +118,10 @@ def test_two_visitors_at_once_get_their_own(served, predictors, picture, tmp_pat
     assert found[0][1] != found[1][1]
     assert "other.png" not in found[0][2]
     assert "scan.png" not in found[1][2]
-    visits = [path for path in (root / "visits").rglob("*.png")]
-    assert len(visits) >= 2
-    for path in [*visits, root / "gradio", picture, "/etc/passwd"]:  # by path nothing is to be had
+    masks = list(root.glob("*/visits/**/*.png"))
+    assert len(masks) >= 2
+    for path in [*masks, next(root.glob("*/gradio")), picture, "/etc/passwd"]:  # by path nothing is to be had
         with pytest.raises(HTTPError) as refused:
             urlopen(f"{address}/gradio_api/file={quote(str(path))}")
+        refused.value.close()
         assert refused.value.code in (403, 404)

@@ -27,7 +27,8 @@ WAITING = 16  # in the queue; the next one is told to come again
 _FONTS = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}  # of the machine: none is fetched
 _CSS = """
 .sizes table { border-collapse: collapse; width: 100%; }
-.sizes table th, .sizes table td { border: 0; border-bottom: 1px solid var(--border-color-primary); padding: .3rem .5rem; text-align: left; }
+.sizes table th, .sizes table td { border: 0; border-bottom: 1px solid var(--border-color-primary); }
+.sizes table th, .sizes table td { padding: .3rem .5rem; text-align: left; }
 .sizes table .number { text-align: right; font-variant-numeric: tabular-nums; }
 .sizes i { display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: 2px; }
 footer { display: none !important; }
@@ -59,7 +60,12 @@ class Page:
                         left = gr.Dropdown([IMAGE], label="Left of the handle", min_width=140)
                         right = gr.Dropdown([IMAGE], label="Right of the handle", min_width=140)
                     view = gr.ImageSlider(
-                        label="Image and contours", interactive=False, visible=False, buttons=["fullscreen"], max_height=640
+                        label="Image and contours",
+                        interactive=False,
+                        visible=False,
+                        slider_position=15,
+                        buttons=["fullscreen"],
+                        max_height=640,
                     )
                     place = gr.Slider(1, 2, step=1, label="Slice, from the feet up", visible=False)
                     with gr.Accordion("Probability and threshold", open=False, visible=False) as more:
