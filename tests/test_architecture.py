@@ -27,19 +27,21 @@ BELOW = {
     "training": LOW,
     "inference": LOW,
     "integrations": {"inference", *LOW},
+    "app": {"inference", *LOW},
     "doctor": {"nn", "ops"},
     "study": {"training", "inference", *LOW},
-    "cli": {"doctor", "study", "training", "inference", "integrations", *LOW},
+    "cli": {"app", "doctor", "study", "training", "inference", "integrations", *LOW},
 }
 FORMATS = {"onnx", "hub", "bundle", "torch_export"}  # of integrations; none knows of the others
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "monai", "pytorch_lightning", "PIL", "numba", "yaml", "jinja2"} | {
     "nibabel",
     "pydicom",
     "SimpleITK",
+    "gradio",
 }
 IMAGE_IO = {"PIL", "tifffile", "imagecodecs", "nibabel", "pydicom", "SimpleITK", "highdicom", "imageio", "cv2"}
 OPENERS = {"open", "read_text", "write_text", "TemporaryFile", "NamedTemporaryFile", "TextIOWrapper", "FileHandler"}
-ONLY_IN = {"csv": ("files.py", "tables.py"), "yaml": ("yaml_files.py",)}
+ONLY_IN = {"csv": ("files.py", "tables.py"), "yaml": ("yaml_files.py",), "gradio": ("page.py",)}
 RUNNERS = {"run", "Popen", "check_output"}
 OTHER_OPEN = {"Image", "os", "webbrowser", "tarfile", "zipfile", "gzip"}  # whose open() is of no text
 BANNED = ("TODO", "FIXME", "NotImplementedError", "weights_only=False", "pickle.load", "import *")
@@ -189,6 +191,8 @@ def test_benchmark_keeps_the_rules(path):
         ("data/x.py", "subprocess.run(command, text=True)", "run without encoding"),
         ("data/x.py", "from csv import reader", "csv outside"),
         ("data/x.py", "import yaml", "yaml outside"),
+        ("inference/x.py", "from allukan.app import segment", "inference imports app"),
+        ("app/session.py", "import gradio", "gradio outside page.py"),
         ("options/x.py", "from allukan.nn import Spline", "options imports nn"),
         ("cli/x.py", "from rich.markup import escape", "rich.markup"),
         ("models/x.py", "x = 1  # TODO", "TODO"),

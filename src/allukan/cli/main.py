@@ -20,6 +20,7 @@ COMMANDS = {  # each a module here, with a function or an app; loaded when it is
     "study": "Train and evaluate models × data sets × protocols × seeds.",
     "compare": "Compare models on the same test images: paired differences, intervals over trainings and images.",
     "report": "Write one self-contained HTML page: scores, every case, pictures of failures, calibration, sizes, training.",
+    "app": "Open a page in the browser that applies trained models to an image, a volume or a zip of DICOM slices.",
     "inspect": "Say what a model computes, holds and keeps: parameters, FLOPs with splines, saved bytes, by stage or layer.",
     "demo": "Make phantoms, train ALL U-KAN and its convolutional twin, evaluate both, write report.html (about two minutes).",
     "doctor": "Say what is installed, what computes here and how fast it can, and test that it computes right.",
@@ -48,7 +49,7 @@ class Commands(TyperGroup):
 def load(name: str) -> Any:
     """A command with its parameters, as typer makes it of what the module of that name holds."""
     module, holder = import_module(f"allukan.cli.{name}"), typer.Typer(**_STYLE)
-    if hasattr(module, "app"):
+    if isinstance(getattr(module, "app", None), typer.Typer):  # and no command of that name
         holder.add_typer(module.app, name=name, help=COMMANDS[name])
     else:
         holder.command(name)(getattr(module, name))

@@ -11,6 +11,7 @@ from allukan.provenance import installed
 
 _DEVELOPERS = ("dev", "docs")  # the extras that nobody else needs
 GIVES = {
+    "app": "a page in the browser to try models on",
     "bundle": "export to MONAI bundles",
     "dicom": "masks as DICOM SEG",
     "hub": "models from and to the Hugging Face Hub",

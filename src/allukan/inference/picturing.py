@@ -20,7 +20,7 @@ def picture_of(image: NDArray[np.uint8] | Image, truth: Masks, prediction: Masks
         return picture(*_fitted(image, truth, prediction))
     axes = image.geometry.axes_to(CANONICAL[3])
     turned = image.moved(axes)
-    grey, truth, prediction = _grey(turned.array[0]), axes.apply(truth), axes.apply(prediction)
+    grey, truth, prediction = as_grey(turned.array[0]), axes.apply(truth), axes.apply(prediction)
     return Picture(tuple(_plane(axis, grey, truth, prediction, turned.spacing_mm) for axis in range(3)))
 
 
@@ -44,7 +44,7 @@ def _places(filled: Masks, axis: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(first, last, SLICES).round().astype(np.intp))
 
 
-def _grey(values: NDArray) -> NDArray[np.uint8]:
+def as_grey(values: NDArray) -> NDArray[np.uint8]:
     """Intensities between the 0.5th and the 99.5th percentile as bytes."""
     low, high = np.percentile(values, (0.5, 99.5))
     scaled = (values.astype(np.float32) - low) / max(high - low, 1e-6)

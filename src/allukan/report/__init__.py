@@ -3,7 +3,7 @@
 from allukan.report import palette
 from allukan.report.overlays import draw_contours
 from allukan.report.page import write_report
-from allukan.report.pictures import SIDE, Picture, Plane, picture, plane
+from allukan.report.pictures import SIDE, Picture, Plane, as_rgb, picture, plane
 from allukan.report.plots import LINE_WIDTH, plain
 from allukan.report.runs import DISTANCES, HEADINGS, Difference, Paired, Probabilities, RunReport, Score, Table
 
@@ -20,6 +20,7 @@ __all__ = [
     "RunReport",
     "Score",
     "Table",
+    "as_rgb",
     "draw_contours",
     "palette",
     "picture",
