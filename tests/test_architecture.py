@@ -22,7 +22,7 @@ BELOW = {
     "data": {"nn", "ops"},
     "costs": {"nn", "ops"},
     "scores": set(),
-    "atlas": {"nn", "ops"},
+    "atlas": {"nn", "ops", "report"},
     "report": set(),  # below all that has something to show: what it shows are arrays and text
     "training": LOW,
     "inference": LOW,

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from allukan._version import __version__
 from allukan.atlas import drawing
 from allukan.atlas.layout import short, stages
 from allukan.atlas.portraits import Portrait, Values
 from allukan.files import write_text
+from allukan.report.rendering import templates_beside
 
 LEVELS = (0.01, 0.03, 0.1, 0.2, 0.4)  # of bend, between the colours
 EPOCHS = 24  # of a training that the slider has at most
@@ -68,7 +67,6 @@ def write_atlas(
         "course": None if course is None else _course(course, portraits),
         "width": drawing.WIDTH,
         "height": drawing.HEIGHT,
-        "version": __version__,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, _TEMPLATES.get_template("atlas.html").render(content))
@@ -147,11 +145,5 @@ def _end(value: float) -> str:
     return f"{value:.3g}".replace("-", "−")
 
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,  # a misspelt name is an error, not a gap
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates_beside(__file__)
 _TEMPLATES.filters |= {"signed": _signed, "figure": _figure, "percent": _percent, "end": _end}

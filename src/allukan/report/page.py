@@ -6,25 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from allukan._version import __version__
 from allukan.files import write_text
 from allukan.report import figures, palette
 from allukan.report.cases import Case, Shown, line_up
 from allukan.report.charts import Chart, number, signed
+from allukan.report.rendering import templates_beside
 from allukan.report.runs import DISTANCES, HEADINGS, Paired, RunReport, Score
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=True,
-    undefined=StrictUndefined,  # a misspelt name is an error, not a gap
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = templates_beside(__file__)
 _TEMPLATES.filters |= {"said": figures.said, "number": number, "signed": signed}
 _TEMPLATES.globals |= {
-    "version": __version__,
     "truth": palette.TRUTH,
     "prediction": palette.PREDICTION,
     "colours": list(zip(palette.LINES, palette.LINES_ON_BLACK, strict=True)),
