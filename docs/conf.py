@@ -2,13 +2,19 @@
 
 import os
 import sys
+from functools import partialmethod
 from pathlib import Path
+
+from nbclient import NotebookClient
 
 from allukan import __version__
 
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for !allukan in the tutorials
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for allukan in the tutorials
 # what they print fits the page, without colours, bars and remarks on notebooks
 os.environ |= {"COLUMNS": "84", "TTY_COMPATIBLE": "0", "PYTHONWARNINGS": "ignore"}
+
+# what a command prints comes in pieces of 100 characters; nb_merge_streams of myst-nb would break the line after each
+NotebookClient.__init__ = partialmethod(NotebookClient.__init__, coalesce_streams=True)
 
 project, author, release = "allukan", "the allukan developers", __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
@@ -21,7 +27,6 @@ nb_execution_cache_path = "../build/docs-cache"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
-nb_merge_streams = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
