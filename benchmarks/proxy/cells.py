@@ -3,14 +3,18 @@
 python -m benchmarks.proxy.cells FOLDER --rows twin,ka --seeds 0,1,2
 
 A cell that is there is not trained again, so that the same command goes on after an interruption; several may share a folder.
+On a GPU, --together N trains so many at once.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +35,7 @@ from allukan.provenance import environment
 from benchmarks.program import listed, names
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
+from benchmarks.proxy.together import run_together
 from benchmarks.proxy.trial import predictions, run
 
 
@@ -39,6 +44,9 @@ def cells(
     rows: Annotated[str, listed("Candidates")] = "twin,ka",
     seeds: Annotated[str, listed("Of the trainings")] = "0",
     data: Annotated[Path, Option(help="The hippocampus set, hippocampus_u8.npz.")] = HIPPOCAMPUS,
+    device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
+    together: Annotated[int, Option(min=1, help="Trainings at once, on a GPU.")] = 1,
+    minutes: Annotated[float, Option(help="Begin none afterwards.")] = math.inf,
 ) -> None:
     """Train the cells that are not there yet, all rows of a seed before the next seed."""
     chosen, numbers = names(rows), [int(seed) for seed in names(seeds)]
@@ -46,15 +54,40 @@ def cells(
         raise UserError(f"there is no row {unknown[0]!r}: {suggestion(unknown[0], ROWS)}.")
     if not data.is_file():
         raise UserError(f"{data} is not there: give hippocampus_u8.npz with --data.")
+    if together > 1 and device != "cuda":
+        raise UserError(f"--together {together} is for a GPU: give --device cuda.")
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # equal sums on every machine
-    split = parts(load_slices(data))
-    for seed in numbers:
-        for row in chosen:
-            path = folder / f"{row.replace('/', '-').replace(' ', '-')}@{seed}.json"
-            with _held(path) as mine:
-                if mine:
-                    _write(path, row, seed, split)
+    split, end = parts(load_slices(data)), time.monotonic() + 60 * minutes
+    cells = [Cell(folder, row, seed) for seed in numbers for row in chosen]
+    while time.monotonic() < end:
+        with ExitStack() as stack:
+            free = (cell for cell in cells if not cell.path.exists() and stack.enter_context(_held(cell.path)))
+            mine = list(islice(free, together))
+            if not mine:
+                return
+            for cell, found in zip(mine, _trained(mine, split, device), strict=True):
+                _write(cell, found, split, device)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row with a seed."""
+
+    folder: Path
+    row: str
+    seed: int
+
+    @property
+    def path(self) -> Path:
+        """Where its scores go."""
+        return self.folder / f"{self.row.replace('/', '-').replace(' ', '-')}@{self.seed}.json"
+
+
+def _trained(cells: list[Cell], split: dict[str, Slices], device: str) -> list[dict[str, Any]]:
+    if device == "cuda":
+        return run_together([(ROWS[cell.row], cell.seed) for cell in cells], split)
+    return [run(ROWS[cell.row], split, cell.seed) for cell in cells]
 
 
 @contextmanager
@@ -73,14 +106,13 @@ def _held(path: Path) -> Iterator[bool]:
         lock.unlink()
 
 
-def _write(path: Path, name: str, seed: int, split: dict[str, Slices]) -> None:
-    row = ROWS[name]
-    found = run(row, split, seed)
+def _write(cell: Cell, found: dict[str, Any], split: dict[str, Slices], device: str) -> None:
     network, scale = found.pop("network"), found.pop("scale")
-    record = {"row": name, "seed": seed, "options": asdict(row), "parameters": parameter_count(network), **found}
-    write_json(path, {**record, **_learned(network, split["val"], scale), "environment": environment("cpu")})
+    about = {"row": cell.row, "seed": cell.seed, "options": asdict(ROWS[cell.row]), "parameters": parameter_count(network)}
+    learned = _learned(network, split["val"].to(device), scale)
+    write_json(cell.path, {**about, **found, **learned, "environment": environment(device)})
     dice = {part: sum(map(sum, scores)) / sum(map(len, scores)) for part, scores in found["scores"].items()}
-    say(f"{path.stem}: Dice {100 * dice['val']:.2f} validation, {100 * dice['test']:.2f} test, {found['seconds']:.0f} s")
+    say(f"{cell.path.stem}: Dice {100 * dice['val']:.2f} validation, {100 * dice['test']:.2f} test, {found['seconds']:.0f} s")
 
 
 def _learned(network: nn.Module, val: Slices, scale: tuple[float, float]) -> dict[str, Any]:

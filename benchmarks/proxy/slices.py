@@ -18,11 +18,34 @@ _SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 @dataclass(frozen=True)
 class Slices:
-    """Images ``(N, 1, 48, 48)`` and masks ``(N, 2, 48, 48)``, uint8, and the number of the subject of each ``(N,)``."""
+    """Images ``(N, C, H, W)`` and masks ``(N, K, H, W)``, uint8, and the number of the subject of each ``(N,)``.
+
+    Of the proxy C is 1, K is 2 and the sides are 48. Classes exclude each other.
+    """
 
     images: Tensor
     masks: Tensor
     subjects: Tensor
+
+    @property
+    def target(self) -> str:
+        """The kind of ``SegmentationLoss``."""
+        return "binary" if self.masks.shape[1] == 1 else "multiclass"
+
+    @property
+    def out_channels(self) -> int:
+        """Of a network: one a class, one more for the background unless there is a single class."""
+        return self.masks.shape[1] + (self.target == "multiclass")
+
+    def decided(self, logits: Tensor) -> Tensor:
+        """Logits of a network → masks, bool ``(B, K, H, W)``."""
+        if self.target == "binary":
+            return logits > 0
+        return torch.stack([logits.argmax(1) == k for k in range(1, logits.shape[1])], 1)
+
+    def to(self, device: str) -> Slices:
+        """Itself there."""
+        return Slices(*(t.to(device) for t in (self.images, self.masks, self.subjects)))
 
     def of(self, subjects: Tensor) -> Slices:
         """Those of some subjects."""
@@ -65,8 +88,8 @@ def subject_dice(prediction: Tensor, masks: Tensor, subjects: Tensor) -> Tensor:
     Subjects are in the order of their numbers. A mean over slices would count mostly false alarms on slices without the class,
     1 or 0 each.
     """
-    truth = masks.bool()
-    index = torch.unique(subjects, return_inverse=True)[1]
+    prediction, truth = prediction.cpu(), masks.cpu().bool()
+    index = torch.unique(subjects.cpu(), return_inverse=True)[1]
     sums = [torch.zeros(int(index.max()) + 1, masks.shape[1], dtype=torch.float64) for _ in range(2)]
     both, either = ((prediction & truth).sum((2, 3)), prediction.sum((2, 3)) + truth.sum((2, 3)))
     for total, counted in zip(sums, (2 * both, either), strict=True):

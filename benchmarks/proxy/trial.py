@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from allukan.training.parameters import parameter_groups
 from benchmarks.proxy.slices import Slices, subject_dice
 from benchmarks.proxy.tricks import TRICKS, Training
 
-_EVALUATED = 64  # slices at a time
+_EVALUATED = {"cpu": 64, "cuda": 512}  # slices at a time
 
 
 @dataclass(frozen=True)
@@ -46,77 +45,121 @@ class Row:
     against: str = ""
 
 
-def run(row: Row, data: dict[str, Slices], seed: int) -> dict[str, Any]:
-    """Train with one seed; scores a subject and class of the averaged weights, the curve of the loss, and times."""
+class Trial:
+    """A training under way. What a step needs lies on the device, its number too, so that a CUDA graph can repeat it."""
+
+    def __init__(self, row: Row, data: dict[str, Slices], seed: int, device: str = "cpu") -> None:
+        self.row, self.started = row, time.perf_counter()
+        self.data = {name: part.to(device) for name, part in data.items()}
+        train = self.data["train"]
+        self.mean, self.std = (float(f(train.images.float())) / 255 for f in (torch.mean, torch.std))
+        network, self.tricks = _build(row, train, seed)
+        network.to(device).train()
+        self.order = _order(len(train.images), row, seed).to(device)
+        self.steps = len(self.order)
+        self.training = Training(network, copy.deepcopy(network), _optimizer(network, row, device), self.steps)
+        self.turns = {trick: trick.turns(self.steps) for trick in self.tricks}
+        self.done = torch.zeros(1, dtype=torch.int64, device=device)
+        self.rates, self.decays = _rates(row, self.steps).to(device), _decays(row, self.steps).to(device)
+        self.losses = torch.zeros(self.steps, device=device)
+        self.loss = SegmentationLoss(train.target, row.dice)
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def turn(self) -> bool:
+        """What tricks do before this step; whether any did."""
+        due = [trick for trick, steps in self.turns.items() if self.training.step in steps]
+        for trick in due:
+            trick.act(self.training)
+        return bool(due)
+
+    def compute(self) -> None:
+        """The next step, by its device alone."""
+        network, optimizer, train = self.training.network, self.training.optimizer, self.data["train"]
+        for group in optimizer.param_groups:
+            group["lr"].copy_(group["peak"] * self.rates[self.done].squeeze())
+        chosen = self.order[self.done].squeeze(0)
+        x, masks = train.images[chosen], train.masks[chosen]
+        if self.row.augment:
+            x, masks = augment(x, masks, self.row.augment, self.generator)
+        loss = self.loss(network((x.float() / 255 - self.mean) / self.std), masks)
+        optimizer.zero_grad()
+        (loss + sum(trick.penalty(network) for trick in self.tricks)).backward()
+        optimizer.step()
+        self.losses.index_copy_(0, self.done, loss.detach().view(1))
+        _average(self.training.averaged, network, self.decays[self.done].squeeze())
+        self.done += 1
+
+    def result(self) -> dict[str, Any]:
+        """Scores a subject and class of the averaged weights, the curve of the loss, and times; the network itself."""
+        network, scale = self.training.averaged, (self.mean, self.std)
+        curve = self.losses.view(self.row.epochs, -1).mean(1).tolist()
+        seconds = time.perf_counter() - self.started
+        found = {name: _scores(network, self.data[name], *scale) for name in ("val", "test")}
+        return {"scores": found, "curve": curve, "seconds": seconds, "steps": self.steps, "network": network, "scale": scale}
+
+
+def run(row: Row, data: dict[str, Slices], seed: int, device: str = "cpu") -> dict[str, Any]:
+    """Train with one seed, a step after the other; see ``Trial.result``."""
+    trial = Trial(row, data, seed, device)
+    for step in range(trial.steps):
+        trial.training.step = step
+        trial.turn()
+        trial.compute()
+    return trial.result()
+
+
+def _build(row: Row, train: Slices, seed: int) -> tuple[nn.Module, list[Any]]:
     torch.manual_seed(seed)
-    network = build_model(row.model, in_channels=1, out_channels=3, **row.options)
-    train, started = data["train"], time.perf_counter()
-    mean, std = (float(f(train.images.float())) / 255 for f in (torch.mean, torch.std))
+    network = build_model(row.model, in_channels=train.images.shape[1], out_channels=train.out_channels, **row.options)
     tricks = [TRICKS[name](value) for name, value in row.tricks.items()]
     for trick in tricks:
         trick.build(network)
-    steps = row.epochs * (len(train.images) // row.batch)
-    training = Training(network, copy.deepcopy(network), _optimizer(network, row), steps)
-    averaged, optimizer = training.averaged, training.optimizer
-    loss_of, curve, losses = SegmentationLoss("multiclass", row.dice), [], []
-    for step, (images, masks) in enumerate(_batches(train, row, seed)):
-        _schedule(optimizer, row, step, steps)
-        training.step = step
-        for trick in tricks:
-            trick.before(training)
-        x, masks = augment(images, masks, row.augment, seed * 1_000_003 + step) if row.augment else (images, masks)
-        network.train()
-        loss = loss_of(network((x.float() / 255 - mean) / std), masks)
-        total = loss + sum(trick.penalty(network) for trick in tricks)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        _average(averaged, network, min(row.ema, (1 + step) / (10 + step)))
-        if (step + 1) % (steps // row.epochs) == 0:
-            curve.append(sum(losses) / len(losses))
-            losses = []
-    seconds = time.perf_counter() - started
-    found = {name: _scores(averaged, data[name], mean, std) for name in ("val", "test")}
-    return {"scores": found, "curve": curve, "seconds": seconds, "steps": steps, "network": averaged, "scale": (mean, std)}
+    return network, tricks
 
 
-def _optimizer(network: nn.Module, row: Row) -> torch.optim.Optimizer:
+def _optimizer(network: nn.Module, row: Row, device: str) -> torch.optim.Optimizer:
     groups = parameter_groups(network, row.lr, row.weight_decay, row.spline_lr or row.lr, row.spline_decay)
     for group in groups:
-        group["peak"] = group["lr"]
-    return (torch.optim.AdamW if row.decoupled else torch.optim.Adam)(groups, fused=True)
+        group |= {"peak": group["lr"], "lr": torch.tensor(group["lr"], device=device)}
+    kind = torch.optim.AdamW if row.decoupled else torch.optim.Adam
+    return kind(groups, fused=True, capturable=device == "cuda")
 
 
-def _schedule(optimizer: torch.optim.Optimizer, row: Row, step: int, steps: int) -> None:
-    """A cosine to 1 % a step, after a linear warm-up."""
-    up = min(1.0, (step + 1) / row.warmup) if row.warmup else 1.0
-    down = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * up * down
+def _rates(row: Row, steps: int) -> Tensor:
+    """The learning rate of every step, as a share of its peak: a cosine to 1 %, after a linear warm-up."""
+    step = torch.arange(steps)
+    down = 0.01 + 0.99 * (1 + torch.cos(math.pi * step / steps)) / 2
+    return down * ((step + 1) / max(row.warmup, 1)).clamp(max=1)
 
 
-def _batches(train: Slices, row: Row, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(row.epochs):
-        order = torch.randperm(len(train.images), generator=generator)
-        for chosen in order[: len(order) // row.batch * row.batch].split(row.batch):
-            yield train.images[chosen], train.masks[chosen]
+def _decays(row: Row, steps: int) -> Tensor:
+    """How much of the average stays at every step."""
+    step = torch.arange(steps)
+    return ((1 + step) / (10 + step)).clamp(max=row.ema)
+
+
+def _order(count: int, row: Row, seed: int) -> Tensor:
+    """Which images every step takes, ``(steps, batch)``."""
+    generator, whole = torch.Generator().manual_seed(seed), count // row.batch * row.batch
+    epochs = [torch.randperm(count, generator=generator)[:whole] for _ in range(row.epochs)]
+    return torch.cat(epochs).view(-1, row.batch)
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+def _average(averaged: nn.Module, network: nn.Module, decay: Tensor) -> None:
     pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
-    old, new = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-    torch._foreach_lerp_(list(old), list(new), 1 - decay)
+    old, new = map(list, zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True))
+    change = torch._foreach_sub(new, old)
+    torch._foreach_mul_(change, 1 - decay)
+    torch._foreach_add_(old, change)
 
 
 @torch.no_grad()
 def predictions(network: nn.Module, data: Slices, mean: float, std: float) -> Tensor:
-    """Masks of the two classes, bool ``(N, 2, 48, 48)``."""
+    """Masks of the classes, bool ``(N, K, H, W)``."""
     network.eval()
-    parts = [network((x.float() / 255 - mean) / std).argmax(1) for x in data.images.split(_EVALUATED)]
-    return torch.stack([torch.cat(parts) == k for k in (1, 2)], 1)
+    parts = data.images.split(_EVALUATED[data.images.device.type])
+    return torch.cat([data.decided(network((x.float() / 255 - mean) / std)) for x in parts])
 
 
 def _scores(network: nn.Module, data: Slices, mean: float, std: float) -> list[list[float]]:

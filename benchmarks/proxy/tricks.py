@@ -52,8 +52,12 @@ class Trick:
     def build(self, network: nn.Module) -> None:
         """Changes a network that has not been trained yet."""
 
-    def before(self, training: Training) -> None:
-        """Before every step, when the learning rates are set."""
+    def turns(self, steps: int) -> tuple[int, ...]:
+        """The steps before which it acts, of so many."""
+        return ()
+
+    def act(self, training: Training) -> None:
+        """Before such a step."""
 
     def penalty(self, network: nn.Module) -> Tensor | float:
         """Added to the loss."""
@@ -77,6 +81,7 @@ class Straight(Trick):
 
     @override
     def penalty(self, network: nn.Module) -> Tensor:
+        self.forms = {layer: form.to(layer.coef.device) for layer, form in self.forms.items()}  # it is moved after it is built
         left = [((layer.coef @ form) * layer.coef).sum(1).mean() for layer, form in self.forms.items()]
         return self.value * torch.stack(left).sum()  # type: ignore[no-any-return]
 
@@ -144,20 +149,24 @@ class Release(Trick):
     """Coefficients are frozen for this share of the training."""
 
     @override
-    def before(self, training: Training) -> None:
+    def turns(self, steps: int) -> tuple[int, ...]:
+        return 0, math.ceil(self.value * steps)
+
+    @override
+    def act(self, training: Training) -> None:
         for layer in training.splines():
             layer.coef.requires_grad_(training.share >= self.value)
-            if training.share < self.value:
-                layer.coef.grad = None
 
 
 class Refine(Trick):
     """Coarse to fine: at half of the training every grid becomes so many times finer; the functions stay."""
 
     @override
-    def before(self, training: Training) -> None:
-        if training.step != training.steps // 2:
-            return
+    def turns(self, steps: int) -> tuple[int, ...]:
+        return (steps // 2,)
+
+    @override
+    def act(self, training: Training) -> None:
         for network in (training.network, training.averaged):
             for layer in training.splines(network):
                 old = layer.coef

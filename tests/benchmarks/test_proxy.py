@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.models import build_model
 from allukan.nn import KALayer
 from benchmarks.proxy import cells, table
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
+from benchmarks.proxy.together import run_together
 from benchmarks.proxy.trial import Row, run
 from benchmarks.proxy.tricks import TRICKS, Mirror, Training
 
@@ -84,7 +86,7 @@ def test_grids_that_become_finer_keep_the_function() -> None:
     training = Training(network, other, torch.optim.Adam(network.parameters()), steps=2, step=1)
     x = torch.rand(2, 1, 48, 48)
     before = network(x)
-    TRICKS["refine"](2).before(training)
+    TRICKS["refine"](2).act(training)
     assert torch.allclose(network(x), before, atol=1e-5)
     coefs = {id(layer.coef) for layer in training.splines()}
     assert coefs <= {id(p) for group in training.optimizer.param_groups for p in group["params"]}
@@ -96,6 +98,21 @@ def test_a_mirrored_activation_is_the_base_of_minus_t() -> None:
     t, (first, second) = network.encoder[1].units[0].activation_curves()
     assert torch.allclose(second, torch.nn.functional.silu(-t), atol=1e-5)
     assert torch.allclose(first, torch.nn.functional.silu(t), atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+@pytest.mark.parametrize("tricks", [{}, {"release": 0.5}, {"refine": 2}, {"straight": 1.0}], ids=str)
+def test_recorded_steps_are_steps(data: dict[str, Slices], tricks: dict[str, Any]) -> None:
+    rows = [_short(epochs=4, augment=("affine", "elastic", "intensity"), tricks=tricks), _short(epochs=2)]
+    found = run_together([(rows[0], 0), (rows[1], 1), (rows[0], 2)], data)
+    assert len({one["curve"][-1] for one in found}) == 3
+    for (row, seed), one in zip([(rows[0], 0), (rows[1], 1)], found, strict=False):
+        assert one["curve"] == pytest.approx(run(row, data, seed, "cuda")["curve"], rel=1e-2)
+
+
+def test_many_at_once_are_for_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--together 2 is for a GPU"):
+        cells.cells(tmp_path, "nano/twin/10", "0", Path(__file__), together=2)
 
 
 def test_rows_have_references_of_their_size() -> None:

@@ -45,10 +45,10 @@ def turn(images: Tensor, masks: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     return both[:, : images.shape[1]], both[:, images.shape[1] :]
 
 
-def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int | Generator) -> tuple[Tensor, Tensor]:
     """Images ``(B, C, *S)``, bytes or floats, and masks ``(B, K, *S)`` → float32 in the range of the images, and masks.
 
-    Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``:
+    Of ``AUGMENTATIONS``, each acting on half of the images, drawn an image from ``seed``, or from a generator on their device:
 
     - "affine": rotation by up to 20°, size × 0.8 … 1.25, width × 0.9 … 1.1 more, shift by up to 8 % of each side.
     - "elastic": a smooth displacement, by up to about 6 % of each side.
@@ -75,7 +75,8 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int) -> t
     low, span = _range(images)
     with torch.autocast(images.device.type, enabled=False):  # places in bfloat16 would be off by half a pixel
         images = (images.float() - low) / span
-        images, masks = _changed(images, masks, names, torch.Generator(images.device).manual_seed(seed))
+        draw = seed if isinstance(seed, Generator) else torch.Generator(images.device).manual_seed(seed)
+        images, masks = _changed(images, masks, names, draw)
         return images * span + low, masks
 
 

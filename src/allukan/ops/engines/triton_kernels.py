@@ -83,11 +83,11 @@ def _base(x, BASE: tl.constexpr, LEAK: tl.constexpr):
 
 
 @triton.jit
-def _polynomial(t, POWERS: tl.constexpr):
-    """Σ_p POWERS[p] t^p."""
-    out = t * POWERS[len(POWERS) - 1] + POWERS[len(POWERS) - 2]
-    for p in tl.static_range(len(POWERS) - 3, -1, -1):
-        out = out * t + POWERS[p]
+def _polynomial(t, PIECES: tl.constexpr, Q: tl.constexpr):
+    """Σ_p PIECES[Q][p] t^p; Triton 3.6 hands on a tuple of tuples, none of numbers that came out of one."""
+    out = t * PIECES[Q][len(PIECES[Q]) - 1] + PIECES[Q][len(PIECES[Q]) - 2]
+    for p in tl.static_range(len(PIECES[Q]) - 3, -1, -1):
+        out = out * t + PIECES[Q][p]
     return out
 
 
@@ -225,7 +225,7 @@ def _add_products(sums, g, activated, row, t, first, SPAN: tl.constexpr, K: tl.c
     odd, half = (row & 1) != 0, tl.floor(row.to(t.dtype) * 0.5) - first  # equality of floats costs one operation, of ints two
     products = ()
     for q in tl.static_range(K + 1):
-        products = products + (g * _polynomial(t, PIECES[q]),)
+        products = products + (g * _polynomial(t, PIECES, q),)
     window = (tl.where(odd, 0.0, products[0]),)
     for q in tl.static_range(K):
         window = window + (tl.where(odd, products[q], products[q + 1]),)

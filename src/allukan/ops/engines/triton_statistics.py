@@ -23,7 +23,8 @@ def statistics_kernel(sums, x, mean, var, channels, each, reach, inner, COLS: tl
 
     That is ``reach`` elements after the one of the channel before. Channels of a group join as in Chan et al., 1979.
     """
-    row, (channel, there) = tl.program_id(1), _columns(channels, each, COLS, GROUPED)
+    row = tl.program_id(1)
+    channel, there = _columns(channels, each, COLS, GROUPED)
     at = (row * channels + channel) * 2
     first = tl.load(sums + at, there, 0.0) / inner
     centre = tl.load(x + channel.to(tl.int64) * reach, there, 0.0).to(first.dtype) + first
