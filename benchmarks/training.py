@@ -113,7 +113,7 @@ def _row(name: str, clock: Clock) -> Row:
     }
 
 
-program = Program("training", bench_training, without=frozenset({"repeats", "seconds"}))
+program = Program("training", bench_training, without=frozenset({"repeats", "seconds", "graph"}))
 
 if __name__ == "__main__":
     program()

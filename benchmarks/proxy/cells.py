@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from torch import nn
@@ -33,17 +34,20 @@ from allukan.nn.histogram import collect_inputs
 from allukan.nn.straight import ka_share
 from allukan.provenance import environment
 from benchmarks.program import listed, names
+from benchmarks.proxy.pictures import load_folds
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
 from benchmarks.proxy.together import run_together
 from benchmarks.proxy.trial import predictions, run
+
+Split = dict[str, Slices]
 
 
 def cells(
     folder: Annotated[Path, Argument(help="Folder of the cells.", show_default=False)],
     rows: Annotated[str, listed("Candidates")] = "twin,ka",
     seeds: Annotated[str, listed("Of the trainings")] = "0",
-    data: Annotated[Path, Option(help="The hippocampus set, hippocampus_u8.npz.")] = HIPPOCAMPUS,
+    data: Annotated[Path, Option(help="hippocampus_u8.npz, or a file of pictures.")] = HIPPOCAMPUS,
     device: Annotated[str, Option(help="cpu or cuda.")] = "cpu",
     together: Annotated[int, Option(min=1, help="Trainings at once, on a GPU.")] = 1,
     minutes: Annotated[float, Option(help="Begin none afterwards.")] = math.inf,
@@ -58,7 +62,7 @@ def cells(
         raise UserError(f"--together {together} is for a GPU: give --device cuda.")
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # equal sums on every machine
-    split, end = parts(load_slices(data)), time.monotonic() + 60 * minutes
+    splits, end = _splits(data), time.monotonic() + 60 * minutes
     cells = [Cell(folder, row, seed) for seed in numbers for row in chosen]
     while time.monotonic() < end:
         with ExitStack() as stack:
@@ -66,8 +70,8 @@ def cells(
             mine = list(islice(free, together))
             if not mine:
                 return
-            for cell, found in zip(mine, _trained(mine, split, device), strict=True):
-                _write(cell, found, split, device)
+            for cell, found in zip(mine, _trained(mine, splits, device), strict=True):
+                _write(cell, found, cell.of(splits)["val"].to(device))
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,21 @@ class Cell:
         """Where its scores go."""
         return self.folder / f"{self.row.replace('/', '-').replace(' ', '-')}@{self.seed}.json"
 
+    def of(self, splits: Sequence[Split]) -> Split:
+        """What it trains on: of folds one after the other."""
+        return splits[self.seed % len(splits)]
 
-def _trained(cells: list[Cell], split: dict[str, Slices], device: str) -> list[dict[str, Any]]:
-    if device == "cuda":
-        return run_together([(ROWS[cell.row], cell.seed) for cell in cells], split)
-    return [run(ROWS[cell.row], split, cell.seed) for cell in cells]
+
+def _splits(path: Path) -> list[Split]:
+    """The split of the slices, or the folds of pictures."""
+    if "parts" in np.load(path):
+        return load_folds(path)
+    return [parts(load_slices(path))]
+
+
+def _trained(cells: list[Cell], splits: list[Split], device: str) -> list[dict[str, Any]]:
+    wanted = [(ROWS[cell.row], cell.of(splits), cell.seed) for cell in cells]
+    return run_together(wanted) if device == "cuda" else [run(*one) for one in wanted]
 
 
 @contextmanager
@@ -106,11 +120,11 @@ def _held(path: Path) -> Iterator[bool]:
         lock.unlink()
 
 
-def _write(cell: Cell, found: dict[str, Any], split: dict[str, Slices], device: str) -> None:
+def _write(cell: Cell, found: dict[str, Any], val: Slices) -> None:
     network, scale = found.pop("network"), found.pop("scale")
     about = {"row": cell.row, "seed": cell.seed, "options": asdict(ROWS[cell.row]), "parameters": parameter_count(network)}
-    learned = _learned(network, split["val"].to(device), scale)
-    write_json(cell.path, {**about, **found, **learned, "environment": environment(device)})
+    learned = _learned(network, val, scale)
+    write_json(cell.path, {**about, **found, **learned, "environment": environment(val.images.device)})
     dice = {part: sum(map(sum, scores)) / sum(map(len, scores)) for part, scores in found["scores"].items()}
     say(f"{cell.path.stem}: Dice {100 * dice['val']:.2f} validation, {100 * dice['test']:.2f} test, {found['seconds']:.0f} s")
 

@@ -26,6 +26,15 @@ REFERENCE = {
     "tiny": 3,
 }  # rate of the compared twin; tiny is not tuned
 SPLINES: dict[str, dict[str, Any]] = {"layer": {}, "input": {"sharing": "input"}, "groups": {"sharing": 4}}
+PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "twin": ("convtwin-tiny", {}),
+    "layer": ("allukan-tiny", {}),
+    "input": ("allukan-tiny", {"spline": {"sharing": "input"}}),
+    "ukan": ("ukan", {"size": "tiny"}),
+    "unet": ("unet", {"channels": (12, 24, 48, 96, 192)}),  # MONAI's, as narrow as the others
+    "plain-twin": ("convtwin-tiny", {"topology": {"residual": False}}),  # of the paper's network
+    "paper": ("allukan-paper-tiny", {}),
+}
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
 CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the reference's rate, splines at 10
     "smooth 0.001": {"tricks": {"smooth": 1e-3}},
@@ -84,6 +93,16 @@ def _rows(size: str) -> dict[str, Row]:
     return found
 
 
+def _on_pictures() -> dict[str, Row]:
+    """Networks of about one size for sets of pictures, 96 × 96, at three rates; splines, or edges, at 10/3 of it."""
+    common = {"steps": 800, "batch": 8, "turns": True, "against": "pictures/twin/3"}
+    found = {}
+    for name, (model, options) in PICTURES.items():
+        for lr in (1, 3, 10):
+            found[f"pictures/{name}/{lr}"] = Row(model, options, lr=lr / 1000, spline_lr=lr / 300, **common)  # type: ignore[arg-type]
+    return found
+
+
 def _longer(rows: dict[str, Row], epochs: int) -> dict[str, Row]:
     """The curve: the same with more epochs."""
     ending = f"/{epochs} epochs"
@@ -91,4 +110,4 @@ def _longer(rows: dict[str, Row], epochs: int) -> dict[str, Row]:
 
 
 _SHORT = {name: row for size in SIZES for name, row in _rows(size).items()}
-ROWS = {**_SHORT, **_longer(_SHORT, 16), **_longer(_SHORT, 24)}
+ROWS = {**_SHORT, **_longer(_SHORT, 16), **_longer(_SHORT, 24), **_on_pictures()}

@@ -33,6 +33,7 @@ class Recorded:
             return False
         with torch.cuda.stream(self.stream):
             if trial.turn():
+                self.stream.synchronize()  # what it replays goes
                 self.graph, self.warm = None, 0
             if self.warm < _WARM:
                 trial.compute()
@@ -51,9 +52,9 @@ class Recorded:
         return self.graph
 
 
-def run_together(wanted: Sequence[tuple[Row, int]], data: dict[str, Slices]) -> list[dict[str, Any]]:
-    """What ``trial.run`` gives, of rows with seeds, on a GPU; times are those of all together."""
-    recorded = [Recorded(Trial(row, data, seed, "cuda")) for row, seed in wanted]
+def run_together(wanted: Sequence[tuple[Row, dict[str, Slices], int]]) -> list[dict[str, Any]]:
+    """What ``trial.run`` gives of rows with data and seeds, on a GPU; times are those of all together."""
+    recorded = [Recorded(Trial(row, data, seed, "cuda")) for row, data, seed in wanted]
     while sum(one.advance() for one in recorded):
         pass
     torch.cuda.synchronize()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from allukan.models import build_model
-from allukan.training.augmentation import augment
+from allukan.training.augmentation import augment, turn
 from allukan.training.losses import SegmentationLoss
 from allukan.training.parameters import parameter_groups
 from benchmarks.proxy.slices import Slices, subject_dice
@@ -32,6 +32,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     tricks: dict[str, Any] = field(default_factory=dict)
     epochs: int = 8
+    steps: int = 0  # instead of epochs
     batch: int = 16
     lr: float = 3e-3
     spline_lr: float | None = None
@@ -39,6 +40,7 @@ class Row:
     spline_decay: float = 0.0
     ema: float = 0.995
     warmup: int = 100  # steps
+    turns: bool = False  # by quarters, and mirrored
     augment: tuple[str, ...] = ("affine", "elastic", "intensity")
     decoupled: bool = False
     dice: str = "batch"
@@ -79,6 +81,8 @@ class Trial:
             group["lr"].copy_(group["peak"] * self.rates[self.done].squeeze())
         chosen = self.order[self.done].squeeze(0)
         x, masks = train.images[chosen], train.masks[chosen]
+        if self.row.turns:
+            x, masks = turn(x, masks, torch.rand(len(x), 3, generator=self.generator, device=x.device) < 0.5)
         if self.row.augment:
             x, masks = augment(x, masks, self.row.augment, self.generator)
         loss = self.loss(network((x.float() / 255 - self.mean) / self.std), masks)
@@ -92,7 +96,7 @@ class Trial:
     def result(self) -> dict[str, Any]:
         """Scores a subject and class of the averaged weights, the curve of the loss, and times; the network itself."""
         network, scale = self.training.averaged, (self.mean, self.std)
-        curve = self.losses.view(self.row.epochs, -1).mean(1).tolist()
+        curve = [float(part.mean()) for part in self.losses.tensor_split(self.row.epochs)]
         seconds = time.perf_counter() - self.started
         found = {name: _scores(network, self.data[name], *scale) for name in ("val", "test")}
         return {"scores": found, "curve": curve, "seconds": seconds, "steps": self.steps, "network": network, "scale": scale}
@@ -141,8 +145,9 @@ def _decays(row: Row, steps: int) -> Tensor:
 def _order(count: int, row: Row, seed: int) -> Tensor:
     """Which images every step takes, ``(steps, batch)``."""
     generator, whole = torch.Generator().manual_seed(seed), count // row.batch * row.batch
-    epochs = [torch.randperm(count, generator=generator)[:whole] for _ in range(row.epochs)]
-    return torch.cat(epochs).view(-1, row.batch)
+    steps = row.steps or row.epochs * whole // row.batch
+    epochs = [torch.randperm(count, generator=generator)[:whole] for _ in range(math.ceil(steps * row.batch / whole))]
+    return torch.cat(epochs).view(-1, row.batch)[:steps]
 
 
 @torch.no_grad()

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.models import build_model
 from allukan.nn import KALayer
 from benchmarks.proxy import cells, table
+from benchmarks.proxy.pictures import load_folds, pictures
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
 from benchmarks.proxy.together import run_together
@@ -104,7 +106,7 @@ def test_a_mirrored_activation_is_the_base_of_minus_t() -> None:
 @pytest.mark.parametrize("tricks", [{}, {"release": 0.5}, {"refine": 2}, {"straight": 1.0}], ids=str)
 def test_recorded_steps_are_steps(data: dict[str, Slices], tricks: dict[str, Any]) -> None:
     rows = [_short(epochs=4, augment=("affine", "elastic", "intensity"), tricks=tricks), _short(epochs=2)]
-    found = run_together([(rows[0], 0), (rows[1], 1), (rows[0], 2)], data)
+    found = run_together([(rows[0], data, 0), (rows[1], data, 1), (rows[0], data, 2)])
     assert len({one["curve"][-1] for one in found}) == 3
     for (row, seed), one in zip([(rows[0], 0), (rows[1], 1)], found, strict=False):
         assert one["curve"] == pytest.approx(run(row, data, seed, "cuda")["curve"], rel=1e-2)
@@ -113,6 +115,21 @@ def test_recorded_steps_are_steps(data: dict[str, Slices], tricks: dict[str, Any
 def test_many_at_once_are_for_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--together 2 is for a GPU"):
         cells.cells(tmp_path, "nano/twin/10", "0", Path(__file__), together=2)
+
+
+def test_folds_of_pictures_test_every_image_once(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "set", 12, size=40)
+    pictures(tmp_path / "set", tmp_path / "set.npz", size=32, folds=3)
+    folds = load_folds(tmp_path / "set.npz")
+    assert sorted(torch.cat([fold["test"].subjects for fold in folds]).tolist()) == list(range(12))
+    for fold in folds:
+        assert sum(len(part.images) for part in fold.values()) == 12
+    found = run(_short(steps=5, batch=2, turns=True), folds[0], 0)
+    assert found["steps"] == 5
+    assert len(found["scores"]["test"]) == len(folds[0]["test"].images)
+    cells.cells(tmp_path / "cells", "", "", tmp_path / "set.npz")
+    with pytest.raises(UserError, match=r"set.npz exists already"):
+        pictures(tmp_path / "set", tmp_path / "set.npz")
 
 
 def test_rows_have_references_of_their_size() -> None:
@@ -134,8 +151,7 @@ def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     rows = {"ka": _short(against="twin"), "twin": _short(model="convtwin-tiny", options=SMALL, against="twin")}
     monkeypatch.setattr(cells, "ROWS", rows)
     monkeypatch.setattr(table, "ROWS", rows)
-    monkeypatch.setattr(cells, "load_slices", lambda path: None)
-    monkeypatch.setattr(cells, "parts", lambda slices: data)
+    monkeypatch.setattr(cells, "_splits", lambda path: [data])
     here = Path(__file__)
     for _ in range(2):
         cells.cells(tmp_path, "twin,ka", "0,1", here)
