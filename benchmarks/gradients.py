@@ -154,7 +154,7 @@ def _gradients(network: nn.Module, task: Task, settings: Settings) -> Tensor:
     return torch.cat([gradient.flatten().double() for gradient in gradients])
 
 
-program = Program("gradients", gradients, {"px": 64, "repeats": 5, "seconds": 5.0}, without=frozenset({"compile", "graph"}))
+program = Program("gradients", gradients, {"px": 64, "repeats": 5, "seconds": 5.0}, without=frozenset({"compile"}))
 
 if __name__ == "__main__":
     program()

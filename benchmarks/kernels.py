@@ -107,7 +107,7 @@ def _check(what: str, wanted: Sequence[str], known: Collection[str]) -> None:
             raise UserError(f"unknown {what} {name!r}: choose one of {', '.join(known)}.")
 
 
-program = Program("kernels", kernels, {"repeats": 20}, without=frozenset({"precision", "compile", "graph"}))
+program = Program("kernels", kernels, {"repeats": 20}, without=frozenset({"precision", "compile"}))
 
 if __name__ == "__main__":
     program()

@@ -94,7 +94,7 @@ def network_contender(network: nn.Module, task: Task, settings: Settings) -> Con
     numbers = generator(place)
     images = torch.randn(task.shape, device=place, generator=numbers)
     masks = (torch.rand(task.batch, 1, *task.shape[2:], device=place, generator=numbers) < 0.5).to(torch.uint8)
-    loss, optimizer = SegmentationLoss("binary"), torch.optim.Adam(network.parameters(), lr=1e-4, capturable=settings.graph)
+    loss, optimizer = SegmentationLoss("binary"), torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def forward() -> torch.Tensor:
         network.train()

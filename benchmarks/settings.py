@@ -12,7 +12,7 @@ from typer import Option
 
 from allukan.errors import UserError
 from allukan.models import pick_device
-from benchmarks.timing import Step, Timing, interleaved, recorded
+from benchmarks.timing import Step, Timing, interleaved
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -27,9 +27,6 @@ class Settings:
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:1 …")] = "auto"
     precision: Annotated[str, Option(help="32-true, bf16-mixed or 16-mixed")] = "32-true"
     compile: Annotated[bool, Option("--compile", help="torch.compile everything that is compared.")] = False
-    graph: Annotated[
-        bool, Option("--graph", help="On a GPU, replay every step as a CUDA graph: without what launching costs the host.")
-    ] = False
     threads: Annotated[int | None, Option(help="CPU threads  [as torch chooses]")] = None
     repeats: Annotated[int, Option(help="Rounds of measurement at most.")] = 15
     seconds: Annotated[
@@ -44,8 +41,6 @@ class Settings:
         at_least("repeats", self.repeats, 1)
         if not self.seconds > 0:
             raise UserError(f"option seconds must be above 0, got {self.seconds}.")
-        if self.graph and self.place.type != "cuda":
-            raise UserError(f"--graph needs a GPU, and the device is {self.place}: leave it out.")
         if self.place.type not in ("cpu", "cuda"):
             raise UserError(f"device {self.device!r} is not one that can be timed here: choose cpu or cuda.")
 
@@ -68,7 +63,6 @@ class Settings:
 
     def time(self, steps: dict[str, Step], reference: str, *, single: bool = False) -> dict[str, Timing]:
         """``interleaved`` with these settings."""
-        steps = {name: recorded(step) for name, step in steps.items()} if self.graph else steps
         return interleaved(steps, self.place, reference=reference, repeats=self.repeats, seconds=self.seconds, single=single)
 
     @contextmanager

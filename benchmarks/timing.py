@@ -64,17 +64,6 @@ def interleaved(
     return {name: _timing(values, samples[reference]) for name, values in samples.items()}
 
 
-def recorded(step: Step) -> Step:
-    """A step as a CUDA graph."""
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            step()
-    with torch.cuda.graph(graph, stream=stream):
-        step()
-    return graph.replay
-
-
 def _warm_up(step: Step, device: torch.device, seconds: float) -> float:
     """Seconds of the second call, as the first one compiles and allocates; of the first where that is slow already."""
     first = _sample(step, 1, device)

@@ -113,7 +113,7 @@ def _row(name: str, clock: Clock) -> Row:
     }
 
 
-program = Program("training", bench_training, without=frozenset({"repeats", "seconds", "graph"}))
+program = Program("training", bench_training, without=frozenset({"repeats", "seconds"}))
 
 if __name__ == "__main__":
     program()

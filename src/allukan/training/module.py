@@ -16,7 +16,6 @@ from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, overlap, split_ignored
 from allukan.training.parameters import OPTIMIZERS, parameter_groups, roughness, stretch, warming
-from allukan.training.recording import Recorded
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -42,7 +41,6 @@ class SegmentationModule(pl.LightningModule):
         if isinstance(network, UShape) and len(network.heads):
             self._levels = network.levels
             self._levels = torch.compile(self._levels) if config.compile else self._levels
-        self._passes: Callable[[Tensor], Any] = self._levels or network.__call__
         for name in ("mean", "std"):
             values = torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, *[1] * card.spatial_dims)
             self.register_buffer(name, values, persistent=False)
@@ -73,11 +71,6 @@ class SegmentationModule(pl.LightningModule):
             self.log("train_loss", mean, on_step=False, on_epoch=True, prog_bar=True, batch_size=1, sync_dist=True)
         return loss + self.config.spline_smoothness * roughness(self.network) if self.config.spline_smoothness else loss
 
-    def record(self, devices: int) -> None:
-        """From the second batch on steps are CUDA graphs, where they are wanted and can be."""
-        if self.config.record and not self.config.compile and devices == 1 and self.device.type == "cuda":
-            self._passes = Recorded(self.network, self._passes)
-
     def loss_of(self, batch: Batch) -> Tensor:
         """Of one augmented batch, without the roughness of splines."""
         torch.manual_seed(batch.seed)  # of stochastic depth: after a resume it goes on as it would have
@@ -89,9 +82,9 @@ class SegmentationModule(pl.LightningModule):
 
     def _supervised(self, images: Tensor, masks: Tensor) -> Tensor:
         """The loss; with deep supervision its mean over the levels, each of half the weight of the finer one, at full size."""
-        logits = self._passes(self.normalised(images))
         if self._levels is None:
-            return self.loss(logits, masks)
+            return self.loss(self(images), masks)
+        logits = self._levels(self.normalised(images))
         losses = [self.loss(resize(level, masks.shape[2:]), masks) / 2**i for i, level in enumerate(logits)]
         return torch.stack(losses).sum() / sum(0.5**i for i in range(len(losses)))
 
@@ -124,8 +117,7 @@ class SegmentationModule(pl.LightningModule):
             self.log(f"val_{name}", value.float(), prog_bar=name == "dice", rank_zero_only=False)
 
     def on_train_start(self) -> None:
-        """Recording starts; a resumed run that is to be longer than it was has the cosine of its new length from here on."""
-        self.record(self.trainer.world_size)
+        """A resumed run that is to be longer than it was: its cosine is that of the new length from here on."""
         schedule = self.lr_schedulers()
         assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
         stretch(schedule, self.trainer.max_epochs or 1)

@@ -22,7 +22,7 @@ from allukan.training.parameters import OPTIMIZERS, stretch
 from allukan.training.planning import epochs_for, now
 
 _log = logging.getLogger("allukan")
-_WARM, _STEPS = 2, 3  # timed are those after what warms up: the second batch is the one that is recorded
+_STEPS = 3  # timed, after one that warms up
 _EVALUATED = 2.0  # times validation, a case: reading, distances and tables too
 _MORE = 1.1  # times the epochs that were planned, from which there are to be more
 _RESERVE = 0.03  # of the time: what is saved every epoch, and steps that were timed in a lucky moment
@@ -45,7 +45,6 @@ def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loade
     """Times steps and validation as they will run; they train ``module``, so give a copy. ``tests`` are cases to evaluate."""
     device = trainer.strategy.root_device
     module = module.to(device).train()
-    module.record(trainer.world_size)
     optimizer = OPTIMIZERS[module.config.optimizer](module.parameter_groups())
 
     def step(batch: Batch) -> None:
@@ -106,9 +105,8 @@ class Deadline(pl.Callback):
 
 def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch.device) -> float:
     """Mean over ``_STEPS`` batches, of a loader of fewer some more than once."""
-    again = (batch for _ in range(_WARM + _STEPS) for batch in loader)
-    for batch in islice(again, _WARM):
-        act(_moved(batch, device))
+    again = (batch for _ in range(_STEPS + 1) for batch in loader)
+    act(_moved(next(again), device))
     started = now(device)
     for batch in islice(again, _STEPS):
         act(_moved(batch, device))
