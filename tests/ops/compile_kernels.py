@@ -80,6 +80,7 @@ def main():
 
 def compile_plain(dtype, batch, runs, each, length, count, order, base, exact, wide):
     triton_tiles.WIDE_FROM = 0 if wide else 1 << 31
+    triton_tiles._lines.cache_clear()
     x, coef, weight = torch.zeros(batch, runs, length, dtype=dtype), torch.zeros(runs, each, count), torch.zeros(runs, each)
     phi = Phi(count - order, order, (-3.0, 3.0), "bspline", base, exact)
     y = triton_engine._forward(x, coef, weight, phi)
@@ -88,6 +89,7 @@ def compile_plain(dtype, batch, runs, each, length, count, order, base, exact, w
 
 def compile_normalised(dtype, shape, activations, blocks, count, order, base, exact, wide, last, groups, samples, weights):
     triton_tiles.WIDE_FROM = 0 if wide else 1 << 31
+    triton_tiles._lines.cache_clear()
     x, channels = torch.zeros(shape, dtype=dtype), shape[1]
     x = x.to(memory_format=torch.channels_last) if last else x
     how, gamma = ChannelNorm(groups, samples, 1e-5), torch.ones(channels) if weights else None

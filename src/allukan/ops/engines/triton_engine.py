@@ -145,10 +145,10 @@ def _run_backward(
             kernel[blocks, workers, 1](*arguments, INPUT=True, SPAN=count, R_SPAN=each, **options)
         else:
             span = min(_SPAN, count + count % 2)
-            parts = each * triton.cdiv(count, span)
+            parts = each * triton_tiles.cdiv(count, span)
             kernel[blocks, workers, 1](*arguments, INPUT=True, SPAN=0, R_SPAN=each, **options)
             kernel[blocks, workers, parts](*arguments, INPUT=False, SPAN=span, R_SPAN=1, **options)
-        columns = triton.next_power_of_2(count + 1)
+        columns = triton_tiles.next_power_of_2(count + 1)
         kernels.sum_kernel[blocks * each,](
             partials, grad_coef, grad_weight, workers, count, columns, max(1, 2048 // columns), **LAUNCH
         )
@@ -166,7 +166,7 @@ def _grid(coef: Tensor, phi: Phi) -> dict[str, Any]:
     (size, order, (lo, hi)), (_, each, count) = phi.grid, coef.shape
     scale = size / (hi - lo)
     kind, leak = split_base(phi.base)
-    spline = {"R": each, "M": count, "K": order, "ROWS": triton.next_power_of_2(count + order + 2)}
+    spline = {"R": each, "M": count, "K": order, "ROWS": triton_tiles.next_power_of_2(count + order + 2)}
     position = {"SCALE": scale, "SHIFT": order + 1 - lo * scale, "TOP": size + 2 * order + 1.5}
     return {**spline, **position, "BASE": kind, "LEAK": leak}
 

@@ -9,7 +9,6 @@ import sys
 from functools import partial
 
 import torch
-import triton
 from torch import Tensor
 
 from allukan.ops import normalise
@@ -58,7 +57,7 @@ def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: C
     weights = (None if t is None else t.contiguous() for t in (gamma, beta))
     if count:
         with torch.cuda.device_of(found.mean):
-            number_kernels.affine_kernel[triton.cdiv(count, _BLOCK),](
+            number_kernels.affine_kernel[triton_tiles.cdiv(count, _BLOCK),](
                 mean, var, *weights, *numbers.unbind(), count, channels, channels // groups, EPS=norm.eps, BLOCK=_BLOCK, **LAUNCH
             )
     return Affine(numbers)
@@ -76,7 +75,7 @@ def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: 
     with torch.cuda.device_of(sums):
         number_kernels.input_gradient_kernel[programs,](
             parts, *tensors, *how, *grads, rows, channels, channels // groups, found.of,
-            EPS=norm.eps, ROWS=min(_ROWS, triton.next_power_of_2(rows)), **shape, **LAUNCH,
+            EPS=norm.eps, ROWS=min(_ROWS, triton_tiles.next_power_of_2(rows)), **shape, **LAUNCH,
         )  # fmt: skip
     return InputGradient(*how, *grads)
 
@@ -101,6 +100,6 @@ def apply_gradient(g: Tensor, x: Tensor, how: InputGradient) -> Tensor:
 def _columns(channels: int, groups: int) -> tuple[dict[str, int], int]:
     """What kernels of numbers know of the groups when they are compiled, and their programs."""
     if groups < channels:
-        return {"COLS": triton.next_power_of_2(channels // groups), "GROUPED": True}, groups
-    block = min(_BLOCK, triton.next_power_of_2(channels))
-    return {"COLS": block, "GROUPED": False}, triton.cdiv(channels, block)
+        return {"COLS": triton_tiles.next_power_of_2(channels // groups), "GROUPED": True}, groups
+    block = min(_BLOCK, triton_tiles.next_power_of_2(channels))
+    return {"COLS": block, "GROUPED": False}, triton_tiles.cdiv(channels, block)
