@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from allukan.costs import saved_bytes
 from allukan.nn import KALinear, Spline
 from allukan.ops import basis_expansion, bspline
 from allukan.ops.activations import BASES, base_function
 from allukan.ops.engines.dispatch import ENGINES
+from allukan.ops.phi import Phi
 
 GRID = (5, 3, (-3.0, 3.0))
 GRIDS = [GRID, (1, 1, (0.0, 1.0)), (4, 2, (-1.0, 2.0)), (3, 4, (-2.0, 2.0)), (6, 5, (-1.0, 1.0))]
@@ -141,3 +143,25 @@ def test_a_layer_of_the_reference_has_second_derivatives(sharing):
 def test_triton_has_no_expanded_basis():
     with pytest.raises(ValueError, match="no kernel for the expanded basis"):
         KALinear(2, 2, spline=Spline(sharing="edge", impl="triton"))(torch.randn(1, 2))
+
+
+class Made(TorchDispatchMode):
+    """Counts tensors that are made of numbers on the host: a GPU waits for each."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._schema.name == "aten::lift_fresh"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("basis", ["bspline", "chebyshev", "rbf"])
+def test_no_table_is_sent_to_the_device(basis):
+    engine, phi, x = ENGINES["eager"], Phi(5, 3, (-3.0, 3.0), basis), torch.randn(5, 4)
+    with Made() as made:
+        torch.tensor([1.0])
+        wide = engine.expand(x, phi)
+        engine.expand_backward(wide, x, phi)
+    assert made.count == 1

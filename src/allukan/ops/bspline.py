@@ -68,8 +68,12 @@ def basis_derivative(x: Tensor, grid_size: int, spline_order: int, grid_range: G
 
 
 @cached
-def _pieces(spline_order: int) -> tuple[tuple[float, ...], ...]:
-    """Exact rational recursion for the polynomial pieces, evaluated once an order."""
+def polynomials(spline_order: int) -> tuple[tuple[float, ...], ...]:
+    """The numbers of ``pieces``, by exact rational recursion, once an order.
+
+    >>> polynomials(1)
+    ((1.0, -1.0), (0.0, 1.0))
+    """
     pieces = [[1.0]]  # order 0: one piece, the constant 1
     for k in range(1, spline_order + 1):
         raised = [[0.0] * (k + 1) for _ in range(k + 1)]
@@ -94,8 +98,8 @@ def pieces(spline_order: int, dtype: torch.dtype = torch.float64, device: torch.
     """
     if jit_traced():
         with untraced():
-            return torch.tensor(_pieces(spline_order), dtype=dtype, device=device)
-    return torch.tensor(_pieces(spline_order), dtype=dtype, device=device)
+            return torch.tensor(polynomials(spline_order), dtype=dtype, device=device)
+    return torch.tensor(polynomials(spline_order), dtype=dtype, device=device)
 
 
 def evaluate(x: Tensor, coef: Tensor, spline_order: int, grid_range: GridRange) -> Tensor:

@@ -35,6 +35,13 @@ def slope_table(table: Tensor, phi: Phi) -> Tensor:
     return table[..., 1:] * powers * (phi.grid_size / (hi - lo))
 
 
+def _slopes(phi: Phi) -> list[list[float]]:
+    """The same of ``bspline.polynomials``."""
+    lo, hi = phi.grid_range
+    scale = phi.grid_size / (hi - lo)
+    return [[p * number * scale for p, number in enumerate(piece)][1:] for piece in bspline.polynomials(phi.spline_order)]
+
+
 def locate(x: Tensor, phi: Phi) -> tuple[Tensor, Tensor]:
     """Row of the piece table (int64) and position t in ``[0, 1)`` of every x; NaN goes to row 0 with t = NaN."""
     lo, hi = phi.grid_range
@@ -66,12 +73,10 @@ def local_basis(x: Tensor, phi: Phi, derivative: bool) -> Tensor:
     """Basis values or slopes ``(B, C, M, *S)``: only the k + 1 that differ from zero are computed, then scattered."""
     k = phi.spline_order
     row, t = locate(x, phi)
-    table = bspline.pieces(k, x.dtype, x.device)
-    table = slope_table(table, phi) if derivative else table
     out = x.new_zeros(*x.shape[:2], phi.grid_size + 3 * k + 2, *x.shape[2:])
-    for j in range(k + 1):
+    for j, piece in enumerate(_slopes(phi) if derivative else bspline.polynomials(k)):
         value = torch.zeros_like(t)
-        for p in range(table.shape[1] - 1, -1, -1):
-            value = value.mul_(t).add_(table[j, p])
+        for number in reversed(piece):  # no tensor, which a GPU would have to wait for
+            value = value.mul_(t).add_(number)
         out.scatter_(2, (row + j).unsqueeze(2), value.unsqueeze(2))
     return out.narrow(2, k + 1, phi.coefficients) + (0.0 * t).unsqueeze(2)  # 0·t carries NaN on

@@ -95,7 +95,7 @@ def _run_forward(kernel: Any, tensors: tuple, sizes: tuple, coef: Tensor, phi: P
     x, (blocks, each, _), grid = tensors[0], coef.shape, _grid(coef, phi)
     tables = x.new_empty(workers * blocks * each * (phi.spline_order + 1) * grid["ROWS"], dtype=accurate(x))
     with torch.cuda.device_of(x):
-        kernel[blocks, workers](*tensors, tables, *sizes, POLY=_pieces(phi.spline_order), **grid, **shape, **LAUNCH)
+        kernel[blocks, workers](*tensors, tables, *sizes, POLY=bspline.polynomials(phi.spline_order), **grid, **shape, **LAUNCH)
 
 
 def _backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi) -> Three:
@@ -139,7 +139,7 @@ def _run_backward(
     grad_coef, grad_weight = torch.empty_like(coef), torch.empty_like(base_weight)
     arguments = *tensors, tables, partials, *sizes
     slopes = _slopes(phi.spline_order, grid["SCALE"])
-    options = {"PIECES": _pieces(phi.spline_order), "SLOPES": slopes, "EXACT": phi.exact, **grid, **shape, **LAUNCH}
+    options = {"PIECES": bspline.polynomials(phi.spline_order), "SLOPES": slopes, "EXACT": phi.exact, **grid, **shape, **LAUNCH}
     with torch.cuda.device_of(x):
         if each * count <= _REGISTERS // 2:
             kernel[blocks, workers, 1](*arguments, INPUT=True, SPAN=count, R_SPAN=each, **options)
@@ -172,11 +172,6 @@ def _grid(coef: Tensor, phi: Phi) -> dict[str, Any]:
 
 
 @cache
-def _pieces(order: int) -> Pieces:
-    return tuple(tuple(piece) for piece in bspline.pieces(order, device=torch.device("cpu")).tolist())
-
-
-@cache
 def _slopes(order: int, scale: float) -> Pieces:
     """The derivatives of the pieces with respect to x."""
-    return tuple(tuple(p * piece[p] * scale for p in range(1, order + 1)) for piece in _pieces(order))
+    return tuple(tuple(p * piece[p] * scale for p in range(1, order + 1)) for piece in bspline.polynomials(order))
