@@ -76,6 +76,20 @@ def test_a_layer_is_a_few_nodes(options, most):
 
 
 @slow
+@torch.no_grad()
+def test_padding_by_the_size_is_right_for_other_sizes():
+    from allukan.integrations.onnx import to_onnx
+
+    layers = nn.Sequential(KAConv2d(2, 4, 3, stride=2, padding="same"), KAConv2d(4, 4, 1, stride=3, padding="same"))
+    program, *_ = to_onnx(layers, 2)
+    running = session(program.model_proto.SerializeToString())
+    for size in ((15, 16), (22, 37), (9, 9)):  # the exporter saw 64
+        x = torch.randn(1, 2, *size)
+        (found,) = running.run(None, {"image": x.numpy()})
+        np.testing.assert_allclose(found, layers(x).numpy(), atol=1e-4)
+
+
+@slow
 def test_the_table_of_all_bases_is_stored_once():
     from allukan.integrations.onnx import to_onnx
 

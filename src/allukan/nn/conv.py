@@ -82,7 +82,7 @@ class KAConv(KALayer):
         return self.padding == "same" and any(s != 1 for s in self.stride)
 
     def padding_widths(self, size: Sequence[int]) -> list[int]:
-        """What the padding adds to x of ``size`` at both ends of each dimension, as ``F.pad`` wants it: the last dimension first."""
+        """What the padding adds to x of ``size`` at both ends of each dimension, for ``F.pad``: the last dimension first."""
         return [width for pair in reversed(self.paddings(size)) for width in pair]
 
     def paddings(self, size: Sequence[int]) -> list[tuple[int, int]]:
@@ -171,7 +171,9 @@ def _padding(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -
 
 def _widths(padding: Widths, spatial_dims: int) -> tuple[int | tuple[int, int], ...]:
     """A dimension one number, or a pair of those before and after."""
-    widths = tuple(w if isinstance(w, int) else _tuple(w, 2, "widths of padding") for w in _tuple(padding, spatial_dims, "padding"))
+    widths = tuple(
+        w if isinstance(w, int) else _tuple(w, 2, "widths of padding") for w in _tuple(padding, spatial_dims, "padding")
+    )
     return tuple(w if isinstance(w, int) else (w[0], w[1]) for w in widths)
 
 
