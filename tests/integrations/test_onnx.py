@@ -212,6 +212,30 @@ def test_a_file_that_computes_something_else_is_not_written(monkeypatch, trained
     assert not list(tmp_path.iterdir())
 
 
+@slow
+@torch.no_grad()
+def test_a_model_of_volumes(shell, tmp_path):
+    from allukan.models import ModelCard, save_model
+
+    how = {"spatial_dims": 3, "spacing_mm": (2.0, 1.0, 1.0), "intensities": ((-100.0, 300.0, 50.0, 80.0), None), "options": SMALL}
+    card = ModelCard("allukan-tiny", 2, ("one", "two"), "multiclass", (32, 32, 40), (), (), **how)
+    network = uneven(card.build()).eval()
+    save_model(tmp_path / "m", network, card)
+    words = ["export", tmp_path / "m", "--format", "onnx", "--out", tmp_path / "m.onnx"]
+    assert "volumes are normalised as wholes" in shell(*words, "--normalise").sentence
+    done = shell(*words)
+    assert done.code == 0, done.err
+    assert "on a volume of noise." in done.out
+    about = metadata(tmp_path / "m.onnx")
+    assert (about["size"], about["spacing_mm"], about["intensities"]) == ([32, 32, 40], [2, 1, 1], [[-100, 300, 50, 80], None])
+    assert "towards head, back and left" in about["image"]
+    assert "mean" not in about
+    x = torch.randn(1, 2, 40, 56, 40)
+    (found,) = session(tmp_path / "m.onnx").run(None, {"image": x.numpy()})
+    wanted = network(x)
+    assert np.abs(found - wanted.numpy()).max() < 1e-4 * max(1, wanted.abs().max())
+
+
 def test_images_come_from_the_dataset_or_are_phantoms(trained, phantoms):
     from allukan.integrations.source import images_to_try, open_source
 
