@@ -26,7 +26,8 @@ AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, o
 _OF_VOLUMES = ("spacing_mm", "intensities")
 _VOLUME = (  # as ``allukan.data.as_input`` makes it
     "axes depth, height, width, which grow towards head, back and left; a channel whose intensities are null, or where none "
-    "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; voxels of spacing_mm"
+    "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; "
+    "voxels of spacing_mm"
 )
 _NOISE = "torch.onnx._internal.exporter._registration"  # warns of every package that is not installed
 
