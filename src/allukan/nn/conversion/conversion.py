@@ -68,27 +68,32 @@ def convert(
     network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
     obstacles = _obstacles(network, calls, wanted, own)
     padded, joint = absorbed_paddings(network, calls, wanted, own)
-    bases, kept = _bases(network, wanted)
-    layers, stay = absorb(calls, bases)
+    layers, absorbed, kept = _moving(network, calls, wanted)
     if not layers:
         raise _nothing(network, obstacles)
-    absorbed = {name: base for name, base in bases.items() if name not in stay}
-    taking = _units(network, calls, layers, {*absorbed, *padded.values()}, wanted) if take_norms else {}
-    converted = swap(copy.deepcopy(network), layers, (*absorbed, *padded.values()), taking, own | joint, spline)
+    emptied = {*absorbed, *padded.values()}
+    taking = _units(network, calls, layers, emptied, wanted) if take_norms else {}
+    converted = swap(copy.deepcopy(network), layers, emptied, taking, own | joint, spline)
+    reached &= {*layers, *emptied, *taking.values()}
     behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
     return converted, Conversion(
         layers=layers,
         units=taking,
         padded=padded,
         absorbed=absorbed,
-        kept={**kept, **stay, **_functions(calls)},
+        kept=kept,
         behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
-        deviation=check(
-            converted, network, arguments, expected, reached & {*layers, *absorbed, *taking.values(), *padded.values()}, taking
-        ),
+        deviation=check(converted, network, arguments, expected, reached, taking),
     )
+
+
+def _moving(network: nn.Module, calls: list[Call], wanted: set[str]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The base of every layer, of every activation that moves, and why the others stay."""
+    bases, kept = _bases(network, wanted)
+    layers, stay = absorb(calls, bases)
+    return layers, {n: base for n, base in bases.items() if n not in stay}, {**kept, **stay, **_functions(calls)}
 
 
 def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
