@@ -75,14 +75,13 @@ def convert(
     taking = _units(network, calls, layers, emptied, wanted) if take_norms else {}
     converted = swap(copy.deepcopy(network), layers, emptied, taking, own | joint, spline)
     reached &= {*layers, *emptied, *taking.values()}
-    behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
     return converted, Conversion(
         layers=layers,
         units=taking,
         padded=padded,
         absorbed=absorbed,
         kept=kept,
-        behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
+        behind_kept=_behind_kept(calls, layers),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
         deviation=check(converted, network, arguments, expected, reached, taking),
@@ -190,6 +189,11 @@ def _units(network: nn.Module, calls: list[Call], layers: dict[str, str], absorb
 def _functions(calls: list[Call]) -> dict[str, str]:
     names = [call.name for call in calls if call.kind == "activation" and call.name.startswith("the function ")]
     return dict.fromkeys(names, "a call in code that torch.fx cannot record")
+
+
+def _behind_kept(calls: list[Call], layers: dict[str, str]) -> tuple[str, ...]:
+    behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
+    return tuple(name for name, base in layers.items() if base == "identity" and name in behind)
 
 
 def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:
