@@ -88,11 +88,32 @@ def test_it_goes_on_and_starts_from_its_own_weights(shell, run, phantoms, tmp_pa
     done = shell("train", phantoms, "--out", tmp_path / "next", "--model", "shell_nets:small", *HOW, *same)
     assert done.code == 0, done.err
     assert "none is new" in done.err
-    assert shell("train", "--out", tmp_path / "next", "--resume", "--epochs", 2).code == 0
+    sys.modules.pop("shell_nets", None)
+    more = ["--out", tmp_path / "next", "--resume", "--epochs", 2]
+    assert shell("train", *more).sentence.startswith(
+        f"allukan: {tmp_path / 'next'} names 'shell_nets:small', so using it {SENTENCE}"
+    )
+    assert "shell_nets" not in sys.modules
+    assert shell("train", *more, "--trust").code == 0
     sys.modules.pop("shell_nets", None)
     said = shell("train", phantoms, "--out", tmp_path / "ours", "--model", "unet", *HOW, "--init", run / "model").sentence
     assert "are of 'shell_nets:small', and this training is of 'unet'" in said
     assert "shell_nets" not in sys.modules
+
+
+def test_a_file_of_options_is_trusted_by_the_word_of_the_user_alone(shell, phantoms, tmp_path):
+    config, plan, out = tmp_path / "options.yaml", tmp_path / "study.yaml", tmp_path / "run"
+    config.write_text("model: shell_nets:wrong\n")
+    plan.write_text(f"data: {{a: {phantoms}}}\nmodels: {{own: {{model: shell_nets:wrong}}}}\nprotocols: [clean]\nseeds: [0]\n")
+    train = ["train", phantoms, "--out", out, "--config", config, *HOW]
+    study = ["study", plan, "--out", out]
+    for words, file in ((train, config), (study, plan), ([*study, "--dry-run"], plan)):
+        said = shell(*words).sentence
+        assert f"{file} names 'shell_nets:wrong', so using it {SENTENCE.replace('small', 'wrong')}" in said
+        assert "shell_nets" not in sys.modules
+        assert not out.exists()
+    for trusted in ([*train, "--trust"], [*train, "--model", "shell_nets:wrong"], [*train, "--set", "model=shell_nets:wrong"]):
+        assert "returns 2 channels" in shell(*trusted).sentence
 
 
 def test_what_is_wrong_with_it_is_said_before_the_training(shell, phantoms, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from scipy.ndimage import label, zoom
 from scipy.special import softmax
 
-from allukan.data import Splits
+from allukan.data import Splits, read_volume
 from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
 from allukan.files import read_table
 from allukan.inference import Cleaning, Outcome, Predictor, Run, Segmenter, evaluate, find_images, open_run, predict_files
-from allukan.integrations.source import open_source
+from allukan.inference.inputs import VolumeInput
+from allukan.integrations.source import batches_to_try, normalised, open_source
 from allukan.models import ImageFile, ModelCard, load_card, save_model
 from tests.volume_sets import blob, blobs, save
 
@@ -322,12 +324,22 @@ def test_scores_and_volumes_are_in_mm_of_each_case(run, tmp_path):
         assert float(row["hd95"]) == pytest.approx(float(distance), rel=1e-5)
 
 
+def test_exports_are_tried_on_volumes_as_the_network_takes_them(run):
+    source = open_source(run.folder)
+    (at_size, another), told = batches_to_try(source)
+    assert told == f"2 volumes of {Path(run.config['data']).name}"
+    assert (at_size.shape[2:], at_size.dtype) == (source.card.size, torch.float32)
+    assert another.shape != at_size.shape
+    (case,) = run.open_data().select(run.splits.test)
+    whole = VolumeInput(read_volume(case.images)).of(source.card)
+    assert torch.equal(normalised(at_size, source.card), at_size)
+    assert torch.isin(at_size, torch.cat([whole.flatten(), torch.zeros(1)])).all()
+
+
 def test_what_is_of_pictures_only_is_refused_for_a_run_on_volumes(run, tmp_path):
     predictor = Predictor(run.folder / "model", "cpu")
     with pytest.raises(UserError, match="spacing_mm is of pictures"):
         evaluate(run, predictor=predictor, out=tmp_path / "o", spacing_mm=(1.0, 1.0))
-    with pytest.raises(UserError, match="exports are of models of pictures"):
-        open_source(run.folder)
     picture = ModelCard("convtwin-tiny", 1, ("one", "two"), "multiclass", (32, 32), (0.0,), (1.0,), label_values=(1, 2))
     save_model(tmp_path / "m", picture.build(), picture)
     with pytest.raises(UserError, match="holds volumes, but the model expects pictures"):

@@ -76,6 +76,20 @@ def test_a_layer_is_a_few_nodes(options, most):
 
 
 @slow
+@torch.no_grad()
+def test_padding_by_the_size_is_right_for_other_sizes():
+    from allukan.integrations.onnx import to_onnx
+
+    layers = nn.Sequential(KAConv2d(2, 4, 3, stride=2, padding="same"), KAConv2d(4, 4, 1, stride=3, padding="same"))
+    program, *_ = to_onnx(layers, 2)
+    running = session(program.model_proto.SerializeToString())
+    for size in ((15, 16), (22, 37), (9, 9)):  # the exporter saw 64
+        x = torch.randn(1, 2, *size)
+        (found,) = running.run(None, {"image": x.numpy()})
+        np.testing.assert_allclose(found, layers(x).numpy(), atol=1e-4)
+
+
+@slow
 def test_the_table_of_all_bases_is_stored_once():
     from allukan.integrations.onnx import to_onnx
 
@@ -196,6 +210,30 @@ def test_a_file_that_computes_something_else_is_not_written(monkeypatch, trained
     with pytest.raises(UserError, match="would differ from the model by"):
         onnx.export_onnx(source.open_source(trained), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@slow
+@torch.no_grad()
+def test_a_model_of_volumes(shell, tmp_path):
+    from allukan.models import ModelCard, save_model
+
+    how = {"spatial_dims": 3, "spacing_mm": (2.0, 1.0, 1.0), "intensities": ((-100.0, 300.0, 50.0, 80.0), None), "options": SMALL}
+    card = ModelCard("allukan-tiny", 2, ("one", "two"), "multiclass", (32, 32, 40), (), (), **how)
+    network = uneven(card.build()).eval()
+    save_model(tmp_path / "m", network, card)
+    words = ["export", tmp_path / "m", "--format", "onnx", "--out", tmp_path / "m.onnx"]
+    assert "volumes are normalised as wholes" in shell(*words, "--normalise").sentence
+    done = shell(*words)
+    assert done.code == 0, done.err
+    assert "on a volume of noise." in done.out
+    about = metadata(tmp_path / "m.onnx")
+    assert (about["size"], about["spacing_mm"], about["intensities"]) == ([32, 32, 40], [2, 1, 1], [[-100, 300, 50, 80], None])
+    assert "towards head, back and left" in about["image"]
+    assert "mean" not in about
+    x = torch.randn(1, 2, 40, 56, 40)
+    (found,) = session(tmp_path / "m.onnx").run(None, {"image": x.numpy()})
+    wanted = network(x)
+    assert np.abs(found - wanted.numpy()).max() < 1e-4 * max(1, wanted.abs().max())
 
 
 def test_images_come_from_the_dataset_or_are_phantoms(trained, phantoms):

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -61,7 +62,7 @@ def naive_conv(layer, x, dims):
     border = [] if layer.padding_mode == "zeros" else layer._border
     x = nn.functional.pad(x, border, mode=layer.padding_mode) if border else x
     valid = torch.ones_like(x)
-    pads = [0] * dims if border else same_padding(layer, dims)
+    pads = [0] * dims if border else same_padding(layer, x.shape[2:])
     flat = [w for low, high in reversed([p if isinstance(p, tuple) else (p, p) for p in pads]) for w in (low, high)]
     x, valid = nn.functional.pad(x, flat), nn.functional.pad(valid, flat)
     kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
@@ -85,9 +86,12 @@ def naive_conv(layer, x, dims):
     return out if layer.bias is None else out + layer.bias.view(1, -1, *[1] * dims)
 
 
-def same_padding(layer, dims):
-    if isinstance(layer.padding, str):
-        totals = [d * (k - 1) if layer.padding == "same" else 0 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+def same_padding(layer, size):
+    if layer.padding == "valid":
+        return [0] * len(size)
+    if layer.padding == "same":  # as TensorFlow states it
+        options = zip(size, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+        totals = [max((math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n, 0) for n, k, s, d in options]
         return [(t // 2, t - t // 2) for t in totals]
     return list(layer.padding)
 
@@ -116,6 +120,30 @@ def test_conv_is_the_double_loop(dims, sharing, options):
     out = layer(x)
     assert out.shape == theirs(4, 4, **options).double()(x).shape
     torch.testing.assert_close(out, naive_conv(layer, x, dims))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+@pytest.mark.parametrize("size", [(7, 8), (8, 5)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 3, "stride": 2, "padding": "same", "groups": 2},
+        {"kernel_size": 2, "stride": (1, 3), "padding": "same", "dilation": 2},
+        {"kernel_size": 1, "stride": 3, "padding": "same"},
+        {"kernel_size": 3, "stride": 2, "padding": ((0, 1), 2)},
+    ],
+    ids=str,
+)
+def test_padding_by_size_and_by_other_widths_before_than_after(options, size, sharing):
+    layer = randomise(KAConv2d(4, 4, spline=Spline(sharing=sharing), **options).double())
+    x = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
+    out, wanted = layer(x), naive_conv(layer, x, 2)
+    torch.testing.assert_close(out, wanted)
+    if layer.padding == "same":
+        assert out.shape[2:] == tuple(math.ceil(n / s) for n, s in zip(size, layer.stride, strict=True))
+    leaves = [x, *layer.parameters()]
+    for mine, theirs in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (out, wanted)), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_zero_padding_comes_after_the_activation():
@@ -289,7 +317,8 @@ def test_a_metatensor_of_monai_keeps_its_metadata_and_its_gradient(sharing):
         (lambda: KAConv2d(4, 4, 3, padding="around"), "padding 'around'"),
         (lambda: KAConv2d(4, 4, 3, padding_mode="mirror"), "padding_mode 'mirror'"),
         (lambda: KAConv2d(4, 4, (3, 3, 3)), "kernel_size"),
-        (lambda: KAConv2d(4, 4, 3, stride=2, padding="same"), "stride 1"),
+        (lambda: KAConv2d(4, 4, 3, stride=2, padding="same", padding_mode="reflect"), "pads with zeros"),
+        (lambda: KAConv2d(4, 4, 3, padding=((0, 1, 2), 1)), "one number or 2"),
         (lambda: KALinear(4, 4, spline=Spline(sharing=3)), "sharing=3"),
         (lambda: Spline(sharing="all"), "sharing 'all'"),
         (lambda: Spline(sharing=0), "sharing must be .* a whole number of at least 1 and at most 65536, got 0"),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import complain, say, show_log
+from allukan.cli.console import TRUST, complain, say, show_log
 
 Option = typer.Option
 
@@ -18,15 +18,18 @@ def study(
     jobs: Annotated[int, Option(help="Runs side by side on this machine; on a GPU they share it.")] = 1,
     retry_failed: Annotated[bool, Option("--retry-failed", help="Also try again what failed before.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Check everything, list the runs and their state, start none.")] = False,
+    trust: Annotated[bool, Option("--trust", help=TRUST)] = False,
 ) -> None:
     """Train and evaluate models × data sets × protocols × seeds. Stop it any time; the same command goes on.
 
     Exit code 1 when a run failed; the others are done all the same.
     """
     from allukan import study as studies
-    from allukan.models import is_foreign
+    from allukan.models import check_trust, is_foreign
 
     loaded = studies.load_study(plan)
+    for options in loaded.models.values():
+        check_trust(options["model"], f"{plan} names", trust)
     if dry_run:
         studies.check_study(loaded, out)
         trials = loaded.trials(out)
@@ -42,5 +45,5 @@ def study(
     if undone:
         complain(f"allukan: {len(undone)} runs are not done: mend it, then --retry-failed.")
         raise typer.Exit(1)
-    trust = " --trust" if any(is_foreign(options["model"]) for options in loaded.models.values()) else ""
-    say(f"All runs are done. Next: allukan compare {out}{trust}")
+    open_them = " --trust" if any(is_foreign(options["model"]) for options in loaded.models.values()) else ""
+    say(f"All runs are done. Next: allukan compare {out}{open_them}")

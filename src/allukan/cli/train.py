@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import say, show_log
+from allukan.cli.console import TRUST, say, show_log
 from allukan.cli.parameters import as_options, takes
 from allukan.errors import UserError
 from allukan.options import TrainConfig
@@ -27,6 +27,7 @@ def train(
     input_grad: Annotated[str | None, Option(help=_INPUT_GRAD)] = None,
     set_: Annotated[list[str] | None, Option("--set", help="Any option of the YAML file, as options.spline.grid_size=8")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
+    trust: Annotated[bool, Option("--trust", help=f"{TRUST} Not needed for one that --model names.")] = False,
     **named: Any,
 ) -> None:
     """Train a model on a folder of images and masks.
@@ -36,7 +37,7 @@ def train(
     """
     from allukan import training
     from allukan.data import Splits
-    from allukan.models import is_foreign
+    from allukan.models import check_trust, is_foreign
     from allukan.yaml_files import read_yaml
 
     spline = [f"options.spline.{name}={value}" for name, value in (("sharing", sharing), ("input_grad", input_grad)) if value]
@@ -51,12 +52,13 @@ def train(
         options = training.resume_config(out, training.merge(read_yaml(config) if config else {}, given))
     else:
         options = training.load_config(config, given)
+    check_trust(options.model, f"{out if resume else config} names", trust or "model" in given)
     run = training.train(options, resume)
-    trust = " --trust" if is_foreign(options.model) else ""
+    open_it = " --trust" if is_foreign(options.model) else ""
     if options.folds is not None and options.fold is None:
         say(f"Trained models: {run / 'fold-0' / 'model'} to {run / f'fold-{options.folds - 1}' / 'model'}")
-        say(f"Next: allukan evaluate {run}{trust}")
+        say(f"Next: allukan evaluate {run}{open_it}")
         return
     subset = "" if Splits.load(run / "splits.json").test else " --subset val"
     say(f"Trained model: {run / 'model'}")
-    say(f"Next: allukan evaluate {run}{subset}{trust}")
+    say(f"Next: allukan evaluate {run}{subset}{open_it}")

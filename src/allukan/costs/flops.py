@@ -200,11 +200,7 @@ def activated_elements(layer: KALayer, shape: Sequence[int]) -> int:
     """How many inputs φ is evaluated at: those of x ``shape``, and what a ``padding_mode`` other than "zeros" repeats of them."""
     if not isinstance(layer, KAConv) or layer.padding_mode == "zeros" or layer.padding == "valid":
         return math.prod(shape)
-    if isinstance(layer.padding, str):
-        added = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    else:
-        added = [2 * p for p in layer.padding]
-    return math.prod(shape[:2]) * math.prod(n + a for n, a in zip(shape[2:], added, strict=True))
+    return math.prod(shape[:2]) * math.prod(_padded_size(layer, shape[2:]))
 
 
 def _compose_cost(layer: KALayer) -> Cost:
@@ -243,8 +239,9 @@ def spline_evaluations(layer: KAConv, shape: Sequence[int]) -> Evaluations:
 
 
 def _output_size(layer: KAConv, size: Sequence[int]) -> list[int]:
-    if layer.padding == "same":
-        return list(size)
-    paddings = [0] * len(size) if isinstance(layer.padding, str) else list(layer.padding)
     spans = [d * (k - 1) + 1 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    return [(n + 2 * p - span) // s + 1 for n, p, span, s in zip(size, paddings, spans, layer.stride, strict=True)]
+    return [(n - span) // s + 1 for n, span, s in zip(_padded_size(layer, size), spans, layer.stride, strict=True)]
+
+
+def _padded_size(layer: KAConv, size: Sequence[int]) -> list[int]:
+    return [n + before + after for n, (before, after) in zip(size, layer.paddings(size), strict=True)]

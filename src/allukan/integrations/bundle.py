@@ -16,7 +16,7 @@ from allukan.errors import UserError
 from allukan.files import write_json, write_text
 from allukan.integrations.about import about
 from allukan.integrations.bundle_schema import SCHEMA, SCHEMA_URL
-from allukan.integrations.source import Source, at_size, images_to_try, normalised_bytes, whole_folder
+from allukan.integrations.source import Source, batches_to_try, normalised, whole_folder
 from allukan.models import ModelCard, is_foreign
 
 _PARTS = "allukan.integrations.bundle_parts."
@@ -181,7 +181,7 @@ def _check(folder: Path, source: Source) -> None:
     """As the bundle will: the state dictionary into a network that the card builds."""
     network = source.card.build().eval()
     network.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
-    x = normalised_bytes(at_size(images_to_try(source)[0][:1], source.card.size), source.card)
+    x = normalised(batches_to_try(source)[0][0][:1], source.card)
     with torch.inference_mode():
         if not torch.equal(network(x), source.trained(x)):
             raise UserError("the bundle computes something else than the model: it is not written.")

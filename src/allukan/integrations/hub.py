@@ -9,7 +9,7 @@ import torch
 from allukan.errors import UserError
 from allukan.files import write_text
 from allukan.integrations.about import about
-from allukan.integrations.source import Source, at_size, images_to_try, normalised_bytes, whole_folder
+from allukan.integrations.source import Source, batches_to_try, normalised, whole_folder
 from allukan.models import load_model, readme, save_model
 
 
@@ -27,7 +27,7 @@ def export_hub(source: Source, out: Path) -> Path:
 
 
 def _check(folder: Path, source: Source) -> None:
-    x = normalised_bytes(at_size(images_to_try(source)[0][:1], source.card.size), source.card)
+    x = normalised(batches_to_try(source)[0][0][:1], source.card)
     with torch.inference_mode():
         if not torch.equal(load_model(folder, trust=True)[0](x), source.trained(x)):
             raise UserError("the folder for the Hub computes something else than the model: it is not written.")

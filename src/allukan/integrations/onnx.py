@@ -19,10 +19,16 @@ from allukan._version import __version__
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
-from allukan.integrations.source import Source, another_size, at_size, check_out, images_to_try, needs, normalised_bytes
+from allukan.integrations.source import Source, batches_to_try, check_out, needs, normalised
 from allukan.models import ModelCard
 
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
+_OF_VOLUMES = ("spacing_mm", "intensities")
+_VOLUME = (  # as ``allukan.data.as_input`` makes it
+    "axes depth, height, width, which grow towards head, back and left; a channel whose intensities are null, or where none "
+    "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; "
+    "voxels of spacing_mm"
+)
 _NOISE = "torch.onnx._internal.exporter._registration"  # warns of every package that is not installed
 
 
@@ -58,8 +64,8 @@ class _Boundary(nn.Module):
 def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: bool = False, half: bool = False) -> OnnxReport:
     """Write the model of ``source`` to ``out``.
 
-    Its input is ``image``, normalised float32 ``(B, C, H, W)``, or with ``normalise`` the bytes; its output ``logits``
-    ``(B, K', H, W)``. ``half`` stores weights, and computes all but the activations, in float16. Its metadata say what
+    Its input is ``image``, normalised float32 ``(B, C, *S)``, or with ``normalise`` the bytes of pictures; its output ``logits``
+    ``(B, K', *S)``. ``half`` stores weights, and computes all but the activations, in float16. Its metadata say what
     a program needs to know (size, mean, std, classes, target, threshold, label values) and by how much its logits differ from
     torch's on real images.
 
@@ -68,10 +74,12 @@ def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: boo
     """
     check_out(out)
     needs(("onnx", "onnxscript", "onnxruntime"), "the export to ONNX", "onnx")
-    images, tried_on = images_to_try(source)
     card = source.card
-    program, layers, kept = to_onnx(source.network, card.in_channels, opset=opset, half=half, card=card if normalise else None)
-    batches = [at_size(images, card.size), at_size(images[:1], another_size(card))]
+    if normalise and card.spatial_dims == 3:
+        raise UserError("--normalise is for models of pictures, whose bytes go in: volumes are normalised as wholes, before.")
+    batches, tried_on = batches_to_try(source)
+    dims, inside = card.spatial_dims, card if normalise else None
+    program, layers, kept = to_onnx(source.network, card.in_channels, dims, opset=opset, half=half, card=inside)
     difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
     program.model.metadata_props.update(_metadata(card, normalise, half, difference, tried_on))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +149,7 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
     import onnxruntime
 
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = normalised_bytes(images, source.card)
+    x = normalised(images, source.card)
     with torch.inference_mode():
         wanted = source.network(x).numpy()
     (found,) = session.run(None, {"image": (images if normalise else x).numpy()})
@@ -154,11 +162,12 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
 
 def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, tried_on: str) -> dict[str, str]:
     """What ``session.get_modelmeta().custom_metadata_map`` shows: JSON, a key each."""
-    known = {
-        name: getattr(card, name) for name in ("model", "classes", "label_values", "target", "threshold", "size", "mean", "std")
-    }
+    volumes = card.spatial_dims == 3
+    names = ("model", "classes", "label_values", "target", "threshold", "size", *(_OF_VOLUMES if volumes else ("mean", "std")))
+    known = {name: getattr(card, name) for name in names}
     told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
-    told |= {"image": "bytes" if normalise else "(bytes / 255 - mean) / std", "largest_difference": difference}
+    image = "bytes" if normalise else _VOLUME if volumes else "(bytes / 255 - mean) / std"
+    told |= {"image": image, "largest_difference": difference}
     return {name: json.dumps(value) for name, value in (known | told).items()}
 
 

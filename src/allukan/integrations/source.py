@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from allukan.data import phantom, read_case, resize_image
+from allukan.data import Case, Dataset, phantom, read_case, read_volume, resize_image
 from allukan.errors import UserError
 from allukan.inference import Run, fuse, open_run
-from allukan.inference.inputs import channels_of, match_files
+from allukan.inference.inputs import VolumeInput, channels_of, match_files
 from allukan.models import ModelCard, load_model
 
 TRIED = 4  # images
+Input = TypeVar("Input")
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,10 @@ class Source:
 
 
 def open_source(folder: str | Path, trust: bool = False) -> Source:
-    """From ``RUN`` or ``RUN/model``; raises ``UserError`` as ``load_model`` does, and for a model of volumes."""
+    """From ``RUN`` or ``RUN/model``; raises ``UserError`` as ``load_model`` does."""
     folder = Path(folder)
     model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     trained, card = load_model(model, trust=trust)
-    if card.spatial_dims == 3:
-        raise UserError(f"{model} was trained on volumes, and exports are of models of pictures: predict with allukan predict.")
     run = model.absolute().parent
     return Source(model, trained, card, open_run(run) if (run / "config.yaml").is_file() else None)
 
@@ -78,30 +79,62 @@ def needs(packages: Iterable[str], what: str, extra: str) -> None:
         raise UserError(f"{what} needs the package {missing[0]}: pip install 'allukan[{extra}]'.")
 
 
+def batches_to_try(source: Source) -> tuple[list[Tensor], str]:
+    """Two batches for ``normalised``, of the size of the training and of another one; and what they are of.
+
+    They are of the run's dataset, of its test part first, or else phantoms; of volumes, one each, or else noise.
+    """
+    card, another = source.card, another_size(source.card)
+    if card.spatial_dims == 3:
+        volumes, told = _volumes_to_try(source)
+        return [_patch(volumes[0], card.size), _patch(volumes[-1], another)], told
+    images, told = images_to_try(source)
+    return [at_size(images, card.size), at_size(images[:1], another)], told
+
+
 def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
-    """A few images ``(H, W, C)`` of the run's dataset, those of its test part first, or else phantoms; and which they are."""
-    cases = _cases(source) if source.run else None
+    """A few images ``(H, W, C)``, and which they are."""
+    cases = list(_cases(source, TRIED, lambda case, dataset, channels: read_case(case, dataset, channels)[0]))
     if cases:
-        return cases, f"{len(cases)} images of {Path(source.run.config['data']).name}"  # type: ignore[union-attr]
+        return cases, f"{len(cases)} images of {_dataset_name(source)}"
     planes = [phantom(max(source.card.size), np.random.default_rng(seed))[0] for seed in range(TRIED)]
     return [np.repeat(plane[..., None], source.card.in_channels, 2) for plane in planes], f"{TRIED} phantoms"
 
 
-def _cases(source: Source) -> list[NDArray[np.uint8]]:
+def _volumes_to_try(source: Source) -> tuple[list[Tensor], str]:
+    """Two volumes ``(C, D, H, W)`` as the network takes them, or one of noise."""
+    card = source.card
+    found = _cases(source, 2, lambda case, _, channels: VolumeInput(read_volume(case.images, channels)).of(card))
+    if found:
+        return found, f"{len(found)} volumes of {_dataset_name(source)}"
+    random = torch.Generator().manual_seed(0)
+    return [torch.randn(card.in_channels, *another_size(card), generator=random)], "a volume of noise"
+
+
+def _cases(source: Source, count: int, read: Callable[[Case, Dataset, tuple[int, ...]], Input]) -> list[Input]:
     """Nothing where the dataset is not there any more, or has changed."""
-    assert source.run is not None
+    if source.run is None:
+        return []
     try:
         dataset = match_files(source.run.open_data(), source.card)
         splits = source.run.splits
-        ids = [*splits.test, *splits.val, *splits.train][:TRIED]
+        ids = [*splits.test, *splits.val, *splits.train][:count]
         channels = channels_of(source.card, dataset)
-        return [read_case(case, dataset, channels)[0] for case in dataset.select(tuple(ids))]
+        return [read(case, dataset, channels) for case in dataset.select(tuple(ids))]
     except (UserError, OSError, KeyError):
         return []
 
 
-def another_size(card: ModelCard) -> tuple[int, int]:
+def _dataset_name(source: Source) -> str:
+    assert source.run is not None
+    return Path(source.run.config["data"]).name
+
+
+def another_size(card: ModelCard) -> tuple[int, ...]:
     """Than that of the training, larger and of another shape."""
+    if card.spatial_dims == 3:
+        depth, height, width = card.size
+        return depth + depth // 4 + 1, height, width + width // 8 + 1
     height, width = card.size
     return height + height // 2 + 1, width + width // 3 + 1
 
@@ -111,7 +144,15 @@ def at_size(images: Iterable[NDArray[np.uint8]], size: tuple[int, ...]) -> Tenso
     return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(0, 3, 1, 2).contiguous()
 
 
-def normalised_bytes(images: Tensor, card: ModelCard) -> Tensor:
-    """Bytes ``(B, C, *S)`` → what the network expects, as in ``Predictor``."""
-    mean, std = (torch.tensor(v).view(1, -1, *[1] * (images.ndim - 2)) for v in (card.mean, card.std))
+def _patch(volume: Tensor, size: tuple[int, ...]) -> Tensor:
+    """``(1, C, *size)`` from the middle of a volume, with zeros around one that is smaller."""
+    lacking = [wanted - given for wanted, given in zip(size, volume.shape[1:], strict=True)]
+    return F.pad(volume, [width for more in reversed(lacking) for width in (more // 2, more - more // 2)])[None]
+
+
+def normalised(images: Tensor, card: ModelCard) -> Tensor:
+    """Bytes ``(B, C, H, W)`` → what the network expects, as in ``Predictor``; patches of volumes are so already."""
+    if card.spatial_dims == 3:
+        return images
+    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (card.mean, card.std))
     return (images.float() / 255 - mean) / std

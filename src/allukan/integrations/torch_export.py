@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from allukan.errors import UserError
 from allukan.files import whole
-from allukan.integrations.source import Source, another_size, at_size, check_out, images_to_try, normalised_bytes
+from allukan.integrations.source import Source, batches_to_try, check_out, normalised
 
 SMALLEST = 33  # pixels
 _ODD = 65  # in every pooling: where the example does not need its ceil mode, AOTInductor leaves that away for all sizes
@@ -25,7 +25,7 @@ Network = Callable[[Tensor], Tensor]
 def export_program(source: Source, out: Path) -> float:
     """Write ``out`` (.pt2) for ``torch.export.load(out).module()``; returns the largest difference of its logits.
 
-    It takes normalised float32 ``(B, C, H, W)`` of any batch and of any height and width from ``SMALLEST`` on. Loaded again it
+    It takes normalised float32 ``(B, C, *S)`` of any batch and of any sizes from ``SMALLEST`` on. Loaded again it
     must compute what the model does before the file gets its name. Raises ``UserError`` for a file that exists.
     """
     program = _program(source, out)
@@ -60,8 +60,8 @@ def _program(source: Source, out: Path) -> ExportedProgram:
         size = "×".join(map(str, source.card.size))
         raise UserError(f"torch.export holds sizes from {SMALLEST} on, and the model was trained at {size}: use --format onnx.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    example = torch.zeros(2, source.card.in_channels, _ODD, _ODD)
+    free = {0: Dim.DYNAMIC, **{d + 2: Dim.DYNAMIC for d in range(source.card.spatial_dims)}}
+    example = torch.zeros(2, source.card.in_channels, *[_ODD] * source.card.spatial_dims)
     with _quietly():
         program = torch.export.export(source.network, (example,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
@@ -81,10 +81,9 @@ def _compile(program: ExportedProgram, package: Path) -> None:
 
 def _difference(program: Network, source: Source) -> float:
     """The largest of the logits; ``UserError`` where it is more than rounding."""
-    images, _ = images_to_try(source)
     differences = list[float]()
-    for batch in (at_size(images, source.card.size), at_size(images[:1], another_size(source.card))):
-        x = normalised_bytes(batch, source.card)
+    for batch in batches_to_try(source)[0]:
+        x = normalised(batch, source.card)
         with torch.inference_mode():
             found, wanted = program(x), source.network(x)
         differences.append(float((found - wanted).abs().max()))

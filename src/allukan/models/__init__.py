@@ -3,7 +3,7 @@
 from allukan.models.allukan import AllUKAN, ka_layers
 from allukan.models.devices import pick_device
 from allukan.models.factory import MODELS, build_model, model_options
-from allukan.models.foreign import is_foreign
+from allukan.models.foreign import check_trust, is_foreign
 from allukan.models.inputs_met import load_histograms, load_likeness, save_histograms, save_likeness
 from allukan.models.norms import check_norms
 from allukan.models.outputs import probabilities, to_masks
@@ -25,6 +25,7 @@ __all__ = [
     "UShape",
     "build_model",
     "check_norms",
+    "check_trust",
     "is_foreign",
     "ka_layers",
     "load_card",

@@ -35,12 +35,12 @@ def check_name(model: str) -> None:
         raise UserError(f"model {shown(model)} is not usable: write package.module:function, as in networks:small_unet.")
 
 
-def check_trust(model: str, folder: object, trust: bool) -> None:
-    """``UserError`` that says what would be imported, unless the model of that folder is ours or is trusted."""
+def check_trust(model: str, who: str, trust: bool) -> None:
+    """``UserError`` that says what would be imported, unless the model is ours or trusted; ``who``, as "F is a model of"."""
     if is_foreign(model) and not trust:
         module, _, function = model.partition(":")
         raise UserError(
-            f"{folder} is a model of {model!r}, so loading it would import the module {module} and call its {function}: "
+            f"{who} {model!r}, so using it would import the module {module} and call its {function}: "
             "add --trust (in Python trust=True) if you trust that code."
         )
 

@@ -69,7 +69,12 @@ def readme(card: ModelCard, about: str = "") -> str:
     if is_foreign(card.model):
         call = 'Predictor("FOLDER", trust=True)'
         close = f"The network is the code `{card.model}`, which is not in here: install it. `trust=True` has it imported."
-    channels = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels")
+    channels, size = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels"), " × ".join(map(str, card.size))
+    kind, image = f"images of 8 bits ({channels}), scaled to {size} pixels", '"image.png").masks  # bool (classes, height, width)'
+    if card.spatial_dims == 3:
+        spacing, files = " × ".join(f"{mm:g}" for mm in card.spacing_mm), "one file" if len(card.image_files) == 1 else "files"
+        kind = f"volumes ({files} each), brought to voxels of {spacing} mm, in parts of {size} voxels"
+        image = '"image.nii.gz").masks  # bool (classes, depth, height, width)'
     return f"""---
 library_name: allukan
 pipeline_tag: image-segmentation
@@ -79,7 +84,7 @@ tags: [allukan, kolmogorov-arnold, medical-imaging, image-segmentation]
 # {card.model}: {", ".join(card.classes)}
 
 A `{card.model}` network of allukan {card.version} (Kolmogorov–Arnold layers, [arXiv 2602.03156](https://arxiv.org/abs/2602.03156)).
-Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of
+Input: {kind}. Output: {card.target} masks of
 {", ".join(card.classes)}.
 
 {about}## How to load it
@@ -87,7 +92,7 @@ Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size)
 ```python
 from allukan import Predictor
 
-masks = {call}("image.png").masks  # bool (classes, height, width); FOLDER is a copy of this repository
+masks = {call}({image}; FOLDER is a copy of this repository
 ```
 
 {close} Not a medical device.

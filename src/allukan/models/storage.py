@@ -227,7 +227,7 @@ def outline_saved(folder: str | Path, card: ModelCard, trust: bool = False) -> n
 
     Foreign code is imported with ``trust`` alone.
     """
-    check_trust(card.model, folder, trust)
+    check_trust(card.model, f"{folder} is a model of", trust)
     try:
         return card.outline()
     except UserError as error:
@@ -250,7 +250,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     the architecture that it names and when they are not finite.
     """
     card = load_card(folder)
-    check_trust(card.model, folder, trust)
+    check_trust(card.model, f"{folder} is a model of", trust)
     path = Path(folder) / "model.safetensors"
     try:
         state = load_file(path)

@@ -13,10 +13,11 @@ from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
 from allukan.ops.autograd import cached
-from allukan.ops.linear_maps import Convolution
+from allukan.ops.linear_maps import Convolution, PaddedConvolution, same_padding
 from allukan.ops.tracing import sizes
 
 Size = int | Sequence[int]
+Widths = int | Sequence[int | tuple[int, int]]  # a dimension one number, or those before and after
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -26,6 +27,9 @@ class KAConv(KALayer):
     Use it as ``KAConv1d``, ``KAConv2d`` or ``KAConv3d``; the signature starts like torch's convolutions. Zero padding is
     applied AFTER φ, as the padded places are absent edges, not inputs of value 0 (φ(0) ≠ 0 in general); the other padding
     modes repeat inputs, which is the same before and after φ. Source: KAonv layer of arXiv 2602.03156.
+
+    ``padding`` may also be a pair of widths (before, after) a dimension, and "same" goes with a stride, as in TensorFlow:
+    ⌈size / stride⌉ outputs, by widths that depend on the size of x.
 
     With ``norm`` "batch", "instance", "group", "layer" (over the channels of every place) or a norm module of torch the layer is
     the unit normalise → φ → mix: y_q = Σ λ_qp φ_a(q)(γ_p x̂_p + β_p) + bias, all padding after the norm.
@@ -41,7 +45,7 @@ class KAConv(KALayer):
         out_channels: int,
         kernel_size: Size,
         stride: Size = 1,
-        padding: Size | str = 0,
+        padding: Widths | str = 0,
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
@@ -59,9 +63,9 @@ class KAConv(KALayer):
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.stride = _tuple(stride, spatial_dims, "stride")
         self.dilation = _tuple(dilation, spatial_dims, "dilation")
-        self.padding = padding if isinstance(padding, str) else _tuple(padding, spatial_dims, "padding")
+        self.padding: Any = padding if isinstance(padding, str) else _widths(padding, spatial_dims)
         self._check_padding()
-        self._border = [] if padding_mode == "zeros" else self.padding_widths()
+        self._border = [] if padding_mode == "zeros" else self.padding_widths(())
 
     def _check_padding(self) -> None:
         if self.padding_mode not in _PADDING_MODES:
@@ -69,16 +73,29 @@ class KAConv(KALayer):
         if isinstance(self.padding, str):
             if self.padding not in ("same", "valid"):
                 raise ValueError(f"unknown padding {self.padding!r}; choose 'same', 'valid' or whole numbers")
-            if self.padding == "same" and any(s != 1 for s in self.stride):
-                raise ValueError(f"padding='same' needs stride 1, got {self.stride}")
-
-    def padding_widths(self) -> list[int]:
-        """What the padding adds at both ends of each dimension, as ``F.pad`` wants it: the last dimension first."""
-        return [width for pair in reversed(_padding(self.padding, self.kernel_size, self.dilation)) for width in pair]
+            if self.padding_mode != "zeros" and self._by_size:
+                raise ValueError(f"padding='same' with stride {self.stride} pads with zeros, not by {self.padding_mode!r}")
 
     @property
-    def linear(self) -> Convolution:  # type: ignore[override]
+    def _by_size(self) -> bool:
+        """Whether the widths depend on the size of x."""
+        return self.padding == "same" and any(s != 1 for s in self.stride)
+
+    def padding_widths(self, size: Sequence[int]) -> list[int]:
+        """What the padding adds to x of ``size`` at both ends of each dimension, for ``F.pad``: the last dimension first."""
+        return [width for pair in reversed(self.paddings(size)) for width in pair]
+
+    def paddings(self, size: Sequence[int]) -> list[tuple[int, int]]:
+        """The widths before and after, a dimension."""
+        if self._by_size:
+            return [same_padding(*d) for d in zip(size, self.kernel_size, self.stride, self.dilation, strict=True)]
+        return _padding(self.padding, self.kernel_size, self.dilation)
+
+    @property
+    def linear(self) -> Convolution | PaddedConvolution:  # type: ignore[override]
         """The convolution after φ, of the options that the layer has now."""
+        if self._by_size:
+            return PaddedConvolution(self.stride, self.dilation, self.plan.conv_groups)
         padding = "valid" if self._border else self.padding
         return _convolution(self.kernel_size, self.stride, padding, self.dilation, self.plan.conv_groups)
 
@@ -135,21 +152,32 @@ class KAConv3d(KAConv):
 
 @cached
 def _convolution(
-    kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...] | str, dilation: tuple[int, ...], groups: int
-) -> Convolution:
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...], groups: int
+) -> Convolution | PaddedConvolution:
     pairs = _padding(padding, kernel, dilation)
-    return Convolution(stride, tuple(right for _, right in pairs), dilation, groups, tuple(right - left for left, right in pairs))
+    surplus = tuple(after - before for before, after in pairs)
+    if all(more == 0 or (more == 1 and s == 1) for more, s in zip(surplus, stride, strict=True)):
+        return Convolution(stride, tuple(after for _, after in pairs), dilation, groups, surplus)
+    return PaddedConvolution(stride, dilation, groups, tuple(pairs))
 
 
-def _padding(padding: tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tuple[int, int]]:
+def _padding(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[tuple[int, int]]:
     """Widths before and after, a dimension."""
     if not isinstance(padding, str):
-        return [(width, width) for width in padding]
+        return [(width, width) if isinstance(width, int) else width for width in padding]
     totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
     return [(total // 2, total - total // 2) for total in totals]
 
 
-def _tuple(value: Size, length: int, name: str) -> tuple[int, ...]:
+def _widths(padding: Widths, spatial_dims: int) -> tuple[int | tuple[int, int], ...]:
+    """A dimension one number, or a pair of those before and after."""
+    widths = tuple(
+        w if isinstance(w, int) else _tuple(w, 2, "widths of padding") for w in _tuple(padding, spatial_dims, "padding")
+    )
+    return tuple(w if isinstance(w, int) else (w[0], w[1]) for w in widths)
+
+
+def _tuple(value: Any, length: int, name: str) -> tuple[Any, ...]:
     values = (value,) * length if isinstance(value, int) else tuple(value)
     if len(values) != length:
         raise ValueError(f"{name} must be one number or {length}, got {values}")

@@ -61,7 +61,7 @@ class StackedKANConv(KAConv):
 
     def _zero_padded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """x padded by a value at which every spline is zero, and 1 inside, 0 in the padding ``(1, 1, *S)``: there b(x) ≠ 0."""
-        widths = [] if self._border else self.padding_widths()
+        widths = [] if self._border else self.padding_widths(x.shape[2:])
         if not any(widths):
             return x, None
         lo, hi = self.spline.grid_range

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from allukan.ops.tracing import sizes
+
 _convolution_backward = torch.ops.aten.convolution_backward.default
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 Wanted = tuple[bool, bool, bool]
@@ -62,6 +64,55 @@ class Convolution:
         return _convolution_backward(
             grad, h, weight, sizes, self.stride, self.padding, self.dilation, False, none, self.groups, wanted
         )
+
+
+@dataclass(frozen=True)
+class PaddedConvolution:
+    """A convolution of h with zeros around it that a ``Convolution`` has no numbers for.
+
+    ``widths`` are those before and after, a dimension; None stands for TensorFlow's "same": ⌈size / stride⌉ outputs for every
+    size, where the zeros that do not divide by two are after.
+    """
+
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int = 1
+    widths: tuple[tuple[int, int], ...] | None = None
+
+    def forward(self, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution."""
+        return self._inner.forward(F.pad(h, self._pads(h, weight)), weight, bias)
+
+    def backward(self, grad: Tensor, h: Tensor, weight: Tensor, wanted: Wanted) -> Gradients:
+        """Its gradients."""
+        pads = self._pads(h, weight)
+        grad_h, grad_weight, grad_bias = self._inner.backward(grad, F.pad(h, pads), weight, wanted)
+        return None if grad_h is None else F.pad(grad_h, [-width for width in pads]), grad_weight, grad_bias
+
+    @property
+    def _inner(self) -> Convolution:
+        return Convolution(self.stride, (0,) * len(self.stride), self.dilation, self.groups)
+
+    def _pads(self, h: Tensor, weight: Tensor) -> list[int]:
+        """As ``F.pad`` wants them: the last dimension first."""
+        widths = self.widths
+        if widths is None:
+            options = zip(h.shape[2:], sizes(weight)[2:], self.stride, self.dilation, strict=True)
+            widths = tuple(same_padding(*option) for option in options)
+        return [width for pair in reversed(widths) for width in pair]
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Widths before and after of TensorFlow's "same".
+
+    >>> same_padding(8, 3, 2, 1), same_padding(9, 3, 2, 1)
+    ((0, 1), (1, 1))
+    """
+    reach = dilation * (kernel - 1) + 1
+    total = (size + stride - 1) // stride * stride - stride + reach - size
+    if reach < stride:  # only then can it be negative
+        total = torch.sym_max(total, 0)
+    return total // 2, total - total // 2
 
 
 @dataclass(frozen=True)

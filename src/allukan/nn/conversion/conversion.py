@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
 from allukan.nn.conversion.functional import with_modules
+from allukan.nn.conversion.padding import Paddings, absorbed_paddings, own_paddings
 from allukan.nn.conversion.report import Conversion
-from allukan.nn.conversion.roles import base_of, layers_of, passes, role
+from allukan.nn.conversion.roles import CONVOLUTIONS, base_of, layers_of, passes, role
 from allukan.nn.conversion.swap import swap
 from allukan.nn.conversion.units import fits, units
 from allukan.nn.conversion.watch import Call, watch
 from allukan.nn.spline import Spline
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 KEPT = "it is to be kept"
 Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
@@ -64,26 +64,35 @@ def convert(
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     arguments = _arguments(example)
-    network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep)
-    obstacles = _obstacles(network, calls, wanted)
-    bases, kept = _bases(network, wanted)
-    layers, stay = absorb(calls, bases)
+    own = own_paddings(network)
+    network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
+    obstacles = _obstacles(network, calls, wanted, own)
+    padded, joint = absorbed_paddings(network, calls, wanted, own)
+    layers, absorbed, kept = _moving(network, calls, wanted)
     if not layers:
         raise _nothing(network, obstacles)
-    absorbed = {name: base for name, base in bases.items() if name not in stay}
-    taking = _units(network, calls, layers, absorbed, wanted) if take_norms else {}
-    converted = swap(copy.deepcopy(network), layers, absorbed, taking, spline)
-    behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
+    emptied = {*absorbed, *padded.values()}
+    taking = _units(network, calls, layers, emptied, wanted) if take_norms else {}
+    converted = swap(copy.deepcopy(network), layers, emptied, taking, own | joint, spline)
+    reached &= {*layers, *emptied, *taking.values()}
     return converted, Conversion(
         layers=layers,
         units=taking,
+        padded=padded,
         absorbed=absorbed,
-        kept={**kept, **stay, **_functions(calls)},
-        behind_kept=tuple(name for name, base in layers.items() if base == "identity" and name in behind),
+        kept=kept,
+        behind_kept=_behind_kept(calls, layers),
         left=_left(network, layers, obstacles),
         notes=(*notes, *_frozen_slopes(network, absorbed)),
-        deviation=check(converted, network, arguments, expected, reached & {*layers, *absorbed, *taking.values()}, taking),
+        deviation=check(converted, network, arguments, expected, reached, taking),
     )
+
+
+def _moving(network: nn.Module, calls: list[Call], wanted: set[str]) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """The base of every layer, of every activation that moves, and why the others stay."""
+    bases, kept = _bases(network, wanted)
+    layers, stay = absorb(calls, bases)
+    return layers, {n: base for n, base in bases.items() if n not in stay}, {**kept, **stay, **_functions(calls)}
 
 
 def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
@@ -97,29 +106,36 @@ def _arguments(example: Example) -> tuple[tuple, dict]:
     return (example if isinstance(example, tuple) else (example,)), {}
 
 
-def _as_modules(network: nn.Module, arguments: tuple[tuple, dict], keep: Collection[str]) -> tuple[nn.Module, set[str], Observed]:
+def _as_modules(
+    network: nn.Module, arguments: tuple[tuple, dict], keep: Collection[str], own: Paddings
+) -> tuple[nn.Module, set[str], Observed]:
     """The network with modules for functions, names of those that are not to be kept, and what was seen.
 
     The output is that of the network as it was given.
     """
-    observed, wanted = _observe(network, arguments), _wanted(network, keep)
+    observed, wanted = _observe(network, arguments, own), _wanted(network, keep)
     modular = with_modules(network, observed[0], wanted)
     if modular is network:
         return network, wanted, observed
-    calls, reached, _, notes = _observe(modular, arguments)
+    calls, reached, _, notes = _observe(modular, arguments, own)
     return modular, _wanted(modular, keep), (calls, reached, observed[2], notes)
 
 
-def _observe(network: nn.Module, arguments: tuple[tuple, dict]) -> Observed:
+def _observe(network: nn.Module, arguments: tuple[tuple, dict], own: Paddings) -> Observed:
     """Calls of both modes, names called in evaluation mode, the output of evaluation mode, and a note if training failed."""
     scratch, notes = copy.deepcopy(network).eval(), []
-    calls, output = watch(scratch, copy.deepcopy(arguments), role)
+    padding = {scratch.get_submodule(name) for name in own}
+
+    def role_of(module: nn.Module) -> str:
+        return "layer" if module in padding else role(module)
+
+    calls, output = watch(scratch, copy.deepcopy(arguments), role_of)
     reached = {call.name for call in calls}
     for module in scratch.modules():
         module.training = not isinstance(module, _NORMS)  # a batch norm may refuse a small example, and does not matter here
     try:
         with torch.random.fork_rng(devices=[]):
-            calls = calls + watch(scratch, copy.deepcopy(arguments), role)[0]
+            calls = calls + watch(scratch, copy.deepcopy(arguments), role_of)[0]
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError) as error:
         problem = str(error).split("\n", 1)[0]
         notes.append(f"only evaluation mode was seen, as training mode does not run on the example ({problem})")
@@ -135,16 +151,16 @@ def _wanted(network: nn.Module, keep: Collection[str]) -> set[str]:
     return {name for name in names if not any(name == other or name.startswith(f"{other}.") for other in kept)}
 
 
-def _obstacles(network: nn.Module, calls: list[Call], wanted: set[str]) -> dict[str, str]:
+def _obstacles(network: nn.Module, calls: list[Call], wanted: set[str], own: Paddings) -> dict[str, str]:
     """Layers that stay, with the reason; their calls become ordinary readers."""
-    obstacles = {name: why if name in wanted else KEPT for name, why in layers_of(network).items()}
+    obstacles = {name: why if name in wanted else KEPT for name, why in layers_of(network, own).items()}
     called = {call.name for call in calls if call.kind == "layer"}
     for call in calls:
         if call.kind == "layer" and not obstacles[call.name]:
             layer = network.get_submodule(call.name)
             if not call.dims:
                 obstacles[call.name] = "its input is not its first argument"
-            elif isinstance(layer, _CONVOLUTIONS) and call.dims != len(layer.kernel_size) + 2:
+            elif isinstance(layer, CONVOLUTIONS) and call.dims != len(layer.kernel_size) + 2:
                 obstacles[call.name] = "it is called without a batch dimension"
     for call in calls:
         if call.kind == "layer" and obstacles[call.name]:
@@ -159,9 +175,7 @@ def _bases(network: nn.Module, wanted: set[str]) -> tuple[dict[str, str], dict[s
     return {n: base for n, (base, _) in found.items() if base}, {n: why for n, (base, why) in found.items() if not base}
 
 
-def _units(
-    network: nn.Module, calls: list[Call], layers: dict[str, str], absorbed: dict[str, str], wanted: set[str]
-) -> dict[str, str]:
+def _units(network: nn.Module, calls: list[Call], layers: dict[str, str], absorbed: set[str], wanted: set[str]) -> dict[str, str]:
     """The layers that take a norm along, with that norm."""
     dims = {call.name: max(c.dims for c in calls if c.name == call.name) for call in calls if call.kind == "layer"}
     found = units(calls, layers, {*absorbed, *(name for name, module in network.named_modules() if passes(module))}).items()
@@ -175,6 +189,11 @@ def _units(
 def _functions(calls: list[Call]) -> dict[str, str]:
     names = [call.name for call in calls if call.kind == "activation" and call.name.startswith("the function ")]
     return dict.fromkeys(names, "a call in code that torch.fx cannot record")
+
+
+def _behind_kept(calls: list[Call], layers: dict[str, str]) -> tuple[str, ...]:
+    behind = {c.name for c in calls if c.kind == "layer" and c.inputs[0] and c.inputs[0].kind == "activation"}
+    return tuple(name for name, base in layers.items() if base == "identity" and name in behind)
 
 
 def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ class Conversion:
     Attributes:
         layers: every converted layer with its base; "identity" where it does not take the place of an activation.
         units: every converted layer that took the norm in front of it along, with that norm's old name.
+        padded: every converted layer that took the padding in front of it along, with the old name of that module.
         absorbed: every activation that is now the base of the layers behind it, with that base.
         kept: every activation that stays as it was, with the reason.
         behind_kept: converted layers that read a kept activation, directly.
@@ -23,6 +24,7 @@ class Conversion:
 
     layers: dict[str, str]
     units: dict[str, str] = field(default_factory=dict)
+    padded: dict[str, str] = field(default_factory=dict)
     absorbed: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     behind_kept: tuple[str, ...] = ()
@@ -47,6 +49,7 @@ class Conversion:
             [
                 f"{len(self.layers)} KA layers: {counts}",
                 *_listed("of them units, normalise → φ → mix, with the norm", self.units),
+                *_listed("of them with the padding of", self.padded),
                 *_listed("activations absorbed", self.absorbed),
                 *_listed("activations kept", self.kept),
                 *_listed("layers that read a kept activation", dict.fromkeys(self.behind_kept, "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
@@ -15,6 +16,8 @@ LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv3d: KAConv3d,
     nn.Linear: KALinear,
 }
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+PADS = (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
 _BASES: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.SiLU: "silu", nn.Tanh: "tanh", nn.GELU: "gelu", nn.ReLU6: "relu6"}
 _BASES |= {nn.Hardswish: "hardswish", nn.Hardtanh: "hardtanh", nn.ELU: "elu", nn.Mish: "mish", nn.Softplus: "softplus"}
 _BASES |= {nn.Sigmoid: "sigmoid"}
@@ -51,6 +54,8 @@ def role(module: nn.Module) -> str:
         return "other" if module.return_indices else "pool"
     if type(module) in _NORMS:
         return "norm"
+    if type(module) in PADS:
+        return "pad"
     if type(module) in _MOVES or passes(module):
         return "move"
     if isinstance(module, _CLOSED):
@@ -66,12 +71,24 @@ def passes(module: nn.Module) -> bool:
     return type(module) is nn.Identity or (isinstance(module, _DROPOUTS) and module.p == 0)
 
 
-def layers_of(network: nn.Module) -> dict[str, str]:
-    """Every convolution and linear layer by name, with the obstacle to its conversion, "" for none."""
+def kind_of(layer: nn.Module) -> type[nn.Module]:
+    """Torch's class of a layer.
+
+    >>> kind_of(nn.Conv2d(1, 1, 3)).__name__
+    'Conv2d'
+    """
+    return next(kind for kind in LAYERS if isinstance(layer, kind))
+
+
+def layers_of(network: nn.Module, others: Collection[str] = ()) -> dict[str, str]:
+    """Every convolution and linear layer by name, with the obstacle to its conversion, "" for none.
+
+    Layers of other classes than torch's are those named in ``others``.
+    """
     closed = {inner: outer for outer in network.modules() if isinstance(outer, _CLOSED) for inner in outer.modules()}
     found = {}
     for name, module in network.named_modules():
-        if type(module) in LAYERS:
+        if type(module) in LAYERS or name in others:
             found[name] = ""
             if module in closed:
                 found[name] = f"{type(closed[module]).__name__} reads its weight and does not call it"

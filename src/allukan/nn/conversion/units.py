@@ -13,8 +13,8 @@ from allukan.nn.conversion.watch import Call
 from allukan.nn.norm import make_norm
 
 
-def units(calls: list[Call], layers: Collection[str], through: Collection[str]) -> dict[str, str]:
-    """Layers with the norm that each can take along, by name, as far as the ``calls`` tell.
+def units(calls: list[Call], layers: Collection[str], through: Collection[str], kind: str = "norm") -> dict[str, str]:
+    """Layers with the norm that each can take along, by name, as far as the ``calls`` tell; or what else is of the ``kind``.
 
     It can where whatever leaves the norm is read by that layer alone, directly or ``through`` modules that will do nothing
     (absorbed activations, dropout of 0), the layer reads nothing else, and the input of the norm stays what it was, as the layer
@@ -36,7 +36,7 @@ def units(calls: list[Call], layers: Collection[str], through: Collection[str]) 
     layer_of: dict[str, set[str]] = defaultdict(set)
     taken: set[Call] = set()
     for call in calls:
-        if call.kind == "norm":
+        if call.kind == kind:
             reader = _layer_behind(call, readers, layers, through)
             layer_of[call.name].add(reader.name if reader else "")
             if reader:

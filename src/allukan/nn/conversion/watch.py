@@ -28,9 +28,10 @@ class Call:
     """One call of a module or function.
 
     Attributes:
-        kind: "activation", "layer", "norm", "move" (carries values elsewhere and changes none), "pool" (a maximum) or "other".
+        kind: "activation", "layer", "norm", "pad" (zeros, mostly), "move" (carries values elsewhere and changes none), "pool" (a
+            maximum) or "other".
         name: of the module, or what else it is.
-        inputs: for every tensor it reads the activation, norm, move or pool that made it, None for any other origin.
+        inputs: for every tensor it reads the activation, norm, pad, move or pool that made it, None for any other origin.
         dims: dimensions of the first argument, 0 where that is no tensor or goes by keyword.
         changed: whether somebody wrote into that tensor after the call.
         title: what the report calls it, where that is more than the name.
@@ -99,7 +100,7 @@ class _Watcher(TorchFunctionMode):
         if kind:
             name, title = self.names[module], f"{type(module).__name__} {self.names[module]!r}"
             call = Call(kind, title if kind == "other" else name, self.makers_of((args, kwargs)))
-            call.title = title if kind == "norm" else ""
+            call.title = title if kind in ("norm", "pad") else ""
             call.dims = args[0].ndim if args and isinstance(args[0], Tensor) else 0
             self.calls.append(call)
         self.open.append(call)
@@ -108,10 +109,10 @@ class _Watcher(TorchFunctionMode):
     def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self.path.pop()
         call = self.open.pop()
-        if call is None or call.kind not in ("activation", "norm", "move", "pool"):
+        if call is None or call.kind not in ("activation", "norm", "pad", "move", "pool"):
             return
         self._made(call, output)
-        if call.kind in ("activation", "norm"):
+        if call.kind in ("activation", "norm", "pad"):
             tensor = next(tensors_in((args, kwargs)))
             self.versions[call] = tensor, tensor._version
 
