@@ -60,7 +60,7 @@ class Run:
 class Truth:
     """Image ``(H, W, C)`` or volume of a case, masks bool ``(K, *S)`` of a model's classes, and where they count ``(1, *S)``."""
 
-    image: NDArray[np.uint8] | Image
+    image: NDArray[Any] | Image
     masks: NDArray[np.bool_]
     counts: NDArray[np.bool_]
 
@@ -180,8 +180,9 @@ def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
 
 def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard) -> Truth:
     """Image and masks of one case of ``match_files``, as the model knows them. Raises ``UserError`` as ``read_case``."""
-    read = read_volume_case if card.spatial_dims == 3 else read_case
-    image, masks = read(case, dataset, channels_of(card, dataset))
+    channels = channels_of(card, dataset)
+    volumes, keep = card.spatial_dims == 3, not card.in_bytes
+    image, masks = read_volume_case(case, dataset, channels) if volumes else read_case(case, dataset, channels, keep)
     return Truth(image, *split_ignored(match.arrange(masks), card.spatial_dims))
 
 
@@ -210,7 +211,7 @@ def _score(
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
     """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
     card, scored = predictor.card, np.array(match.scored)
-    data = prepare(dataset, cases, card.size, channels_of(card, dataset))
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset), None if card.in_bytes else card.intensities)
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
     parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)

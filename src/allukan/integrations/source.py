@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from allukan.data import phantom, read_case, resize_image
+from allukan.data.intensities import standardise
 from allukan.errors import UserError
 from allukan.inference import Run, fuse, open_run
 from allukan.inference.inputs import channels_of, match_files
@@ -78,7 +80,7 @@ def needs(packages: Iterable[str], what: str, extra: str) -> None:
         raise UserError(f"{what} needs the package {missing[0]}: pip install 'allukan[{extra}]'.")
 
 
-def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
+def images_to_try(source: Source) -> tuple[list[NDArray[Any]], str]:
     """A few images ``(H, W, C)`` of the run's dataset, those of its test part first, or else phantoms; and which they are."""
     cases = _cases(source) if source.run else None
     if cases:
@@ -87,7 +89,7 @@ def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
     return [np.repeat(plane[..., None], source.card.in_channels, 2) for plane in planes], f"{TRIED} phantoms"
 
 
-def _cases(source: Source) -> list[NDArray[np.uint8]]:
+def _cases(source: Source) -> list[NDArray[Any]]:
     """Nothing where the dataset is not there any more, or has changed."""
     assert source.run is not None
     try:
@@ -95,7 +97,8 @@ def _cases(source: Source) -> list[NDArray[np.uint8]]:
         splits = source.run.splits
         ids = [*splits.test, *splits.val, *splits.train][:TRIED]
         channels = channels_of(source.card, dataset)
-        return [read_case(case, dataset, channels)[0] for case in dataset.select(tuple(ids))]
+        keep = not source.card.in_bytes
+        return [read_case(case, dataset, channels, keep)[0] for case in dataset.select(tuple(ids))]
     except (UserError, OSError, KeyError):
         return []
 
@@ -107,11 +110,17 @@ def another_size(card: ModelCard) -> tuple[int, int]:
 
 
 def at_size(images: Iterable[NDArray[np.uint8]], size: tuple[int, ...]) -> Tensor:
-    """Bytes ``(B, C, H, W)`` of images ``(H, W, C)``, all brought to that size."""
-    return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(0, 3, 1, 2).contiguous()
+    """Images ``(H, W, C)`` → ``(B, C, H, W)``, all brought to that size: bytes stay so, other values become float32."""
+    kept = (image if image.dtype == np.uint8 else image.astype(np.float32) for image in images)
+    return torch.from_numpy(np.stack([resize_image(image, size) for image in kept])).permute(0, 3, 1, 2).contiguous()
 
 
 def normalised_bytes(images: Tensor, card: ModelCard) -> Tensor:
-    """Bytes ``(B, C, *S)`` → what the network expects, as in ``Predictor``."""
+    """Bytes ``(B, C, *S)``, or values of images of more than 8 bits → what the network expects, as in ``Predictor``."""
+    if not card.in_bytes:
+        values = images.double().numpy().copy()
+        for image in values:
+            standardise(image, card.intensities)
+        return torch.from_numpy(values).float()
     mean, std = (torch.tensor(v).view(1, -1, *[1] * (images.ndim - 2)) for v in (card.mean, card.std))
     return (images.float() / 255 - mean) / std

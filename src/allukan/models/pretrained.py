@@ -70,6 +70,7 @@ def readme(card: ModelCard, about: str = "") -> str:
         call = 'Predictor("FOLDER", trust=True)'
         close = f"The network is the code `{card.model}`, which is not in here: install it. `trust=True` has it imported."
     channels = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels")
+    bits = "8 bits" if card.in_bytes else "more than 8 bits, with their values"
     return f"""---
 library_name: allukan
 pipeline_tag: image-segmentation
@@ -79,7 +80,7 @@ tags: [allukan, kolmogorov-arnold, medical-imaging, image-segmentation]
 # {card.model}: {", ".join(card.classes)}
 
 A `{card.model}` network of allukan {card.version} (Kolmogorov–Arnold layers, [arXiv 2602.03156](https://arxiv.org/abs/2602.03156)).
-Input: images of 8 bits ({channels}), scaled to {" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of
+Input: images of {bits} ({channels}), scaled to {" × ".join(map(str, card.size))} pixels. Output: {card.target} masks of
 {", ".join(card.classes)}.
 
 {about}## How to load it

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, names: Mapping[int, str]) -> None:
-    """Write ``(D, H, W)`` as a DICOM SEG (binary, one segment a value) of the series that ``like`` was read from.
+    """Write ``(D, H, W)`` as a DICOM SEG (binary, one segment a value) of the series, or ``(H, W)`` of the one file, of ``like``.
 
     ``names`` are those of the values above 0, in the order of their segments: 1, 2 … Raises ``UserError`` without highdicom, for
     an image of another kind or of frames in one file, for a value without a name, and as ``write_labels`` does.
@@ -35,9 +35,9 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
     unknown = sorted(set(np.unique(numbers).tolist()) - {0, *names})
     if unknown or not names:
         raise UserError(f"{path}: the labels {unknown[:5]} have no name, and a DICOM SEG names every segment.")
-    segments = np.zeros(labels.shape, np.uint8)
+    segments = np.zeros((len(files), *labels.shape[-2:]), np.uint8)
     for number, value in enumerate(names, 1):
-        segments[numbers == value] = number
+        segments[numbers.reshape(segments.shape) == value] = number
     path.parent.mkdir(parents=True, exist_ok=True)
     import pydicom
 
@@ -48,12 +48,12 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
 
 
 def check_segmentation(like: Image | None = None) -> None:
-    """Raises ``UserError`` without highdicom, and where ``like`` is no DICOM series of a file a slice."""
+    """Raises ``UserError`` without highdicom, and where ``like`` is no DICOM series of a file a slice and no single slice."""
     try:
         import highdicom  # noqa: F401
     except ImportError:
         raise UserError("DICOM SEG needs the package highdicom: pip install 'allukan[dicom]'.") from None
-    if like is None or (like.source.kind == "dicom" and (len(like.source.paths),) == like.geometry.shape[:-2]):
+    if like is None or (like.source.kind == "dicom" and (like.geometry.shape[:-2] or (1,)) == (len(like.source.paths),)):
         return
     name = like.source.paths[0] if like.source.paths else "the image"
     raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write NIfTI.")
