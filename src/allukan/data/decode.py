@@ -102,13 +102,13 @@ def damage_told(path: Path) -> Iterator[None]:
 def _reader(path: Path) -> tuple[Callable[[Path], Header], Callable[[Path], Decoded]]:
     with path.open("rb") as file:
         start = file.read(512)
-    for magic, reader in _READERS.items():
-        if start.startswith(magic):
-            return reader
-    if is_dicom(start):
+    if is_dicom(start):  # first: its preamble may be that of a TIFF
         from allukan.data.volumes import dicom_picture  # which imports this module, and pydicom
 
         return dicom_picture.header, dicom_picture.decode
+    for magic, reader in _READERS.items():
+        if start.startswith(magic):
+            return reader
     if start.startswith(_LFS):
         raise UserError(f"{path} is a pointer of Git LFS instead of the file itself: fetch it with git lfs pull.")
     for (position, magic), name in _OTHERS.items():

@@ -90,10 +90,10 @@ class _OfValues(nn.Module):
 def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: bool = False, half: bool = False) -> OnnxReport:
     """Write the model of ``source`` to ``out``.
 
-    Its input is ``image``, normalised float32 ``(B, C, H, W)``, or with ``normalise`` the bytes (values in float32, of a
-    model of more than 8 bits); its output ``logits`` ``(B, K', H, W)``. ``half`` stores weights, and computes all but the
-    activations, in float16. Its metadata say what a program needs to know (size, normalisation, classes, target, threshold, label values) and by how much its
-    logits differ from torch's on real images.
+    Its input is ``image``, normalised float32 ``(B, C, H, W)``, or with ``normalise`` the bytes (values in float32, of a model of
+    more than 8 bits); its output ``logits`` ``(B, K', H, W)``. ``half`` stores weights, and computes all but the activations, in
+    float16. Its metadata say what a program needs to know (size, normalisation, classes, target, threshold, label values) and by
+    how much its logits differ from torch's on real images.
 
     Raises ``UserError`` for a file that exists, a missing package, an opset that does not do, and where the file computes
     something else than the model.

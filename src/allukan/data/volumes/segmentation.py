@@ -48,15 +48,26 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
 
 
 def check_segmentation(like: Image | None = None) -> None:
-    """Raises ``UserError`` without highdicom, and where ``like`` is no DICOM series of a file a slice and no single slice."""
+    """Raises ``UserError`` without highdicom, where ``like`` is no DICOM series of a file a slice, and where that has no frame."""
     try:
         import highdicom  # noqa: F401
     except ImportError:
         raise UserError("DICOM SEG needs the package highdicom: pip install 'allukan[dicom]'.") from None
-    if like is None or (like.source.kind == "dicom" and (like.geometry.shape[:-2] or (1,)) == (len(like.source.paths),)):
+    if like is None:
         return
     name = like.source.paths[0] if like.source.paths else "the image"
-    raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write NIfTI.")
+    if like.source.kind == "dicom" and (like.geometry.shape[:-2] or (1,)) == (len(like.source.paths),):
+        _check_frame(like.source.paths[0])
+        return
+    other = "PNG" if len(like.geometry.shape) == 2 else "NIfTI"
+    raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write {other}.")
+
+
+def _check_frame(path: Path) -> None:
+    import pydicom
+
+    if not pydicom.dcmread(path, stop_before_pixels=True, force=True).get("FrameOfReferenceUID"):
+        raise UserError(f"{path} names no frame of reference (FrameOfReferenceUID), which a DICOM SEG needs: write PNG or NIfTI.")
 
 
 def _made(segments: NDArray[np.uint8], slices: list[pydicom.Dataset], names: Mapping[int, str]) -> Any:
