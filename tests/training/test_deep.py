@@ -165,10 +165,9 @@ def test_intensities_can_be_given(tmp_path):
     run = train(TrainConfig(str(data), str(tmp_path / "run"), intensities=(given,), **options))
     predictor = Predictor(run / "model", "cpu")
     assert predictor.card.intensities == (given,)
-    levels = bodies()[3][0]
-    clipped = np.minimum(30_000 + levels.astype(np.uint16) * 4, 30_100)
-    assert np.allclose(
-        predictor(30_000 + levels.astype(np.uint16) * 4).probabilities, predictor(clipped).probabilities, atol=1e-6
-    )
+    values = 30_000 + bodies()[3][0].astype(np.uint16) * 4
+    clipped = predictor(np.minimum(values, 30_100)).probabilities
+    assert np.allclose(predictor(values).probabilities, clipped, atol=1e-6)
+    assert not np.allclose(predictor(values - 50).probabilities, clipped, atol=1e-6)
     with pytest.raises(UserError, match=r"intensities are of 2 channels, and images have 1"):
         train(TrainConfig(str(data), str(tmp_path / "other"), intensities=(given, given), **options))

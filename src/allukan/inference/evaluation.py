@@ -30,7 +30,7 @@ from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
-from allukan.inference.segmenter import Progress
+from allukan.inference.segmenter import Progress, Segmenter
 from allukan.models import ModelCard, to_masks
 from allukan.scores import case_metrics, pooled_iou, summarise, volume_metrics
 from allukan.yaml_files import read_yaml
@@ -87,14 +87,14 @@ def evaluate(
     data: str | Path | None = None,
     subset: str | None = None,
     *,
-    predictor: Predictor,
+    predictor: Segmenter,
     out: Path | None = None,
     mapping: Mapping[str, str] | None = None,
     groups: str | None = None,
     spacing_mm: tuple[float, float] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Score the model of a run on one subset of a dataset; write ``cases.csv`` and ``summary.json``; return the summary.
+    """Score the model of a run (of folds: all together) on one subset of a dataset; write ``cases.csv`` and ``summary.json``; return the summary.
 
     Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
@@ -136,7 +136,7 @@ def evaluate(
         "notes": [*match.notes, *_seen_note(seen, len(cases))],
         **summarise(rows),
     }
-    if run.splits.protocol == "ukan":
+    if run.splits.protocol == "ukan" and isinstance(predictor, Predictor):  # which has no folds
         summary["ukan"] = _ukan_figures(predictor, dataset, match, cases, run)
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "cases.csv", rows)
@@ -187,7 +187,7 @@ def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard)
 
 
 def _score(
-    predictor: Predictor,
+    predictor: Segmenter,
     dataset: Dataset,
     match: ClassMatch,
     cases: Sequence[Case],

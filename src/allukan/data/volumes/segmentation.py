@@ -48,7 +48,7 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
 
 
 def check_segmentation(like: Image | None = None) -> None:
-    """Raises ``UserError`` without highdicom, where ``like`` is no DICOM series of a file a slice, and where that has no frame."""
+    """Raises ``UserError`` without highdicom, where ``like`` is no DICOM series of a file a slice, or has no frame."""
     try:
         import highdicom  # noqa: F401
     except ImportError:
