@@ -16,7 +16,7 @@ Option = typer.Option
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of allukan train; of one in folds, all of them.", show_default=False)],
     data: Annotated[
-        Path | None, Option(help="Another dataset with the same classes; of folds by their mean  [that of the training]")
+        Path | None, Option(help="Another dataset with these classes; by folds: their mean  [of the training]")
     ] = None,
     subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
     out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation, -DATA, -SUBSET]")] = None,

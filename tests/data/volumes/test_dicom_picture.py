@@ -58,7 +58,7 @@ def test_enough_of_them_are_pictures():
 
 def _is_read(path):
     try:
-        return bool(header(path))
+        return decode(path) is not None
     except UserError:
         return False
 
