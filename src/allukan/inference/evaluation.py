@@ -94,7 +94,7 @@ def evaluate(
     spacing_mm: tuple[float, float] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Score the model of a run, or the mean of folds, on a subset of a dataset; write ``cases.csv`` and ``summary.json``; return the summary.
+    """Score the model of a run, or folds as one, on a subset of a dataset; write and return its summary.
 
     Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
