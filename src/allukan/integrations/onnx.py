@@ -180,7 +180,8 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
     x = normalised_bytes(images, source.card)
     with torch.inference_mode():
         wanted = source.network(x).numpy()
-    (found,) = session.run(None, {"image": (images if normalise else x).numpy()})
+    given = x if not normalise else images if source.card.in_bytes else images.float()
+    (found,) = session.run(None, {"image": given.numpy()})
     difference = float(np.abs(found - wanted).max())
     if not difference <= AGREES[half] * max(1.0, float(np.abs(wanted).max())):
         advice = "export it without --half." if half else "use another format."
