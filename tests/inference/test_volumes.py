@@ -253,15 +253,9 @@ def test_progress_tells_the_windows_of_a_volume(model, tmp_path):
     assert told == [(done, 48) for done in range(1, 49)]  # 2 × 1 × 3 windows, eight times
 
 
-@pytest.mark.parametrize(
-    ("name", "pictures", "words"), [("dicomseg", False, "did you mean 'dicom-seg'"), ("dicom-seg", True, "leave it out")]
-)
-def test_formats_that_there_are_not(model, tmp_path, name, pictures, words):
-    predictor = Predictor(model, "cpu")
-    if pictures:
-        predictor.card = ModelCard("convtwin-tiny", 1, ("a",), "binary", (32, 32), (0.0,), (1.0,))
-    with pytest.raises(UserError, match=words):
-        next(predict_files(predictor, [], tmp_path / "out", mask_format=name))
+def test_a_format_that_there_is_not(model, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'dicom-seg'"):
+        next(predict_files(Predictor(model, "cpu"), [], tmp_path / "out", mask_format="dicomseg"))
 
 
 def test_what_is_no_volume_of_this_model_is_told_and_the_others_are_done(model, tmp_path):
