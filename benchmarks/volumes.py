@@ -4,11 +4,13 @@ python -m benchmarks.volumes hippocampus_u8.npz --work FOLDER --budget 20m --out
 
 Every training is an ordinary run in FOLDER/MODEL-SEED, evaluated on its test volumes. What is finished stays, what was
 interrupted goes on, and the table is made of what is there: the program may be called again, for one training at a time.
+``--slices MODEL`` trains a 2D network on the slices of the same volumes as well (``volume_slices``), in FOLDER/MODEL-slices-SEED.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,7 @@ from allukan.training import TrainConfig, go_on
 from benchmarks.program import Program, listed
 from benchmarks.report import Result, Row
 from benchmarks.settings import at_least
+from benchmarks.volume_slices import finish_slices
 
 CLASSES = ("Anterior", "Posterior")
 Scores = dict[str, dict[str, float]]  # Dice by class and case
@@ -123,7 +126,8 @@ def volumes(
         "convtwin-base",
     ),
     seeds: Annotated[int, Option(help="Trainings of each network.")] = 3,
-    only: Annotated[str | None, Option(help="Train this one now, MODEL-SEED, and leave the others.")] = None,
+    slices: Annotated[Iterable[str], listed("Networks that are trained on the slices of the same volumes.")] = (),
+    only: Annotated[str | None, Option(help="Train this one now, MODEL-SEED or MODEL-slices-SEED, and leave the others.")] = None,
     budget: Annotated[str, Option(help="Time of a training and its evaluation.")] = "20m",
     count: Annotated[int | None, Option(help="Volumes of the set  [all]")] = None,
     device: Annotated[str, Option(help="cpu, cuda or auto")] = "cpu",
@@ -134,13 +138,16 @@ def volumes(
         raise UserError(f"{source} is not there: give hippocampus_u8.npz.")
     data = write_set(source, work / "data", count)
     rows = []
-    for model in models:
+    for model, kind in [*((model, "") for model in models), *((model, "-slices") for model in slices)]:
         for seed in range(seeds):
-            run = work / f"{model}-{seed}"
-            if only in (None, run.name):
-                finish(TrainConfig(str(data), str(run), model=model, seed=seed, budget=budget, accelerator=device, devices="1"))
-            if (run / "evaluation" / "summary.json").is_file():
-                rows.append(described(run, model, seed))
+            run = work / f"{model}{kind}-{seed}"
+            config = TrainConfig(str(data), str(run), model=model, seed=seed, budget=budget, accelerator=device, devices="1")
+            if only in (None, run.name) and kind:
+                finish_slices(data, replace(config, data=str(work / "slices")))
+            elif only in (None, run.name):
+                finish(config)
+            if (run / "evaluation" / "cases.csv").is_file():
+                rows.append(described(run, model + kind, seed))
     if not rows:
         raise UserError(f"no training in {work} is finished.")
     return Result(rows, tables=[table(rows), [_without(row) for row in rows]], about={"data": source.name, "budget": budget})

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from allukan.data import open_dataset
+from allukan.models import ModelCard
 from allukan.training import pace
-from tests.volume_sets import blob
+from benchmarks import volume_slices
+from tests.volume_sets import blob, decathlon
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--device", "cpu", "--repeats", 1, "--seconds", 0.01]
@@ -182,6 +186,39 @@ def test_volumes_are_trained_one_by_one_and_the_table_is_of_what_is_there(progra
     again = program("volumes", *options, "--only", "none")  # what is finished stays
     assert again[1].splitlines()[:3] == out.splitlines()[:3]
     assert out.splitlines()[0] in page.read_text()
+    code, out, err = program("volumes", *options, "--slices", "convtwin-tiny", "--only", "convtwin-tiny-slices-1")
+    assert code == 0, err
+    whole, flat_row = json.loads(path.read_text())["rows"]
+    assert (flat_row["model"], flat_row["patch"]) == ("convtwin-tiny-slices", "32×32")
+    assert {name: set(found) for name, found in flat_row["scores"].items()} == {n: set(f) for n, f in whole["scores"].items()}
+    of_volumes, of_slices = (
+        json.loads((tmp_path / f"work/convtwin-tiny{kind}-1/splits.json").read_text()) for kind in ("", "-slices")
+    )
+    for part in ("train", "val", "test"):
+        assert {name.rpartition("_")[0] for name in of_slices[part]} == set(of_volumes[part])
+
+
+def test_slices_are_scored_as_the_volume_that_they_make(tmp_path):
+    """Oracle: Dice of the whole volume, by a predictor that goes by the values alone."""
+    random = np.random.default_rng(0)
+    cases = {f"b{i}": blob(random, (20, 16, 14)) for i in range(2)}
+    data = open_dataset(decathlon(tmp_path / "v", cases))
+    slices = open_dataset(volume_slices.write_slices(data, tmp_path / "s"))
+    assert (len(slices.cases), slices.classes, slices.spatial_dims) == (2 * 14, ("one", "two"), 2)
+
+    class Knowing:
+        card = ModelCard("convtwin-tiny", 1, ("one", "two"), "multiclass", (32, 32), (0.0,), (1.0,), label_values=(1, 2))
+
+        def probabilities(self, planes):
+            return torch.cat([torch.full_like(planes, 0.5), (planes > 1).float(), (planes < -1).float()], 1)
+
+    values, labels = cases["b0"]
+    scaled = (values - values.mean()) / values.std()
+    rows = volume_slices.score(Knowing(), data.cases[0], data)
+    for row, found, number in zip(rows, (scaled > 1, scaled < -1), (1, 2), strict=True):
+        truth = labels == number
+        assert row["dice"] == pytest.approx(2 * (found & truth).sum() / (found.sum() + truth.sum()), abs=0.01)
+        assert row["dice"] > 0.5
 
 
 @pytest.mark.parametrize(

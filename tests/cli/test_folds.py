@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 HOW = ["--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1, "--batch-size", 4]
 
@@ -67,11 +68,37 @@ def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
 
 def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
     run = runs / "allukan-tiny"
-    for option in (["--data", runs / "data"], ["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
+    for option in (["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
         assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
     assert f"3 folds, each a run of its own: give one of them, as {run / 'fold-0'}" in shell("report", run).sentence
     for command in (["inspect", run], ["export", run, "--format", "hub", "--out", tmp_path / "h"]):
         assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
+
+
+def test_other_data_are_scored_by_the_mean_of_the_folds(shell, runs, tmp_path):
+    """Oracle: what ``predict`` writes of the same images, and the definition of Dice."""
+    from allukan.data import write_phantoms
+
+    run, other = runs / "allukan-tiny", tmp_path / "other"
+    write_phantoms(other, count=3, size=40, seed=9)
+    result = shell("evaluate", run, "--data", other, "--out", tmp_path / "scores", "--device", "cpu")
+    assert result.code == 0, result.err
+    assert shell("predict", run, other / "images", "--out", tmp_path / "out", "--device", "cpu").code == 0
+    with (tmp_path / "scores/cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3
+    for row in rows:
+        found, truth = (
+            np.asarray(Image.open(folder / f"{row['id']}.png")) > 0 for folder in (tmp_path / "out/masks", other / "masks/0")
+        )
+        total = found.sum() + truth.sum()
+        assert float(row["dice"]) == pytest.approx(2 * (found & truth).sum() / total if total else 1)
+    summary = json.loads((tmp_path / "scores/summary.json").read_text())
+    assert (summary["seen_in_training"], summary["subset"], summary["splits_from"]) == (0, "all", "drawn, 3 folds")
+    result = shell("evaluate", run, "--data", runs / "data", "--out", tmp_path / "own", "--device", "cpu")
+    assert "12 of these 12 images were in the training" in result.out
+    refused = shell("evaluate", run, "--data", other, "--subset", "test").sentence
+    assert refused.endswith("has 3 folds, which are scored on all images of --data: leave --subset out.")
 
 
 def test_train_says_what_is_next_and_goes_on(shell, runs, tmp_path):

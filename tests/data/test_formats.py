@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 
 from allukan.data import IMAGE_SUFFIXES, read_image
-from allukan.data.decode import decode, header, is_scaled
+from allukan.data.decode import decode, header, is_deep
 from allukan.data.pixels import CHANNEL_LIMIT, PIXEL_LIMIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
@@ -78,7 +78,7 @@ def check(path, array, *, white=255):
     image = read_image([path])
     assert header(path)[0] == image.shape[2] == array.shape[2]
     assert np.array_equal(image, expected_bytes(array, white))
-    assert is_scaled(path) == (array.dtype != np.uint8)
+    assert is_deep(path) == (array.dtype != np.uint8)
 
 
 def expected_bytes(array, white):

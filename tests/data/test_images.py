@@ -36,7 +36,7 @@ def test_images_that_lose_values_are_told_of(make, caplog):
     with caplog.at_level("WARNING", "allukan"):
         prepare(data, data.cases, (20, 30))
     (told,) = caplog.messages
-    assert told.startswith("2 of 4 images have more than 8 bits: each is scaled by itself to 256 levels")
+    assert told.startswith("2 of 4 images have more than 8 bits and the model was trained on bytes: each is scaled by itself")
     (make.root / "images/c00.png").write_bytes(b"x")
     assert scaled_note([case.images for case in data.cases]) == told
 

@@ -132,7 +132,7 @@ REFUSED = {
     "565.tif": (patched(RGB, "BitsPerSample", (5, 6, 5)), r"of \(5, 6, 5\) bits"),
     "gif.png": (other(b"GIF89a" + bytes(50)), "a GIF, which is not read"),
     "webp.jpg": (other(b"RIFF\x20\0\0\0WEBPVP8 " + bytes(50)), "a WebP image"),
-    "dicom.tif": (other(bytes(128) + b"DICM" + bytes(50)), "a DICOM file"),
+    "dicom.tif": (other(bytes(128) + b"DICM" + bytes(50)), "holds no pixel data"),
     "page.png": (other(b"<!DOCTYPE html><html>not found</html>"), "a web page"),
     "lfs.png": (other(b"version https://git-lfs.github.com/spec/v1\noid sha256:1"), "git lfs pull"),
 }

@@ -110,7 +110,7 @@ def test_arrays_of_another_shape_are_refused(predictor, shape):
 
 @pytest.mark.parametrize("image", [Image.new("P", (32, 32)), None, [], [np.zeros((32, 32), np.uint8)] * 2])
 def test_what_is_no_path_and_no_array_is_refused(predictor, image):
-    with pytest.raises(UserError, match="a path, a list of paths or an array of bytes is expected"):
+    with pytest.raises(UserError, match="a path, a list of paths or an array is expected"):
         predictor(image)
 
 

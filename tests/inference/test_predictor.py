@@ -175,7 +175,7 @@ def test_a_file_of_more_than_8_bits_is_told_of(models, tmp_path, caplog):
     with caplog.at_level("WARNING", "allukan"):
         *_, outcome = predict_files(predictor, find_images([tmp_path / "a.png"], predictor.card), tmp_path / "out")
     assert outcome.failed == []
-    assert [message.split(":")[0] for message in caplog.messages] == ["1 of 1 images have more than 8 bits"]
+    assert [message.split(" and ")[0] for message in caplog.messages] == ["1 of 1 images have more than 8 bits"]
 
 
 def test_components_of_pictures(models, tmp_path):

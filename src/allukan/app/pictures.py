@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import resize_image
+from allukan.data import as_bytes, resize_image
 from allukan.data.volumes import CANONICAL, Axes, Image, resize_labels
 from allukan.inference.picturing import as_grey
 from allukan.report import as_rgb, draw_contours
@@ -34,10 +34,10 @@ class Scene:
     turn: Axes | None = None
 
     @classmethod
-    def of(cls, image: Bytes | Image) -> Scene:
+    def of(cls, image: NDArray | Image) -> Scene:
         """Of a picture ``(H, W, C)`` or a volume, of which the first channel is shown."""
         if not isinstance(image, Image):
-            return cls(image[None], (1, 1))
+            return cls(as_bytes(image)[None], (1, 1))
         turn = image.geometry.axes_to(CANONICAL[3])
         turned = image.moved(turn)
         return cls(as_grey(turned.array[0])[..., None], (turned.spacing_mm[1], turned.spacing_mm[2]), turn)

@@ -15,7 +15,9 @@ Option = typer.Option
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder of allukan train; of one in folds, all of them.", show_default=False)],
-    data: Annotated[Path | None, Option(help="Another dataset with the same classes  [that of the training]")] = None,
+    data: Annotated[
+        Path | None, Option(help="Another dataset with these classes; by folds: their mean  [of the training]")
+    ] = None,
     subset: Annotated[str | None, Option(help="test, val, train or all  [test; all with --data]")] = None,
     out: Annotated[Path | None, Option(help="Folder of cases.csv and summary.json  [RUN/evaluation, -DATA, -SUBSET]")] = None,
     map_: Annotated[list[str] | None, Option("--map", help="Class of --data = class of the model, or none: cyst=tumour")] = None,
@@ -34,9 +36,11 @@ def evaluate(
     show_log()
     spacing = _spacing(spacing_mm)
     folds = inference.open_folds(run)
-    if folds and (given := _given(data=data, subset=subset, out=out, map=map_)):
+    if folds and data is None and (given := _given(subset=subset, out=out, map=map_)):
         raise UserError(f"{run} has {len(folds)} folds, scored on their test images: give --{given} with one, as {run}/fold-0.")
-    opened = None if folds else inference.open_run(run)
+    if folds and subset is not None:
+        raise UserError(f"{run} has {len(folds)} folds, which are scored on all images of --data: leave --subset out.")
+    opened = inference.joined(run, folds) if folds else inference.open_run(run)
     with progress_bar("evaluating") as bar:
         task = bar.add_task("", total=None)
 
@@ -46,14 +50,14 @@ def evaluate(
         def predictor(model: Path) -> inference.Predictor:
             return inference.Predictor(model, device, mode, tta, trust)
 
-        if opened is None:
+        if folds and data is None:
             summary = inference.evaluate_folds(run, folds, predictor, spacing, show)
         else:
             summary = inference.evaluate(
                 opened,
                 data,
                 subset,
-                predictor=predictor(run / "model"),
+                predictor=inference.open_segmenter(run, predictor),
                 out=out,
                 mapping=_mapping(map_ or []),
                 groups=groups,

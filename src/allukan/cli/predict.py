@@ -38,7 +38,7 @@ def predict(
     ] = None,
     min_volume: Annotated[float, Option(metavar="MM3", help="Leave out connected components of volumes below so many mm³.")] = 0,
     format_: Annotated[
-        str | None, Option("--format", help="dicom-seg: masks of a DICOM series as DICOM SEG  [the kind of the input]")
+        str | None, Option("--format", help="dicom-seg: masks of DICOM images as DICOM SEG  [the kind of the input]")
     ] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, Option("--trust", help=TRUST)] = False,

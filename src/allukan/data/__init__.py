@@ -4,21 +4,33 @@ from allukan.data.case_survey import survey
 from allukan.data.channels import channel_names, file_channels, file_patterns, match_pattern, names_of_files
 from allukan.data.check import Check, Finding, check_dataset
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
-from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.drawing import make_splits
 from allukan.data.duplicates import near_duplicates
 from allukan.data.folds import make_folds
 from allukan.data.groups import load_groups
-from allukan.data.images import as_trained, fit_channels, read_image, resize_image, scaled_note, write_image
+from allukan.data.images import (
+    as_bytes,
+    as_trained,
+    count_deep,
+    deep_note,
+    fit_channels,
+    read_image,
+    read_values,
+    resize_image,
+    scaled_note,
+    write_image,
+)
+from allukan.data.intensities import Intensity, standardised
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
-from allukan.data.names import alike, bare, is_image, is_volume, not_read, on_disk, search, unread
+from allukan.data.names import alike, bare, is_image, is_picture, is_volume, not_read, on_disk, search, unread
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.splits import Splits
-from allukan.data.volume_cases import Intensity, Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
+from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
@@ -26,6 +38,7 @@ __all__ = [
     "FOREGROUND",
     "IGNORED",
     "IMAGE_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "Case",
     "Check",
@@ -40,16 +53,20 @@ __all__ = [
     "Splits",
     "Volumes",
     "alike",
+    "as_bytes",
     "as_input",
     "as_trained",
     "bare",
     "channel_names",
     "check_dataset",
+    "count_deep",
+    "deep_note",
     "file_channels",
     "file_patterns",
     "fit_channels",
     "given_parts",
     "is_image",
+    "is_picture",
     "is_volume",
     "load_groups",
     "make_folds",
@@ -69,6 +86,7 @@ __all__ = [
     "read_image",
     "read_json",
     "read_masks",
+    "read_values",
     "read_volume",
     "read_volume_case",
     "resampled",
@@ -76,6 +94,7 @@ __all__ = [
     "scaled_note",
     "search",
     "split_ignored",
+    "standardised",
     "survey",
     "unread",
     "write_image",

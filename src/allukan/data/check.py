@@ -16,7 +16,7 @@ from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import header
 from allukan.data.duplicates import near_duplicates
 from allukan.data.groups import load_groups
-from allukan.data.images import read_image, scaled_note
+from allukan.data.images import deep_note, read_values
 from allukan.data.layouts import AS_IS, scan_dataset
 from allukan.data.masks import foreground_values, read_masks
 from allukan.data.names import notes
@@ -91,7 +91,7 @@ def check_dataset(
     findings += [finding for case in seen for finding in case.findings]
     readable = tuple(case for case, found in zip(dataset.cases, seen, strict=True) if found.size)
     pairs = near_duplicates(replace(dataset, cases=readable))
-    if dataset.spatial_dims == 2 and (note := scaled_note([case.images for case in readable])):
+    if dataset.spatial_dims == 2 and (note := deep_note([case.images for case in readable])):
         findings.append(Finding(note.rstrip("."), str(root), fatal=False))
     findings += [*_uneven(seen, root), *_empty(dataset, seen), *_doubtful(dataset, seen)]
     facts, plan = _facts(dataset, seen), None
@@ -123,7 +123,7 @@ def _look_at_volume(case: Case, dataset: Dataset) -> _Seen:
         masks = read_masks(case, dataset, image)
     except UserError as error:
         return replace(seen, findings=(Finding(str(error), case.id),))
-    values = frozenset(foreground_values(case)) if dataset.layout == "folders" else frozenset[int]()
+    values = frozenset(foreground_values(case, image)) if dataset.layout == "folders" else frozenset[int]()
     return replace(seen, foreground=_shares(masks), values=values)
 
 
@@ -137,7 +137,7 @@ def _look_at_picture(case: Case, dataset: Dataset) -> _Seen:
     channels: tuple[int, ...] = ()
     values: frozenset[int] = frozenset()
     try:
-        image = read_image(case.images)
+        image = read_values(case.images)
         size, headers = _text(image.shape[:2]), [header(path) for path in case.images]
         channels, mode = tuple(n for n, _ in headers), " + ".join(kind for _, kind in headers)
     except UserError as error:

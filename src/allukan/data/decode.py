@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from allukan.data.pixels import Decoded, Header
 from allukan.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})  # by which pictures are found in a folder
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".dcm"}  # that can be one: a DICOM file is a picture or a volume
 VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"})  # by which volumes are
 _READERS = {  # by how a file begins
     b"\x89PNG\r\n\x1a\n": (png.header, png.decode),
@@ -33,7 +35,6 @@ _OTHERS = {  # by what the file holds at a position
     (0, b"\xff\x4f\xff\x51"): "a JPEG 2000 image",
     (4, b"JXL "): "a JPEG XL image",
     (0, b"\xff\x0a"): "a JPEG XL image",
-    (128, b"DICM"): "a DICOM file",
     (344, b"n+1\0"): "a NIfTI volume",
     (0, b"NRRD"): "an NRRD volume",
     (0, b"\x1f\x8b"): "a gzip archive",
@@ -41,6 +42,7 @@ _OTHERS = {  # by what the file holds at a position
     (0, b"%PDF"): "a PDF",
     (0, b"<"): "a web page or SVG",
 }
+_VR = re.compile(rb"[A-Z]{2}")  # of an element of DICOM
 _LFS = b"version https://git-lfs"
 
 
@@ -56,15 +58,25 @@ def header(path: Path) -> tuple[int, str]:
     return found.channels, found.kind
 
 
-def is_scaled(path: Path) -> bool:
-    """Whether images of this file do not keep their values but are brought to bytes; errors as in ``decode``."""
+def is_deep(path: Path) -> bool:
+    """Whether a byte cannot hold the values of this file: more than 8 bits, a sign, fractions. Errors as in ``decode``."""
     found: Header = _read(path, 0)
-    return found.scaled
+    return found.deep
 
 
 def is_picture(start: bytes) -> bool:
     """Whether a file that begins so is one of those that are read here."""
     return any(start.startswith(magic) for magic in _READERS)
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether a file that begins so is DICOM; without the preamble by the tag of a first group, in either byte order."""
+    tag, rest = start[:4], start[4:8]
+    if start.startswith(b"DICM", 128):
+        return True
+    if len(rest) < 4 or tag[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
+        return False
+    return bool(_VR.match(rest)) or rest[2:] == b"\0\0" or rest[:2] == b"\0\0"  # a VR or a small length follows
 
 
 def _read(path: Path, which: int) -> Any:
@@ -90,6 +102,10 @@ def damage_told(path: Path) -> Iterator[None]:
 def _reader(path: Path) -> tuple[Callable[[Path], Header], Callable[[Path], Decoded]]:
     with path.open("rb") as file:
         start = file.read(512)
+    if is_dicom(start):  # first: its preamble may be that of a TIFF
+        from allukan.data.volumes import dicom_picture  # which imports this module, and pydicom
+
+        return dicom_picture.header, dicom_picture.decode
     for magic, reader in _READERS.items():
         if start.startswith(magic):
             return reader
@@ -98,7 +114,7 @@ def _reader(path: Path) -> tuple[Callable[[Path], Header], Callable[[Path], Deco
     for (position, magic), name in _OTHERS.items():
         if start.startswith(magic, position):
             raise UserError(f"{path} holds {name}, which is not read as an image: save it as PNG or TIFF.")
-    raise UserError(f"{path} cannot be read as an image (it is no PNG, JPEG, TIFF or BMP): replace or remove it.")
+    raise UserError(f"{path} cannot be read as an image (it is no PNG, JPEG, TIFF, BMP or DICOM): replace or remove it.")
 
 
 class _Quiet:

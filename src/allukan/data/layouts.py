@@ -11,7 +11,7 @@ from pathlib import Path
 from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
-from allukan.data.names import is_data, is_volume, notes, on_disk, visible
+from allukan.data.names import has_frames, is_data, is_slice, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
     Declared,
     Problem,
@@ -68,13 +68,18 @@ def scan_dataset(root: str | Path, rules: LabelRules = AS_IS, *, learn: bool = T
 
 
 def _of_one_kind(dataset: Dataset, problems: list[Problem]) -> Dataset:
-    """With the dimensions of its images; a set of pictures and volumes is a problem."""
+    """With the dimensions of its images; a set of pictures and volumes is a problem.
+
+    Files of DICOM are what the others are; a set of them alone is of pictures unless one has many frames.
+    """
     files = [path for case in dataset.cases for path in (*case.images, *chain(*case.masks))]
-    volumes, pictures = ([path for path in files if is_volume(path) == kind] for kind in (True, False))
+    slices = [path for path in files if is_slice(path)]
+    volumes, pictures = ([path for path in files if is_volume(path) == kind and path not in slices] for kind in (True, False))
     if volumes and pictures:
         both = f"{dataset.root} holds volumes, as {volumes[0]}, and pictures, as {pictures[0]}"
         problems.append(Problem(str(dataset.root), f"{both}: keep files of one kind."))
-    return replace(dataset, spatial_dims=3) if volumes else dataset
+    deep = volumes or (slices and not pictures and any(has_frames(path) for path in slices))
+    return replace(dataset, spatial_dims=3) if deep else dataset
 
 
 def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import decode
-from allukan.data.names import is_volume
+from allukan.data.names import has_frames, is_slice, is_volume
 from allukan.data.pixels import Decoded
 from allukan.errors import UserError
 
@@ -73,20 +73,25 @@ def _binary(path: Path, ignored: int | None, like: Image | None) -> NDArray[np.u
     found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        lossy = not is_volume(path) and decode(path).lossy
+        lossy = not _is_volume(path, like) and decode(path).lossy
         cure = ": it is a JPEG, cut it at the middle and save it as PNG" if lossy else ""
         raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
     return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
 
 
-def foreground_values(case: Case) -> set[int]:
+def foreground_values(case: Case, like: Image | None = None) -> set[int]:
     """The values above 0 in the binary masks of a case of class folders."""
-    return {int(value) for path in chain(*case.masks) for value in np.unique(_mask_values(path)) if value > 0}
+    return {int(value) for path in chain(*case.masks) for value in np.unique(_mask_values(path, like)) if value > 0}
+
+
+def _is_volume(path: Path, like: Image | None) -> bool:
+    """A file of DICOM is one beside a volume, or where it has many frames."""
+    return is_volume(path) and (like is not None or not is_slice(path) or has_frames(path))
 
 
 def _mask_values(path: Path, like: Image | None = None) -> NDArray[Any]:
     """``(*S)``: grey, or the strongest of the colours; what is transparent is background."""
-    if is_volume(path):
+    if _is_volume(path, like):
         return read_labels(path, like)
     found = _decode_mask(path)
     values = (found.values if found.colours is None else found.colours).max(2)
@@ -99,8 +104,9 @@ def _mask_values(path: Path, like: Image | None = None) -> NDArray[Any]:
 
 def _decode_mask(path: Path) -> Decoded:
     found = decode(path)
-    if found.inverted:  # some programs mean the stored value, others what is shown: a guess would swap the classes
-        raise UserError(f"mask {path} is a TIFF whose zero is white: save it again with black as zero.")
+    if found.inverted or found.turned:  # some programs mean what is stored, others what is shown: a guess would swap classes
+        kind = "a DICOM file" if found.turned else "a TIFF"
+        raise UserError(f"mask {path} is {kind} whose zero is white: save it again with black as zero.")
     if found.colours is None and found.values.shape[2] not in (1, 3):
         raise UserError(f"mask {path} has {found.values.shape[2]} channels: expected is one plane, grey or RGB.")
     return found
@@ -111,7 +117,7 @@ def read_labels(path: Path, like: Image | None = None) -> NDArray[Any]:
 
     A volume must lie on the volume ``like``, where it is given.
     """
-    if is_volume(path):
+    if _is_volume(path, like):
         from allukan.data import volumes  # which reads label maps of pictures by this module
 
         return volumes.read_labels(path, like).array[0]

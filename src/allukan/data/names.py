@@ -10,7 +10,8 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
-from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from allukan.data.decode import IMAGE_SUFFIXES, PICTURE_SUFFIXES, VOLUME_SUFFIXES, damage_told
+from allukan.errors import UserError
 from allukan.files import as_path, name_text, nfc
 
 _SYSTEM = frozenset(  # of macOS, Windows and network drives; hidden ones need no list
@@ -37,6 +38,27 @@ def visible(folder: Path) -> list[Path]:
 def is_image(path: Path) -> bool:
     """A picture by its suffix; a link that leads nowhere counts, so that it is missed and not overlooked."""
     return path.suffix.lower() in IMAGE_SUFFIXES and (path.is_file() or not path.exists())
+
+
+def is_slice(path: Path) -> bool:
+    """A file of DICOM by its suffix, which may be a picture, one slice, or a volume of many frames."""
+    return suffix(path) == ".dcm" and not path.is_dir()
+
+
+def is_picture(path: Path) -> bool:
+    """What a model of pictures may be given: as ``is_image``, or a file of DICOM."""
+    return is_image(path) or is_slice(path)
+
+
+def has_frames(path: Path) -> bool:
+    """Whether a file of DICOM says that it holds several; False for what cannot be read, which is told when it is."""
+    from allukan.data.volumes.dicom_picture import frames  # which imports this module
+
+    try:
+        with damage_told(path):
+            return frames(path) > 1
+    except UserError:
+        return False
 
 
 def is_volume(path: Path) -> bool:
@@ -124,7 +146,7 @@ def notes(dataset: Dataset) -> list[tuple[str, str]]:
     """What is left out of a dataset, and names that other systems cannot keep apart or write: (where, sentence)."""
     files = [path for case in dataset.cases for path in (*case.images, *(p for masks in case.masks for p in masks))]
     folders = sorted({path.parent for path in files}) if dataset.layout != "decathlon" else []
-    known = VOLUME_SUFFIXES if dataset.spatial_dims == 3 else IMAGE_SUFFIXES
+    known = VOLUME_SUFFIXES if dataset.spatial_dims == 3 else PICTURE_SUFFIXES
     found = [(str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder), known), *_nested(folder))]
     for what, names in (("images", dataset.ids), ("classes", dataset.classes if dataset.layout == "folders" else ())):
         found += [(first, f"{what} {first!r} and {second!r} {_SAME}") for first, second in alike(names)]

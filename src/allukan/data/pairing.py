@@ -10,9 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
-from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from allukan.data.decode import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
-from allukan.data.names import bare, case_id, is_image, is_volume, mask_owner, not_read, odd_name, search, unread, visible
+from allukan.data.names import (
+    bare,
+    case_id,
+    is_image,
+    is_picture,
+    is_volume,
+    mask_owner,
+    not_read,
+    odd_name,
+    search,
+    unread,
+    visible,
+)
 from allukan.errors import UserError
 from allukan.files import read_json as read_any
 from allukan.options import LabelRules
@@ -36,13 +48,14 @@ class Problem:
 
 
 def find_images(folder: Path, *, series: bool = False) -> list[Path]:
-    """The pictures of a folder, where there are none its volumes, sorted, without hidden and system files.
+    """The pictures of a folder, DICOM files beside them too, where there are none its volumes; sorted, without hidden files.
 
     With ``series`` folders that hold slices of DICOM are volumes as well. ``UserError`` where all are in formats not read.
     """
     every = visible(folder)
     files = [path for path in every if not path.is_dir()]
-    found = [path for path in files if is_image(path)] or [path for path in (every if series else files) if is_volume(path)]
+    wanted, among = (is_picture, files) if any(map(is_image, files)) else (is_volume, every if series else files)
+    found = [path for path in among if wanted(path)]
     if not found:
         for sentence in unread(files):
             raise UserError(sentence)
@@ -105,7 +118,7 @@ def _unread(root: Path, ids: Container[str]) -> tuple[dict[str, str], dict[str, 
     """Sentences on files in formats that are not read, by the image: of those beside the images, and of the others."""
     found: tuple[dict[str, str], dict[str, str]] = ({}, {})
     files = list(search(root))
-    known = IMAGE_SUFFIXES if any(map(is_image, files)) else VOLUME_SUFFIXES
+    known = PICTURE_SUFFIXES if any(map(is_image, files)) else VOLUME_SUFFIXES
     for path in files:
         if sentence := not_read(path, known):
             beside_images = path.relative_to(root).parts[0].startswith("images")

@@ -19,12 +19,12 @@ CHANNEL_LIMIT = 256
 class Header:
     """What a file promises: channels without alpha (1 grey, 3 colour, or as many as there are), and its kind in words.
 
-    ``scaled`` where images of it are brought to bytes: more than 8 bits, a sign, fractions.
+    ``deep`` where a byte does not hold them: more than 8 bits, a sign, fractions.
     """
 
     channels: int
     kind: str
-    scaled: bool = False
+    deep: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Decoded:
         opaque: ``(H, W)``, false where the file says that a pixel is wholly transparent; None where it says nothing.
         white: the highest value that 1 to 8 bits can hold.
         inverted: the file says that 0 is white.
+        turned: the same of a file whose values are here with white above black already (DICOM, which bounds them itself).
         lossy: compressed as JPEG, which changes values.
     """
 
@@ -45,7 +46,21 @@ class Decoded:
     opaque: NDArray[np.bool_] | None = None
     white: int = 255
     inverted: bool = False
+    turned: bool = False
     lossy: bool = False
+
+
+def turned(found: Decoded) -> NDArray[Any]:
+    """``(H, W, C)``: colours where there are any, else the values with white above black, of floats within their own range."""
+    values = found.values
+    if found.colours is not None:
+        return found.colours
+    if not found.inverted:
+        return values
+    if values.dtype.kind == "f":
+        return np.asarray(values.max() + values.min() - values)
+    info = np.iinfo(values.dtype)
+    return np.asarray((found.white if found.white < 255 else info.max + info.min) - values)
 
 
 def check_size(path: Path, height: int, width: int, channels: int = 1) -> None:

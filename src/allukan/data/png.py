@@ -25,7 +25,7 @@ def header(path: Path) -> Header:
     with PngImageFile(path) as image:
         found = header_of(path, image)
     channels = 1 if colour in (0, 4) else 3
-    return Header(channels, f"16 bit {_NAMES[colour]}", scaled=True) if bits == 16 else replace(found, channels=channels)
+    return Header(channels, f"16 bit {_NAMES[colour]}", deep=True) if bits == 16 else replace(found, channels=channels)
 
 
 def decode(path: Path) -> Decoded:

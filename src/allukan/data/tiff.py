@@ -50,7 +50,7 @@ def header(path: Path) -> Header:
             return Header(3, "palette" if channels == 1 else "CMYK")
         depth = str(page.dtype) if page.bitspersample in (8, 16, 32, 64) else f"{page.bitspersample} bit"
         kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
-        return Header(channels, f"{depth} {kind}", scaled=page.bitspersample > 8 or page.dtype.kind in "if")
+        return Header(channels, f"{depth} {kind}", deep=page.bitspersample > 8 or page.dtype.kind in "if")
 
 
 def decode(path: Path) -> Decoded:

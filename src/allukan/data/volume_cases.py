@@ -16,11 +16,10 @@ from torch import Tensor
 
 from allukan.data import volumes
 from allukan.data.dataset import Case, Dataset
+from allukan.data.intensities import Intensity, standardise
 from allukan.data.masks import read_masks
 from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
-
-Intensity = tuple[float, float, float, float] | None  # lowest, highest, mean, deviation; None: by the image itself
 
 
 @dataclass(frozen=True)
@@ -70,28 +69,11 @@ def read_volume_case(case: Case, dataset: Dataset, channels: Sequence[int] = ())
 
 
 def as_input(image: Image, intensities: Sequence[Intensity] = ()) -> Image:
-    """Towards head, back and left ("SPL"), float32, every channel of zero mean and unit deviation over the whole volume.
-
-    A channel for which ``intensities`` have four numbers is clipped to the first two, then minus the third, over the fourth.
-    """
+    """Towards head, back and left ("SPL"), float32, with intensities as ``standardise`` has them."""
     turned = image.reoriented()
     values = turned.array.astype(np.float32)
-    for channel, how in zip(values, tuple(intensities) or (None,) * len(values), strict=True):
-        _normalise(channel, how)
+    standardise(values, intensities)
     return replace(turned, array=values)
-
-
-def _normalise(values: NDArray[np.float32], how: Intensity) -> None:
-    """In place."""
-    if how:
-        low, high, mean, std = how
-        np.clip(values, low, high, out=values)
-    else:
-        mean = values.mean(dtype=np.float64)
-    values -= np.float32(mean)
-    if not how:
-        std = max(np.sqrt(np.square(values).mean(dtype=np.float64)), 1e-6)
-    values /= np.float32(std)
 
 
 def prepare_volumes(

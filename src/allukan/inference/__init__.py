@@ -6,7 +6,7 @@ from allukan.inference.components import Cleaning
 from allukan.inference.ensemble import Ensemble
 from allukan.inference.evaluation import Run, evaluate, open_run
 from allukan.inference.finding import find_images
-from allukan.inference.folds import evaluate_folds, open_folds, open_segmenter
+from allukan.inference.folds import evaluate_folds, joined, open_folds, open_segmenter
 from allukan.inference.fusion import fuse
 from allukan.inference.inputs import file_order
 from allukan.inference.likeness import LikenessCheck, keep_likeness
@@ -36,6 +36,7 @@ __all__ = [
     "find_images",
     "fuse",
     "inspect_activations",
+    "joined",
     "keep_likeness",
     "match_classes",
     "measure_activations",

@@ -75,7 +75,8 @@ class Activations:
 class Measured:
     """A trained model, what its activations meet, and what was found of them.
 
-    ``images`` are those of the validation set, bytes ``(n, C, *S)`` at the size of the training; None where they are not there.
+    ``images`` are those of the validation set, ``(n, C, *S)`` at the size of the training, as ``Prepared`` has them; None where
+    they are not there.
     """
 
     predictor: Predictor
@@ -135,7 +136,9 @@ def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.
         raise UserError("it is measured of pictures only, and the model was trained on volumes.")
     dataset = match_files(run.open_data(), predictor.card)
     run.splits.matches(dataset)
-    data = prepare(dataset, dataset.select(run.splits.val), predictor.card.size, channels_of(predictor.card, dataset))
+    card = predictor.card
+    kept = None if card.in_bytes else card.intensities
+    data = prepare(dataset, dataset.select(run.splits.val), card.size, channels_of(card, dataset), kept)
     return data.images, *split_ignored(data.masks.numpy())
 
 

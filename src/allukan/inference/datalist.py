@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from allukan.data import (
-    IMAGE_SUFFIXES,
+    PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     Problem,
     bare,
@@ -45,7 +45,7 @@ def read_datalist(path: Path, card: ModelCard) -> list[InputImage]:
     names = channel_names(content) if isinstance(content, Mapping) else ()
     entries = [_files(entry, path) for entry in _entries(content, path)]
     base = Path(os.path.commonpath([file.parent for files in entries for file in files]))
-    known = VOLUME_SUFFIXES if card.spatial_dims == 3 else IMAGE_SUFFIXES
+    known = VOLUME_SUFFIXES if card.spatial_dims == 3 else PICTURE_SUFFIXES
     single, together, faults = dict[Path, Path](), list[tuple[Path, ...]](), list[InputImage]()
     for files in entries:
         name = bare(files[0]).relative_to(base)

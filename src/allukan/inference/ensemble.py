@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,7 +14,7 @@ from allukan.inference.inputs import VolumeInput
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Segmenter
 
-_SHARED = ("spatial_dims", "in_channels", "image_files", "classes", "target", "label_values", "threshold")
+_SHARED = ("spatial_dims", "in_channels", "image_files", "classes", "target", "label_values", "threshold", "in_bytes")
 
 
 class Ensemble(Segmenter):
@@ -35,8 +35,8 @@ class Ensemble(Segmenter):
                 raise UserError(f"models 0 and {number} differ in {odd}, and their probabilities have no mean: predict with one.")
 
     @torch.inference_mode()
-    def of_picture(self, picture: NDArray[np.uint8]) -> Tensor:
-        """Probabilities ``(1, K', H, W)`` of bytes ``(H, W, C)``."""
+    def of_picture(self, picture: NDArray[Any]) -> Tensor:
+        """Probabilities ``(1, K', H, W)`` of ``(H, W, C)``."""
         return torch.stack([member.of_picture(picture) for member in self.members]).mean(0)
 
     @torch.inference_mode()

@@ -30,7 +30,7 @@ from allukan.inference.inputs import channels_of, match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
-from allukan.inference.segmenter import Progress
+from allukan.inference.segmenter import Progress, Segmenter
 from allukan.models import ModelCard, to_masks
 from allukan.scores import case_metrics, pooled_iou, summarise, volume_metrics
 from allukan.yaml_files import read_yaml
@@ -60,7 +60,7 @@ class Run:
 class Truth:
     """Image ``(H, W, C)`` or volume of a case, masks bool ``(K, *S)`` of a model's classes, and where they count ``(1, *S)``."""
 
-    image: NDArray[np.uint8] | Image
+    image: NDArray[Any] | Image
     masks: NDArray[np.bool_]
     counts: NDArray[np.bool_]
 
@@ -87,14 +87,14 @@ def evaluate(
     data: str | Path | None = None,
     subset: str | None = None,
     *,
-    predictor: Predictor,
+    predictor: Segmenter,
     out: Path | None = None,
     mapping: Mapping[str, str] | None = None,
     groups: str | None = None,
     spacing_mm: tuple[float, float] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Score the model of a run on one subset of a dataset; write ``cases.csv`` and ``summary.json``; return the summary.
+    """Score the model of a run, or folds as one, on a subset of a dataset; write and return its summary.
 
     Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
@@ -136,7 +136,7 @@ def evaluate(
         "notes": [*match.notes, *_seen_note(seen, len(cases))],
         **summarise(rows),
     }
-    if run.splits.protocol == "ukan":
+    if run.splits.protocol == "ukan" and isinstance(predictor, Predictor):  # which has no folds
         summary["ukan"] = _ukan_figures(predictor, dataset, match, cases, run)
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "cases.csv", rows)
@@ -180,13 +180,14 @@ def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:
 
 def read_truth(case: Case, dataset: Dataset, match: ClassMatch, card: ModelCard) -> Truth:
     """Image and masks of one case of ``match_files``, as the model knows them. Raises ``UserError`` as ``read_case``."""
-    read = read_volume_case if card.spatial_dims == 3 else read_case
-    image, masks = read(case, dataset, channels_of(card, dataset))
+    channels = channels_of(card, dataset)
+    volumes, keep = card.spatial_dims == 3, not card.in_bytes
+    image, masks = read_volume_case(case, dataset, channels) if volumes else read_case(case, dataset, channels, keep)
     return Truth(image, *split_ignored(match.arrange(masks), card.spatial_dims))
 
 
 def _score(
-    predictor: Predictor,
+    predictor: Segmenter,
     dataset: Dataset,
     match: ClassMatch,
     cases: Sequence[Case],
@@ -210,7 +211,7 @@ def _score(
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
     """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
     card, scored = predictor.card, np.array(match.scored)
-    data = prepare(dataset, cases, card.size, channels_of(card, dataset))
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset), None if card.in_bytes else card.intensities)
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
     parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)

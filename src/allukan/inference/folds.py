@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def open_folds(folder: str | Path) -> list[Run]:
             raise UserError(f"{run} has no model yet: go on with allukan train --out {folder} --resume.")
         runs.append(open_run(run))
     return runs
+
+
+def joined(folder: Path, runs: Sequence[Run]) -> Run:
+    """The folds as one run for other data than their own: every image of theirs was in the training of some."""
+    splits = [run.splits for run in runs]
+    used = tuple(sorted({name for split in splits for name in (*split.train, *split.val)}))
+    first, origin = runs[0], f"drawn, {len(runs)} folds"
+    return Run(folder, first.config, replace(splits[0], train=used, val=(), test=(), origin=origin))
 
 
 def open_segmenter(folder: str | Path, predictor: Callable[[Path], Predictor]) -> Segmenter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import Dataset, as_input, as_trained, bare, match_pattern, names_of_files, read_image, read_volume, resampled
+from allukan.data import (
+    Dataset,
+    as_input,
+    as_trained,
+    bare,
+    match_pattern,
+    names_of_files,
+    read_image,
+    read_values,
+    read_volume,
+    resampled,
+    resize_image,
+    standardised,
+)
 from allukan.data.volumes import CANONICAL, Image
 from allukan.errors import UserError
 from allukan.models import ImageFile, ModelCard
@@ -58,8 +71,10 @@ def slot(path: Path, files: Sequence[ImageFile]) -> tuple[int, str, str] | None:
     return None
 
 
-def read_input(image: str | Path | Sequence[str | Path] | NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
-    """A file, the files of an image in the order of the training, or bytes ``(H, W[, C])`` → ``(H, W, C)`` for the model.
+def read_input(image: str | Path | Sequence[str | Path] | NDArray[Any], card: ModelCard) -> NDArray[Any]:
+    """A file, the files of an image in the order of the training, or an array ``(H, W[, C])`` → ``(H, W, C)`` for the model.
+
+    Of bytes, or in the precision of the file where the model was trained on such.
 
     Raises ``UserError`` for anything that is not what the model was trained on, and for files that cannot be read.
     """
@@ -68,8 +83,15 @@ def read_input(image: str | Path | Sequence[str | Path] | NDArray[np.uint8], car
     if isinstance(image, list | tuple) and image and all(isinstance(path, str | Path) for path in image):
         return read_files([Path(path) for path in image], card)
     if not isinstance(image, np.ndarray):
-        raise UserError(f"a path, a list of paths or an array of bytes is expected, got {type(image).__name__}.")
+        raise UserError(f"a path, a list of paths or an array is expected, got {type(image).__name__}.")
     return _array(image, card)
+
+
+def network_input(pictures: Iterable[NDArray[Any]], card: ModelCard, size: tuple[int, ...] | None = None) -> Tensor:
+    """Pictures ``(H, W, C)`` → ``(B, C, *size)``: bytes, or float32 that is normalised already; as they are without ``size``."""
+    made = (picture if card.in_bytes else standardised(picture, card.intensities) for picture in pictures)
+    scaled = [picture if size is None else resize_image(picture, size) for picture in made]
+    return torch.from_numpy(np.stack(scaled)).permute(0, 3, 1, 2).contiguous()
 
 
 def read_volume_input(image: Any, card: ModelCard) -> Image:
@@ -108,9 +130,11 @@ class VolumeInput:
         return self._made[how]
 
 
-def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
-    if array.dtype != np.uint8:
+def _array(array: NDArray[Any], card: ModelCard) -> NDArray[Any]:
+    if card.in_bytes and array.dtype != np.uint8:
         raise UserError(f"images are expected as bytes 0 … 255 (uint8), got {array.dtype}.")
+    if array.dtype.kind not in "uif" or not np.isfinite(array).all():
+        raise UserError(f"images are expected as finite numbers, got {array.dtype}.")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise UserError(f"an image is expected as (height, width) or (height, width, channels), got shape {array.shape}.")
     array, files = np.atleast_3d(array), card.image_files
@@ -124,7 +148,7 @@ def _array(array: NDArray[Any], card: ModelCard) -> NDArray[np.uint8]:
     return array
 
 
-def read_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
+def read_files(paths: Sequence[Path], card: ModelCard) -> NDArray[Any]:
     """The files of one image, in the order of the training, as ``(H, W, C)``; ``UserError`` where they are not those."""
     _check_files(paths, card)
     return stack_files(paths, card)
@@ -138,10 +162,10 @@ def _check_files(paths: Sequence[Path], card: ModelCard) -> None:
     check_names(paths, files)
 
 
-def stack_files(paths: Sequence[Path], card: ModelCard) -> NDArray[np.uint8]:
+def stack_files(paths: Sequence[Path], card: ModelCard) -> NDArray[Any]:
     """As ``read_files``, for files whose order is known: their names are not looked at."""
     if card.files:
-        return read_image(paths, [file.channels for file in card.files])
+        return (read_image if card.in_bytes else read_values)(paths, [file.channels for file in card.files])
     if len(paths) > 1:  # all that version 0.1 knew of its files is how many channels they bring
         return _array(read_image(paths), card)
     _check_untold(paths[0], card)

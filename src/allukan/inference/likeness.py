@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from allukan.data import resize_image
 from allukan.inference.activations import Measured
-from allukan.inference.inputs import read_input
+from allukan.inference.inputs import network_input, read_input
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Segmenter
 from allukan.models import load_likeness, save_likeness
@@ -44,11 +43,11 @@ class LikenessCheck:
         likeness = load_likeness(model if model.is_dir() else folder, predictor.model)
         return None if likeness is None else cls(predictor, likeness)
 
-    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[np.uint8]) -> float:
+    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[Any]) -> float:
         """Score of whatever picture the predictor takes, at the size of the training; one more evaluation of the network."""
-        scaled = resize_image(read_input(image, self.predictor.card), self.predictor.card.size)
-        bytes_ = torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0)
-        return self.likeness.score(self.predictor.model, self.predictor.normalised(bytes_))
+        card = self.predictor.card
+        scaled = network_input([read_input(image, card)], card, card.size)
+        return self.likeness.score(self.predictor.model, self.predictor.normalised(scaled))
 
 
 def keep_likeness(measured: Measured, folder: str | Path) -> Likeness | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import resize_image
+from allukan.data import as_bytes, resize_image
 from allukan.data.volumes import CANONICAL, Image, resize_labels
 from allukan.report import SIDE, Picture, Plane, picture, plane
 
@@ -14,10 +16,10 @@ _PLANES = ("axial", "coronal", "sagittal")  # across D, H, W, which grow to the 
 Masks = NDArray[np.bool_]
 
 
-def picture_of(image: NDArray[np.uint8] | Image, truth: Masks, prediction: Masks) -> Picture:
+def picture_of(image: NDArray[Any] | Image, truth: Masks, prediction: Masks) -> Picture:
     """Of a case in its own geometry: image ``(H, W, C)`` or a volume, masks ``(K, *S)``."""
     if not isinstance(image, Image):
-        return picture(*_fitted(image, truth, prediction))
+        return picture(*_fitted(as_bytes(image), truth, prediction))
     axes = image.geometry.axes_to(CANONICAL[3])
     turned = image.moved(axes)
     grey, truth, prediction = as_grey(turned.array[0]), axes.apply(truth), axes.apply(prediction)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from allukan.data import (
-    IMAGE_SUFFIXES,
+    PICTURE_SUFFIXES,
     VOLUME_SUFFIXES,
     bare,
-    is_image,
+    is_picture,
     is_volume,
     not_read,
     read_volume,
@@ -73,14 +73,14 @@ def find_inputs(inputs: Sequence[str | Path], volumes: bool = False) -> dict[Pat
                 raise UserError(f"{path} and {other} would both be written to {result}: predict them into two folders.")
             found[path] = result
     if not found:
-        known = ", ".join(sorted(VOLUME_SUFFIXES if volumes else IMAGE_SUFFIXES))
+        known = ", ".join(sorted(VOLUME_SUFFIXES if volumes else PICTURE_SUFFIXES))
         raise UserError(f"no images in {', '.join(map(str, inputs))}: known are {known}.")
     return found
 
 
 def _within(given: Path, volumes: bool) -> list[Path]:
     """What is left out of a folder, because its format is not read, is named in the log."""
-    known = VOLUME_SUFFIXES if volumes else IMAGE_SUFFIXES
+    known = VOLUME_SUFFIXES if volumes else PICTURE_SUFFIXES
     if volumes and given.is_dir() and is_volume(given):
         return [given]
     if not given.is_dir():
@@ -92,7 +92,7 @@ def _within(given: Path, volumes: bool) -> list[Path]:
     files = [path for path in files if path.parent not in series]
     for sentence in unread(files, known):
         _log.warning(sentence)
-    return sorted(series + [path for path in files if (is_volume if volumes else is_image)(path)])
+    return sorted(series + [path for path in files if (is_volume if volumes else is_picture)(path)])
 
 
 def predict_files(
@@ -113,9 +113,10 @@ def predict_files(
     such, else 0 and 255 for "binary"; and ``out/masks/CLASS/NAME.png`` with 0 and 255 for "multilabel"; with ``save_overlays``
     ``out/overlays/NAME.png``; with ``save_probabilities`` ``out/probabilities/NAME.npz`` (float16 ``(K', H, W)``, and the names
     of its ``classes``). Volumes have no overlays, and masks in their own kind of file and exact geometry, 1 instead of 255, or in
-    ``mask_format`` "dicom-seg"; how large every class is goes to ``out/volumes.csv`` at the end. ``cleaning`` changes masks and
-    what is drawn and measured of them, not probabilities. With ``likeness``, ``out/likeness.csv`` has the score of every picture,
-    and a warning counts those that are unlike the training. ``progress`` is told of the windows of a volume.
+    ``mask_format`` "dicom-seg", which pictures of a DICOM file can have as well; how large every class is goes to
+    ``out/volumes.csv`` at the end. ``cleaning`` changes masks and what is drawn and measured of them, not probabilities. With
+    ``likeness``, ``out/likeness.csv`` has the score of every picture, and a warning counts those that are unlike the training.
+    ``progress`` is told of the windows of a volume.
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
     check_format(mask_format, predictor.card)
@@ -123,7 +124,8 @@ def predict_files(
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
     results = Results(out, predictor.card, save_probabilities, save_overlays, mask_format, cleaning or Cleaning())
     outcome, listed = Outcome(), list(images)
-    if predictor.card.spatial_dims == 2 and (note := scaled_note([one.files for one in listed if not one.fault])):
+    of_bytes = predictor.card.spatial_dims == 2 and predictor.card.in_bytes
+    if of_bytes and (note := scaled_note([one.files for one in listed if not one.fault])):
         _log.warning(note)
     try:
         for one in listed:
@@ -152,12 +154,12 @@ def _warn_of_unlike(results: Results) -> None:
 def _predict(predictor: Segmenter, one: InputImage, results: Results, progress: Progress, likeness: LikenessCheck | None) -> None:
     card = predictor.card
     if card.spatial_dims == 2:
-        picture = stack_files(one.files, card)
+        like, picture = results.like(one.files), stack_files(one.files, card)
         found = predictor(picture)
         if likeness:
             score, limit = likeness(picture), likeness.threshold
             results.likeness.append({"id": one.name.as_posix(), "score": score, "threshold": limit, "unlike": score > limit})
-        results.write_picture(one.name, picture, numbered(found.masks, card), found.probabilities)
+        results.write_picture(one.name, picture, numbered(found.masks, card), found.probabilities, like)
         return
     volume = read_volume(one.files, [file.channels for file in card.image_files])
     results.check(volume)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data import resize_image
 from allukan.errors import UserError, suggestion
 from allukan.inference.fusion import fuse
-from allukan.inference.inputs import VolumeInput
+from allukan.inference.inputs import VolumeInput, network_input
 from allukan.inference.segmenter import Segmenter
 from allukan.inference.streaming import plane_logits, resized_planes, window_count
 from allukan.models import load_model, pick_device, probabilities, slide
@@ -53,10 +52,10 @@ class Predictor(Segmenter):
         self.mode, self.tta = mode or ("sliding" if volumes else "resize"), tta
         self._mean, self._std = (torch.tensor(v, device=self.device).view(1, -1, 1, 1) for v in (self.card.mean, self.card.std))
 
-    def of_picture(self, picture: NDArray[np.uint8]) -> Tensor:
-        """Probabilities ``(1, K', H, W)`` of bytes ``(H, W, C)``."""
-        scaled = resize_image(picture, self.card.size) if self.mode == "resize" else picture
-        found = self.probabilities(torch.from_numpy(scaled.copy()).permute(2, 0, 1).unsqueeze(0))
+    def of_picture(self, picture: NDArray[Any]) -> Tensor:
+        """Probabilities ``(1, K', H, W)`` of ``(H, W, C)``: bytes, or values where the model was trained on such."""
+        size = self.card.size if self.mode == "resize" else None
+        found = self.probabilities(network_input([picture], self.card, size))
         return resize(self._finite(found), picture.shape[:2])
 
     @torch.inference_mode()
@@ -84,10 +83,12 @@ class Predictor(Segmenter):
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Bytes ``(B, C, H, W)`` at the network's own scale → probabilities ``(B, K', H, W)``; else ``UserError``."""
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.card.in_channels:
+        """``network_input`` ``(B, C, H, W)`` at the network's own scale → probabilities ``(B, K', H, W)``; else ``UserError``."""
+        wanted = torch.uint8 if self.card.in_bytes else torch.float32
+        if images.dtype != wanted or images.ndim != 4 or images.shape[1] != self.card.in_channels:
             given = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
-            raise UserError(f"bytes (B, {self.card.in_channels}, H, W) are expected, got {given}.")
+            kind = "bytes" if self.card.in_bytes else "normalised float32"
+            raise UserError(f"{kind} (B, {self.card.in_channels}, H, W) are expected, got {given}.")
         x = self.normalised(images)
         return torch.stack([self._once(x.flip(f)).flip(f) for f in self._flips(x.ndim)]).mean(0)
 
@@ -97,8 +98,9 @@ class Predictor(Segmenter):
         return [flip for count in range(len(axes) + 1) for flip in combinations(axes, count)]
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Bytes → what the network is given, on its device."""
-        return (images.to(self.device, torch.float32) / 255 - self._mean) / self._std
+        """``network_input`` → what the network is given, on its device: of floats nothing is left to do."""
+        images = images.to(self.device, torch.float32)
+        return (images / 255 - self._mean) / self._std if self.card.in_bytes else images
 
     def _once(self, x: Tensor) -> Tensor:
         if self.mode == "resize":

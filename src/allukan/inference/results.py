@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allukan.data import write_image
-from allukan.data.volumes import Image, check_segmentation, label_suffix, write_labels, write_segmentation
+from allukan.data import as_bytes, write_image
+from allukan.data.volumes import Image, check_segmentation, label_suffix, read_image, write_labels, write_segmentation
 from allukan.errors import UserError, suggestion
 from allukan.files import as_path, whole, write_table
 from allukan.inference.components import Cleaning
@@ -24,13 +24,11 @@ Numbers = NDArray[np.unsignedinteger]
 
 
 def check_format(name: str | None, card: ModelCard) -> None:
-    """Raises ``UserError`` for a format of masks that is not known, that needs a package, or that pictures do not have."""
+    """Raises ``UserError`` for a format of masks that is not known, or that needs a package."""
     if name is None:
         return
     if name not in FORMATS:
         raise UserError(f"unknown format {name!r}: {suggestion(name, FORMATS)}")
-    if card.spatial_dims == 2:
-        raise UserError(f"format {name} is of volumes, and the model of pictures, whose masks are PNG: leave it out.")
     check_segmentation()
 
 
@@ -76,18 +74,33 @@ class Results:
     sizes: list[dict[str, Any]] = field(default_factory=list)
     likeness: list[dict[str, Any]] = field(default_factory=list)
 
-    def check(self, volume: Image) -> None:
-        """Raises ``UserError`` for a volume whose masks cannot be written as wanted."""
+    def check(self, image: Image) -> None:
+        """Raises ``UserError`` for an image whose masks cannot be written as wanted."""
         if self.mask_format:
-            check_segmentation(volume)
+            check_segmentation(image)
 
-    def write_picture(self, name: Path, picture: NDArray[np.uint8], numbers: Numbers, probabilities: NDArray[Any]) -> None:
-        """Masks as PNG, contours over the picture, probabilities."""
+    def like(self, files: Sequence[Path]) -> Image | None:
+        """The image that masks of a picture are to lie on, where they are to have its place; raises as ``check``."""
+        if not self.mask_format:
+            return None
+        image = read_image(files[0])
+        self.check(image)
+        return image
+
+    def write_picture(
+        self, name: Path, picture: NDArray[Any], numbers: Numbers, probabilities: NDArray[Any], like: Image | None = None
+    ) -> None:
+        """Masks as PNG, or as DICOM SEG of the file ``like``; contours over the picture, probabilities."""
         self.cleaning(numbers, self.card)
-        for file, array, _ in label_files(numbers, self.card, name, ".png", 255):
-            write_image(self.out / "masks" / as_path(file), array)
+        suffix, white = (".png", 255) if like is None else (".dcm", 1)
+        for file, array, names in label_files(numbers, self.card, name, suffix, white):
+            path = self.out / "masks" / as_path(file)
+            if like is None:
+                write_image(path, array)
+            else:
+                write_segmentation(path, array.reshape(like.geometry.shape), like, names)
         if self.overlays:
-            drawn = draw_contours(picture, unnumbered(numbers, self.card))
+            drawn = draw_contours(as_bytes(picture), unnumbered(numbers, self.card))
             write_image(self.out / "overlays" / f"{name}.png", drawn)
         if self.probabilities:
             self._save(name, probabilities)

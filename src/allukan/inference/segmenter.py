@@ -18,7 +18,7 @@ from allukan.inference.inputs import VolumeInput, read_input, read_volume_input
 from allukan.models import ModelCard, to_masks
 
 Progress = Callable[[int, int], None]
-Input = str | Path | Sequence[str | Path] | NDArray[np.uint8] | Image
+Input = str | Path | Sequence[str | Path] | NDArray[Any] | Image
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Segmenter(ABC):
     tta: bool
 
     @abstractmethod
-    def of_picture(self, picture: NDArray[np.uint8]) -> Tensor:
-        """Probabilities ``(1, K', H, W)`` of bytes ``(H, W, C)``."""
+    def of_picture(self, picture: NDArray[Any]) -> Tensor:
+        """Probabilities ``(1, K', H, W)`` of ``(H, W, C)``: bytes, or values where the model was trained on such."""
 
     @abstractmethod
     def planes(self, volume: VolumeInput, tick: Callable[[], None]) -> Iterator[Tensor]:
@@ -58,7 +58,8 @@ class Segmenter(ABC):
         """How often ``planes`` calls ``tick``."""
 
     def __call__(self, image: Input) -> Prediction:
-        """Masks and probabilities of a file, of a list of the files of one image, or of an array of bytes ``(H, W[, C])``.
+        """Masks and probabilities of a file, of a list of the files of one image, or of an array ``(H, W[, C])``: of bytes, or of
+        any numbers where the model was trained on images of more than 8 bits.
 
         A model that was trained on several files an image takes them together, in the order of ``card.files``. Grey becomes RGB
         where the model was trained on files in RGB, RGB without colour becomes grey. Raises ``UserError`` for everything else
@@ -69,7 +70,7 @@ class Segmenter(ABC):
             assert found is not None
             return Prediction(found, unnumbered(numbers, self.card))
         if isinstance(image, Image):
-            raise UserError("a path, a list of paths or an array of bytes is expected, got a volume.")
+            raise UserError("a path, a list of paths or an array is expected, got a volume.")
         probability = self.of_picture(read_input(image, self.card))
         masks = to_masks(probability, self.card.target, self.card.threshold)
         return Prediction(probability[0].cpu().numpy(), masks[0].cpu().numpy())

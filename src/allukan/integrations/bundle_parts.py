@@ -17,9 +17,9 @@ from allukan.errors import UserError
 from allukan.files import as_path
 from allukan.inference import find_images, fuse, match_classes
 from allukan.inference.evaluation import read_truth
-from allukan.inference.inputs import match_files, read_input
+from allukan.inference.inputs import match_files, network_input, read_input
 from allukan.inference.results import mask_files
-from allukan.integrations.source import at_size, normalised
+from allukan.integrations.source import normalised
 from allukan.models import ModelCard, probabilities, to_masks
 from allukan.models.layers import resize
 
@@ -69,7 +69,8 @@ class ReadCase(Transform):
 
 
 def _prepared(image: Any, name: str, card: ModelCard) -> Tensor:
-    scaled = normalised(at_size([image], card.size), card)[0]
+    scaled = network_input([image], card, card.size)
+    scaled = (normalised(scaled, card) if card.in_bytes else scaled)[0]
     return MetaTensor(scaled, meta={"name": name, "shape": image.shape[:2], "filename_or_obj": name})
 
 

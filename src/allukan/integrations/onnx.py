@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from allukan._version import __version__
+from allukan.data import Intensity
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
@@ -23,7 +24,6 @@ from allukan.integrations.source import Source, batches_to_try, check_out, needs
 from allukan.models import ModelCard
 
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
-_OF_VOLUMES = ("spacing_mm", "intensities")
 _VOLUME = (  # as ``allukan.data.as_input`` makes it
     "axes depth, height, width, which grow towards head, back and left; a channel whose intensities are null, or where none "
     "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; "
@@ -44,30 +44,61 @@ class OnnxReport(NamedTuple):
 
 
 class _Boundary(nn.Module):
-    """Float32 or bytes in, float32 logits out, whatever is between."""
+    """Float32 or bytes in, float32 logits out, whatever is between; ``normalise`` comes first."""
 
-    scale: Tensor | None
-    shift: Tensor
-
-    def __init__(self, network: nn.Module, dtype: torch.dtype, mean: Tensor | None, std: Tensor | None) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype, normalise: nn.Module) -> None:
         super().__init__()
-        self.network, self.dtype = network, dtype
-        self.register_buffer("scale", None if std is None else 1 / (255 * std))
-        self.register_buffer("shift", None if std is None or mean is None else -mean / std)  # none without a scale
+        self.network, self.dtype, self.normalise = network, dtype, normalise
 
     def forward(self, image: Tensor) -> Tensor:
         """``(B, C, *S)`` → ``(B, K', *S)``."""
-        x = image if self.scale is None else image.float() * self.scale + self.shift
-        return self.network(x.to(self.dtype)).float()  # type: ignore[no-any-return]
+        return self.network(self.normalise(image).to(self.dtype)).float()  # type: ignore[no-any-return]
+
+
+class _OfBytes(nn.Module):
+    """Bytes by the mean and the spread of the training images."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, *S)`` → the same, float32."""
+        return image.float() * self.scale + self.shift
+
+
+class _OfValues(nn.Module):
+    """Values in the precision of their files, as ``allukan.data.intensities`` has them."""
+
+    def __init__(self, intensities: Sequence[Intensity]) -> None:
+        super().__init__()
+        self.intensities = tuple(intensities)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(B, C, *S)`` → the same, float32."""
+        channels = [self._one(image[:, n : n + 1], how) for n, how in enumerate(self.intensities)]
+        return torch.cat(channels, dim=1)
+
+    def _one(self, x: Tensor, how: Intensity) -> Tensor:
+        if how:
+            low, high, mean, std = how
+            return (x.clamp(low, high) - mean) / std
+        over = tuple(range(1, x.ndim))
+        x = x - x.mean(over, keepdim=True)
+        return x / x.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
 
 
 def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: bool = False, half: bool = False) -> OnnxReport:
     """Write the model of ``source`` to ``out``.
 
-    Its input is ``image``, normalised float32 ``(B, C, *S)``, or with ``normalise`` the bytes of pictures; its output ``logits``
-    ``(B, K', *S)``. ``half`` stores weights, and computes all but the activations, in float16. Its metadata say what
-    a program needs to know (size, mean, std, classes, target, threshold, label values) and by how much its logits differ from
-    torch's on real images.
+    Its input is ``image``, normalised float32 ``(B, C, *S)``, or with ``normalise`` the bytes of pictures (values in float32, of
+    a model of more than 8 bits); its output ``logits`` ``(B, K', *S)``. ``half`` stores weights, and computes all but the
+    activations, in float16. Its metadata say what a program needs to know (size, normalisation, classes, target, threshold,
+    label values) and by how much its logits differ from torch's on real images.
 
     Raises ``UserError`` for a file that exists, a missing package, an opset that does not do, and where the file computes
     something else than the model.
@@ -105,9 +136,9 @@ def to_onnx(
     network = deepcopy(network).eval().requires_grad_(False)
     network = network.half() if half else network
     network, layers, kept = tabulated(network)
-    mean, std = (None if card is None else torch.tensor(v).view(1, -1, *[1] * spatial_dims) for v in _statistics(card))
-    boundary = _Boundary(network, torch.float16 if half else torch.float32, mean, std).eval()
-    example = torch.zeros(2, in_channels, *[64] * spatial_dims, dtype=torch.float32 if card is None else torch.uint8)
+    boundary = _Boundary(network, torch.float16 if half else torch.float32, _normalising(card, spatial_dims)).eval()
+    of_bytes = card is not None and card.in_bytes
+    example = torch.zeros(2, in_channels, *[64] * spatial_dims, dtype=torch.uint8 if of_bytes else torch.float32)
     free = {0: torch.export.Dim.DYNAMIC, **{d + 2: torch.export.Dim.DYNAMIC for d in range(spatial_dims)}}
     with _quietly():
         program = torch.onnx.export(
@@ -133,8 +164,12 @@ def _tidied(program: Any) -> Any:
     return program
 
 
-def _statistics(card: ModelCard | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return ((), ()) if card is None else (card.mean, card.std)
+def _normalising(card: ModelCard | None, spatial_dims: int) -> nn.Module:
+    if card is None:
+        return nn.Identity()
+    if not card.in_bytes:
+        return _OfValues(card.intensities or (None,) * card.in_channels)
+    return _OfBytes(*(torch.tensor(values).view(1, -1, *[1] * spatial_dims) for values in (card.mean, card.std)))
 
 
 def _check_opset(opset: int) -> None:
@@ -152,7 +187,8 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
     x = normalised(images, source.card)
     with torch.inference_mode():
         wanted = source.network(x).numpy()
-    (found,) = session.run(None, {"image": (images if normalise else x).numpy()})
+    given = x if not normalise else images if source.card.in_bytes else images.float()
+    (found,) = session.run(None, {"image": given.numpy()})
     difference = float(np.abs(found - wanted).max())
     if not difference <= AGREES[half] * max(1.0, float(np.abs(wanted).max())):
         advice = "export it without --half." if half else "use another format."
@@ -163,12 +199,18 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
 def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, tried_on: str) -> dict[str, str]:
     """What ``session.get_modelmeta().custom_metadata_map`` shows: JSON, a key each."""
     volumes = card.spatial_dims == 3
-    names = ("model", "classes", "label_values", "target", "threshold", "size", *(_OF_VOLUMES if volumes else ("mean", "std")))
-    known = {name: getattr(card, name) for name in names}
+    names = ("model", "classes", "label_values", "target", "threshold", "size", "normalisation", "intensities")
+    known = {name: getattr(card, name) for name in (*names, *(("spacing_mm",) if volumes else ("mean", "std")))}
     told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
-    image = "bytes" if normalise else _VOLUME if volumes else "(bytes / 255 - mean) / std"
-    told |= {"image": image, "largest_difference": difference}
+    told |= {"image": _VOLUME if volumes else _image_text(card, normalise), "largest_difference": difference}
     return {name: json.dumps(value) for name, value in (known | told).items()}
+
+
+def _image_text(card: ModelCard, normalise: bool) -> str:
+    """What goes into the file; ``intensities`` of null are mean 0 and deviation 1."""
+    if card.in_bytes:
+        return "bytes" if normalise else "(bytes / 255 - mean) / std"
+    return "values of the file" if normalise else "values of the file, normalised by intensities"
 
 
 @contextmanager

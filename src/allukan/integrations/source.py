@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from allukan.data import Case, Dataset, phantom, read_case, read_volume, resize_image
+from allukan.data.intensities import standardise
 from allukan.errors import UserError
 from allukan.inference import Run, fuse, open_run
 from allukan.inference.inputs import VolumeInput, channels_of, match_files
@@ -92,9 +93,10 @@ def batches_to_try(source: Source) -> tuple[list[Tensor], str]:
     return [at_size(images, card.size), at_size(images[:1], another)], told
 
 
-def images_to_try(source: Source) -> tuple[list[NDArray[np.uint8]], str]:
+def images_to_try(source: Source) -> tuple[list[NDArray[Any]], str]:
     """A few images ``(H, W, C)``, and which they are."""
-    cases = list(_cases(source, TRIED, lambda case, dataset, channels: read_case(case, dataset, channels)[0]))
+    keep = not source.card.in_bytes
+    cases = _cases(source, TRIED, lambda case, dataset, channels: read_case(case, dataset, channels, keep)[0])
     if cases:
         return cases, f"{len(cases)} images of {_dataset_name(source)}"
     planes = [phantom(max(source.card.size), np.random.default_rng(seed))[0] for seed in range(TRIED)]
@@ -140,8 +142,9 @@ def another_size(card: ModelCard) -> tuple[int, ...]:
 
 
 def at_size(images: Iterable[NDArray[np.uint8]], size: tuple[int, ...]) -> Tensor:
-    """Bytes ``(B, C, H, W)`` of images ``(H, W, C)``, all brought to that size."""
-    return torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(0, 3, 1, 2).contiguous()
+    """Images ``(H, W, C)`` → ``(B, C, H, W)``, all brought to that size: bytes stay so, other values become float32."""
+    kept = (image if image.dtype == np.uint8 else image.astype(np.float32) for image in images)
+    return torch.from_numpy(np.stack([resize_image(image, size) for image in kept])).permute(0, 3, 1, 2).contiguous()
 
 
 def _patch(volume: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -151,8 +154,13 @@ def _patch(volume: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def normalised(images: Tensor, card: ModelCard) -> Tensor:
-    """Bytes ``(B, C, H, W)`` → what the network expects, as in ``Predictor``; patches of volumes are so already."""
+    """Bytes ``(B, C, H, W)``, or values of more than 8 bits → what the network expects; patches of volumes are so already."""
     if card.spatial_dims == 3:
         return images
+    if not card.in_bytes:
+        values = images.double().numpy().copy()
+        for image in values:
+            standardise(image, card.intensities)
+        return torch.from_numpy(values).float()
     mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (card.mean, card.std))
     return (images.float() / 255 - mean) / std

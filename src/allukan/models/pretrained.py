@@ -70,7 +70,8 @@ def readme(card: ModelCard, about: str = "") -> str:
         call = 'Predictor("FOLDER", trust=True)'
         close = f"The network is the code `{card.model}`, which is not in here: install it. `trust=True` has it imported."
     channels, size = {1: "grey", 3: "RGB"}.get(card.in_channels, f"{card.in_channels} channels"), " × ".join(map(str, card.size))
-    kind, image = f"images of 8 bits ({channels}), scaled to {size} pixels", '"image.png").masks  # bool (classes, height, width)'
+    bits = "8 bits" if card.in_bytes else "more than 8 bits, with their values"
+    kind, image = f"images of {bits} ({channels}), scaled to {size} pixels", '"image.png").masks  # bool (classes, height, width)'
     if card.spatial_dims == 3:
         spacing, files = " × ".join(f"{mm:g}" for mm in card.spacing_mm), "one file" if len(card.image_files) == 1 else "files"
         kind = f"volumes ({files} each), brought to voxels of {spacing} mm, in parts of {size} voxels"

@@ -118,10 +118,15 @@ class ModelCard:
         BeforeValidator(_intensities),
         Must("null or four numbers a channel"),
         Help(
-            "of volumes, a channel: lowest and highest value, to which it is clipped, and the mean and deviation that are then "
-            "taken off; null, and all where it is empty: mean 0 and deviation 1 of every image"
+            "of volumes and of pictures that keep their values, a channel: lowest and highest value, to which it is clipped, and "
+            "the mean and deviation that are taken off; null, and all where it is empty: mean 0 and deviation 1 of every image"
         ),
     ] = ()
+
+    @property
+    def in_bytes(self) -> bool:
+        """Whether images are bytes, normalised by ``mean`` and ``std``; else they keep the values of their files."""
+        return self.normalisation == "training"
 
     @property
     def image_files(self) -> tuple[ImageFile, ...]:

@@ -21,7 +21,7 @@ PROTOCOLS = ("clean", "ukan")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypaste")
 DICE_LOSSES = ("image", "batch", "present", "nnunet")
-CT, IMAGE = "ct", "image"  # how intensities of volumes are made comparable
+CT, IMAGE = "ct", "image"  # how intensities are made comparable that are no bytes
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
 MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile", "cache")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
@@ -174,8 +174,8 @@ class TrainConfig:
         tuple[Any, ...],
         BeforeValidator(parse_intensities),
         Help(
-            "of volumes, a channel: ct (clipped to percentiles of the foreground of the training images), image (mean 0 and "
-            "deviation 1 of every image), or lowest, highest, mean and deviation",
+            "of volumes and of pictures of more than 8 bits, a channel: ct (clipped to percentiles of the foreground of the "
+            "training images), image (mean 0 and deviation 1 of every image), or lowest, highest, mean and deviation",
             default="ct where the data say CT, else image",
         ),
     ] = ()

@@ -1,4 +1,4 @@
-"""Batches straight from one block of bytes: images are decoded once, and gathered, augmented and scaled where they lie."""
+"""Batches straight from one block of memory: images are decoded once, and gathered, augmented and scaled where they lie."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CPU = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """Images ``(B, C, *S)``, uint8 or of volumes float32, and masks ``(B, K, *S)``, uint8; ``turns`` (or None) and ``seed`` to
+    """Images ``(B, C, *S)``, uint8 or normalised float32, and masks ``(B, K, *S)``, uint8; ``turns`` (or None) and ``seed`` to
     augment them by.
 
     ``company`` is a batch that another rank scores: it keeps a rank without validation images in step, and counts for nothing.

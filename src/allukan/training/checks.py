@@ -69,8 +69,6 @@ def check_dimensions(config: TrainConfig, spatial_dims: int) -> None:
             raise UserError(f"size {size} is of volumes, and {data} holds pictures: give height x width.")
         if config.spacing_mm:
             raise UserError(f"spacing_mm is of volumes, and {data} holds pictures: leave it out.")
-        if config.intensities:
-            raise UserError(f"intensities are of volumes, and {data} holds pictures: leave them out.")
         if config.cache:
             raise UserError(f"cache is of volumes, and {data} holds pictures: leave it out.")
         return

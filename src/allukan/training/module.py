@@ -21,7 +21,7 @@ _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
 
 class SegmentationModule(pl.LightningModule):
-    """Trains ``network`` on batches of bytes, normalised here, on the device; or on patches of volumes, which are so already.
+    """Trains ``network`` on batches of bytes, normalised here, on the device; or on floats (volumes, 16 bits), which are already.
 
     Logs, an epoch, ``train_loss``, ``val_loss``, ``val_dice`` and ``val_iou`` (means over images and classes; 1 where
     prediction and truth are both empty) and ``val_iou_pooled`` (intersection over union of each batch, U-KAN's figure). All are
@@ -53,9 +53,8 @@ class SegmentationModule(pl.LightningModule):
 
     def normalised(self, images: Tensor) -> Tensor:
         """Images of a batch → what the network is given."""
-        if self.card.normalisation == "image":
-            return images.to(self.mean.dtype)
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        images = images.to(self.mean.dtype)
+        return (images / 255 - self.mean) / self.std if self.card.in_bytes else images
 
     def on_train_epoch_start(self) -> None:
         """Sum of the losses of the epoch and their number."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any
 
-from allukan.data import Dataset, Splits, survey
+from allukan.data import Dataset, Splits, deep_note, survey
 from allukan.data.fingerprint import Fingerprint
 from allukan.errors import UserError
 from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, DEFAULT_SIZE, IMAGE
@@ -18,13 +19,17 @@ from allukan.training.planning import (
     Footprint,
     Given,
     Limits,
+    Normalisation,
     Plan,
     available_memory,
+    channels_text,
     explain,
     measure_speed,
+    normalisations,
     plan,
     size_at,
     target_spacing,
+    usual_intensities,
 )
 
 _TRIAL = 64  # voxels of a side on which the speed is measured: a step of the largest patch may take a minute on a CPU
@@ -36,19 +41,37 @@ def planned(
     """``config`` with size, voxels, batch, strides and intensities as the plan has them where it left them open, and why.
 
     The number of epochs stays open with a ``budget``, as an epoch can be timed only when the images are there. Pictures are
-    planned for with ``memory`` or ``budget`` alone: without them they have the usual size, batch and epochs. Raises
-    ``UserError`` as ``survey`` and ``plan`` do, and where the images alone take all the memory.
+    planned for with ``memory`` or ``budget`` alone: without them they have the usual size, batch and epochs. Only volumes, and
+    pictures some of which have more than 8 bits, have intensities. Raises ``UserError`` as ``survey`` and ``plan`` do, where
+    intensities are given for bytes, and where the images alone take all the memory.
     """
     epochs = config.epochs or (None if config.budget else DEFAULT_EPOCHS)
-    if dataset.spatial_dims == 2 and not (config.memory or config.budget):
-        usual: dict[str, Any] = {"size": config.size or DEFAULT_SIZE, "batch_size": config.batch_size or DEFAULT_BATCH}
-        return replace(config, **usual, epochs=epochs), ""
+    pictures = dataset.spatial_dims == 2
+    note = deep_note([case.images for case in dataset.cases]) if pictures else ""
+    if pictures and config.intensities and not note:
+        raise UserError(
+            f"intensities are of volumes and of pictures of more than 8 bits, and {config.data} holds bytes: leave them out."
+        )
+    usual: dict[str, Any] = {"size": config.size or DEFAULT_SIZE, "batch_size": config.batch_size or DEFAULT_BATCH}
+    usual["epochs"] = epochs
+    whole = not pictures or config.memory or config.budget
+    if not (whole or note):
+        return replace(config, **usual), ""
     found = survey(dataset, dataset.select(splits.train), channels)
+    if not whole:
+        hows = normalisations(found, config.intensities or usual_intensities(found))
+        return replace(config, **usual, intensities=_taken(hows)), f"{note} Intensities: {channels_text(hows)}."
+    if note:
+        config = replace(config, intensities=config.intensities or usual_intensities(found))
     made = _plan(config, dataset, found, _memory(config, found, splits, device), device)
-    intensities = tuple((how.low, how.high, how.mean, how.std) if how.kind == "clip" else IMAGE for how in made.normalisation)
     changes: dict[str, Any] = {"size": made.patch, "spacing_mm": made.spacing_mm, "batch_size": made.batch_size, "epochs": epochs}
-    changes["intensities"] = intensities if dataset.spatial_dims == 3 else ()
-    return config.with_topology(made.options, **changes), explain(made)
+    changes["intensities"] = _taken(made.normalisation) if not pictures or note else ()
+    return config.with_topology(made.options, **changes), " ".join(filter(None, [note, explain(made)]))
+
+
+def _taken(hows: Sequence[Normalisation]) -> tuple[Any, ...]:
+    """As the option ``intensities`` has them."""
+    return tuple((how.low, how.high, how.mean, how.std) if how.kind == "clip" else IMAGE for how in hows)
 
 
 def _plan(config: TrainConfig, dataset: Dataset, found: Fingerprint, memory: int, device: str) -> Plan:

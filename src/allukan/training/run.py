@@ -147,7 +147,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     _check_splines(config, network)
     sets = _sets(card, dataset, splits, channels, Path(config.cache) if config.cache else None)
     check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
-    card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) else card
+    card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) and card.in_bytes else card
     loaders = _loaders(trainer, config, sets)
     if config.epochs is None:
         pace = measure_pace(trainer, SegmentationModule(copy.deepcopy(network), card, config), loaders, len(splits.test))
@@ -178,7 +178,8 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
 def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None) -> Sets:
     if dataset.spatial_dims == 3:
         return read_volumes(card, dataset, splits, channels, cache)
-    train, val = (prepare(dataset, dataset.select(ids), card.size, channels) for ids in (splits.train, splits.val))
+    kept = None if card.in_bytes else card.intensities
+    train, val = (prepare(dataset, dataset.select(ids), card.size, channels, kept) for ids in (splits.train, splits.val))
     return Sets(train, val)
 
 
@@ -295,7 +296,7 @@ def _card(config: TrainConfig, dataset: Dataset, channels: tuple[int, ...]) -> M
         files=image_files(dataset, channels),
         label_values=dataset.label_values,
         spatial_dims=dataset.spatial_dims,
-        normalisation="image" if dataset.spatial_dims == 3 else "training",
+        normalisation="image" if dataset.spatial_dims == 3 or config.intensities else "training",
         spacing_mm=config.spacing_mm or (),
         intensities=tuple(None if how == IMAGE else how for how in config.intensities),
     )

@@ -32,10 +32,10 @@ def read_file(path: Path) -> Image:
     if not frames:
         if (count := frame_count(header, path)) > 1:
             raise UserError(f"{path} holds {count} frames that do not say where they lie (a film?): save one of them as a file.")
-        values = _pixels(path)[:, 0]
+        values = pixels(path)[:, 0]
         return Image(values, Geometry.of_pixels(values.shape[1:], pixel_size(header)), Source("dicom", (path,)))
     order, geometry = grid(frames, thickness_mm(header), (header.Rows, header.Columns), path)
-    return Image(np.ascontiguousarray(_pixels(path)[:, order]), geometry, Source("dicom", (path,)))
+    return Image(np.ascontiguousarray(pixels(path)[:, order]), geometry, Source("dicom", (path,)))
 
 
 def read_folder(folder: Path, series: str | None = None) -> Image:
@@ -62,11 +62,11 @@ def read_folder(folder: Path, series: str | None = None) -> Image:
             raise UserError(f"{sizes}: they are no slices of one volume.")
     order, geometry = grid(frames, thickness_mm(first), (first.Rows, first.Columns), folder)
     ordered = [frames[i].path for i in order]
-    values = np.concatenate([_pixels(path) for path in ordered], axis=1)  # of different types: in one that holds all
+    values = np.concatenate([pixels(path) for path in ordered], axis=1)  # of different types: in one that holds all
     return Image(values, geometry, Source("dicom", tuple(ordered)))
 
 
-def _pixels(path: Path) -> NDArray[Any]:
+def pixels(path: Path) -> NDArray[Any]:
     """``(C, frames, H, W)``: values with slope and intercept; white above black; RGB for palettes and YBR."""
     dataset = pydicom.dcmread(path, force=True)
     stored = dicom_codecs.decode(dataset)
@@ -74,29 +74,31 @@ def _pixels(path: Path) -> NDArray[Any]:
         return np.moveaxis(apply_color_lut(stored, dataset), -1, 0)
     if stored.ndim == 4:
         return np.moveaxis(stored, -1, 0)
-    low, high = _bounds(dataset)
+    low, high = bounds(dataset)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         stored = (low + high) - stored
-    scales = [_scale(dataset, number) for number in range(len(stored))]
+    scales = [scale(dataset, number) for number in range(len(stored))]
     if all(scale == (1, 0) for scale in scales):
         return stored.astype(stored.dtype.newbyteorder("="))[None]
-    dtype = _type_for(scales, low, high)
+    dtype = type_for(scales, low, high)
     scaled = [frame.astype(dtype) * dtype.type(a) + dtype.type(b) for frame, (a, b) in zip(stored, scales, strict=True)]
     return np.stack(scaled)[None]
 
 
-def _bounds(dataset: Dataset) -> tuple[int, int]:
+def bounds(dataset: Dataset) -> tuple[int, int]:
+    """Lowest and highest value that the bits stored can hold, before slope and intercept."""
     bits, signed = int(dataset.BitsStored), int(dataset.PixelRepresentation)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def _scale(dataset: Dataset, number: int) -> tuple[float, float]:
+def scale(dataset: Dataset, number: int) -> tuple[float, float]:
+    """Slope and intercept of a frame."""
     pair = [described(dataset, number, "PixelValueTransformationSequence", f"Rescale{name}") for name in ("Slope", "Intercept")]
     slope, intercept = (default if value is None else float(value) for value, default in zip(pair, (1.0, 0.0), strict=True))
     return slope or 1.0, intercept  # a slope of 0 is one that was not filled in
 
 
-def _type_for(scales: Sequence[tuple[float, float]], low: int, high: int) -> np.dtype[Any]:
+def type_for(scales: Sequence[tuple[float, float]], low: int, high: int) -> np.dtype[Any]:
     """The smallest type that holds every value that the bits of the file can give."""
     ends = [value * slope + intercept for slope, intercept in scales for value in (low, high)]
     if all(value.is_integer() for scale in scales for value in scale):

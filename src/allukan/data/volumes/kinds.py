@@ -6,7 +6,7 @@ import gzip
 import re
 from pathlib import Path
 
-from allukan.data.decode import damage_told, is_picture
+from allukan.data.decode import damage_told, is_dicom, is_picture
 from allukan.data.names import visible
 from allukan.errors import UserError
 
@@ -15,7 +15,6 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _NIFTI = {344: (b"n+1\0", b"ni1\0"), 4: (b"n+2\0", b"ni2\0")}
 _ANALYZE = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")  # 348, the size of its header
 _META = re.compile(rb"\s*(ObjectType|NDims|Comment)\s*=")
-_VR = re.compile(rb"[A-Z]{2}")
 _OTHERS = {  # which people take for volumes
     b"version https://git-lfs": "a pointer of Git LFS instead of the file itself (git lfs pull fetches it)",
     b"CDF": "MINC",
@@ -98,16 +97,8 @@ def _kind(start: bytes) -> str:
         return "nrrd"
     if _META.match(start):
         return "meta"
-    if start.startswith(b"DICM", 128) or _looks_like_dicom(start):
+    if is_dicom(start):
         return "dicom"
     if start.startswith(_TIFF):
         return "tiff"
     return "picture" if is_picture(start) else ""
-
-
-def _looks_like_dicom(start: bytes) -> bool:
-    """Without the preamble: the tag of a first group and then a VR or a small length, in either byte order."""
-    tag, rest = start[:4], start[4:8]
-    if len(rest) < 4 or tag[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
-        return False
-    return bool(_VR.match(rest)) or rest[2:] == b"\0\0" or rest[:2] == b"\0\0"

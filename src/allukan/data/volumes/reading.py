@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from allukan.data import masks
 from allukan.data.decode import damage_told, decode
-from allukan.data.pixels import Decoded
+from allukan.data.pixels import turned
 from allukan.data.volumes.geometry import Geometry
 from allukan.data.volumes.image import Image, Source
 from allukan.data.volumes.kinds import is_volume, kind_of
@@ -64,20 +64,8 @@ def _with_channels(image: Image, path: Path, channels: int | None) -> Image:
 
 
 def _picture(path: Path) -> Image:
-    found = decode(path)
-    values = np.moveaxis(_turned(found) if found.colours is None else found.colours, -1, 0)
+    values = np.moveaxis(turned(decode(path)), -1, 0)
     return Image(np.ascontiguousarray(values), Geometry.of_pixels(values.shape[1:]), Source("picture", (path,)))
-
-
-def _turned(found: Decoded) -> NDArray:
-    """With white above black; the range of floats is that of their own values."""
-    values = found.values
-    if not found.inverted:
-        return values
-    if values.dtype.kind == "f":
-        return values.max() + values.min() - values
-    info = np.iinfo(values.dtype)
-    return (found.white if found.white < 255 else info.max + info.min) - values
 
 
 def read_labels(path: str | Path, like: Image | None = None) -> Image:

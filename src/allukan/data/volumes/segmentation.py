@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, names: Mapping[int, str]) -> None:
-    """Write ``(D, H, W)`` as a DICOM SEG (binary, one segment a value) of the series that ``like`` was read from.
+    """Write ``(D, H, W)`` as a DICOM SEG (binary, one segment a value) of the series, or ``(H, W)`` of the one file, of ``like``.
 
     ``names`` are those of the values above 0, in the order of their segments: 1, 2 … Raises ``UserError`` without highdicom, for
     an image of another kind or of frames in one file, for a value without a name, and as ``write_labels`` does.
@@ -35,9 +35,9 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
     unknown = sorted(set(np.unique(numbers).tolist()) - {0, *names})
     if unknown or not names:
         raise UserError(f"{path}: the labels {unknown[:5]} have no name, and a DICOM SEG names every segment.")
-    segments = np.zeros(labels.shape, np.uint8)
+    segments = np.zeros((len(files), *labels.shape[-2:]), np.uint8)
     for number, value in enumerate(names, 1):
-        segments[numbers == value] = number
+        segments[numbers.reshape(segments.shape) == value] = number
     path.parent.mkdir(parents=True, exist_ok=True)
     import pydicom
 
@@ -48,15 +48,26 @@ def write_segmentation(path: str | Path, labels: NDArray[Any], like: Image, name
 
 
 def check_segmentation(like: Image | None = None) -> None:
-    """Raises ``UserError`` without highdicom, and where ``like`` is no DICOM series of a file a slice."""
+    """Raises ``UserError`` without highdicom, where ``like`` is no DICOM series of a file a slice, or has no frame."""
     try:
         import highdicom  # noqa: F401
     except ImportError:
         raise UserError("DICOM SEG needs the package highdicom: pip install 'allukan[dicom]'.") from None
-    if like is None or (like.source.kind == "dicom" and (len(like.source.paths),) == like.geometry.shape[:-2]):
+    if like is None:
         return
     name = like.source.paths[0] if like.source.paths else "the image"
-    raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write NIfTI.")
+    if like.source.kind == "dicom" and (like.geometry.shape[:-2] or (1,)) == (len(like.source.paths),):
+        _check_frame(like.source.paths[0])
+        return
+    other = "PNG" if len(like.geometry.shape) == 2 else "NIfTI"
+    raise UserError(f"{name}: a DICOM SEG belongs to a DICOM series with a file a slice, which this is not: write {other}.")
+
+
+def _check_frame(path: Path) -> None:
+    import pydicom
+
+    if not pydicom.dcmread(path, stop_before_pixels=True, force=True).get("FrameOfReferenceUID"):
+        raise UserError(f"{path} names no frame of reference (FrameOfReferenceUID), which a DICOM SEG needs: write PNG or NIfTI.")
 
 
 def _made(segments: NDArray[np.uint8], slices: list[pydicom.Dataset], names: Mapping[int, str]) -> Any:

@@ -31,7 +31,7 @@ def explain(plan: Plan) -> str:
         f"A step takes about {memory_text(plan.memory_bytes)} of the {memory_text(plan.memory_given)} given, by a count of what "
         f"the network saves; {_LIMITS[plan.limit]}.",
         _stages(plan),
-        f"Intensities: {_channels(plan.normalisation)}.",
+        f"Intensities: {channels_text(plan.normalisation)}.",
         f"Classes: {', '.join(plan.classes)}.",
     ]
     if plan.seconds is not None:
@@ -48,7 +48,8 @@ def _stages(plan: Plan) -> str:
     return text + (f"; its {flat} finest resolutions do not mix the axis of long voxels." if flat else ".")
 
 
-def _channels(found: Sequence[Normalisation]) -> str:
+def channels_text(found: Sequence[Normalisation]) -> str:
+    """What becomes of the intensities, in words."""
     texts = dict.fromkeys(_one(channel) for channel in found)
     if len(texts) == 1:
         return next(iter(texts))

@@ -56,7 +56,7 @@ class Given:
         patch: in voxels, an axis of the network.
         spacing_mm: along the axes of the images.
         batch_size: patches a step.
-        intensities: of every channel "ct", "image", or lowest, highest, mean and deviation.
+        intensities: of every channel "ct", "image", or lowest, highest, mean and deviation; of pictures of bytes none.
     """
 
     patch: tuple[int, ...] = ()
@@ -93,7 +93,7 @@ def plan(
             patch fits into the memory.
     """
     spacing, least = given.spacing_mm or target_spacing(found), given.batch_size or LEAST_BATCH
-    normalisation = _normalisations(found, given)
+    normalisation = _planned(found, given.intensities)
     size, logits = size_at(found, spacing), out_channels or len(found.classes) + 1
     wanted, note = _dims(found, size, spacing, dims)
     for spatial_dims in dict.fromkeys((wanted, dims or 2)):
@@ -195,13 +195,24 @@ def _too_large(footprint: Footprint, smallest: Candidate, limits: Limits, least:
     )
 
 
-def _normalisations(found: Fingerprint, given: Given) -> tuple[Normalisation, ...]:
-    hows = given.intensities or tuple(CT if _is_ct(channel) else IMAGE for channel in found.channels)
-    if len(hows) != len(found.channels):
-        raise UserError(f"intensities are of {len(hows)} channels, and images have {len(found.channels)}: give one for each.")
-    if found.spatial_dims == 2:
+def _planned(found: Fingerprint, intensities: Sequence[Any]) -> tuple[Normalisation, ...]:
+    if found.spatial_dims == 2 and not intensities:  # pictures of bytes
         return (Normalisation("dataset"),) * len(found.channels)
-    return tuple(_normalisation(how, channel) for how, channel in zip(hows, found.channels, strict=True))
+    return normalisations(found, intensities or usual_intensities(found))
+
+
+def usual_intensities(found: Fingerprint) -> tuple[str, ...]:
+    """Of every channel "ct" or "image", as the data say."""
+    return tuple(CT if _is_ct(channel) else IMAGE for channel in found.channels)
+
+
+def normalisations(found: Fingerprint, intensities: Sequence[Any]) -> tuple[Normalisation, ...]:
+    """Of every channel, as ``Given`` has ``intensities``; ``UserError`` where they are of another number."""
+    if len(intensities) != len(found.channels):
+        raise UserError(
+            f"intensities are of {len(intensities)} channels, and images have {len(found.channels)}: give one for each."
+        )
+    return tuple(_normalisation(how, channel) for how, channel in zip(intensities, found.channels, strict=True))
 
 
 def _is_ct(channel: ChannelFacts) -> bool:
@@ -209,7 +220,7 @@ def _is_ct(channel: ChannelFacts) -> bool:
 
 
 def _normalisation(how: Any, channel: ChannelFacts) -> Normalisation:
-    """CT has a scale of its own; pictures are normalised over the set, as every 2D training here."""
+    """CT has a scale of its own."""
     if how == IMAGE:
         return Normalisation("image")
     measured = (channel.low, channel.high, channel.mean, max(channel.std, 1e-6))
