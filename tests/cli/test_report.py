@@ -24,7 +24,7 @@ def read(path):
 def test_one_run(shell, evaluated, tmp_path):
     out = tmp_path / "deep/r.html"
     done = shell("report", evaluated, "--out", out, "--device", "cpu", "--title", "A & B")
-    assert (done.code, done.out, done.err) == (0, f"Report: {out}\n", "")
+    assert (done.code, done.out, done.err) == (0, f"Report: {out}\nNext: open it in a browser; it needs no network.\n", "")
     found = read(out)
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert found.all("h1")[0]["text"] == "A & B"

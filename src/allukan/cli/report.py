@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, progress_bar, say, show_log
+from allukan.cli.console import TRUST, counting, say, show_log
 from allukan.errors import UserError
 
 
@@ -27,7 +27,7 @@ def report(
     if out.is_dir():
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
-    with progress_bar("applying the models") as bar:
-        task = bar.add_task("", total=None)
-        page = study.report(runs, out, title, device, trust, lambda done, total: bar.update(task, completed=done, total=total))
+    with counting("applying the models") as show:
+        page = study.report(runs, out, title, device, trust, show)
     say(f"Report: {page}")
+    say("Next: open it in a browser; it needs no network.")
