@@ -12,9 +12,15 @@ from allukan.errors import UserError
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a study.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Evaluated run folders, of trainings in folds too, or the folder of a study.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Segmentation report",
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Scores of the one run, another folder that evaluate wrote  [RUN/evaluation]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
@@ -28,6 +34,6 @@ def report(
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
     with counting("applying the models") as show:
-        page = study.report(runs, out, title, device, trust, show)
+        page = study.report(runs, out, title, device, trust, show, evaluation)
     say(f"Report: {page}")
     say("Next: open it in a browser; it needs no network.")
