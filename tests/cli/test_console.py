@@ -232,3 +232,19 @@ def test_a_run_folder_that_this_locale_cannot_spell(tmp_path, phantoms):
     assert done.returncode == 2, done.stderr
     assert done.stderr.endswith("/l\\udce4 is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def told(capsys, monkeypatch, steps, total):
+    """What the time left is said to be, of calls at these seconds with so much done."""
+    left = console.TimeLeft()
+    for second, done in steps:
+        monkeypatch.setattr(console.time, "monotonic", lambda now=1000.0 + second: now)
+        left(done, total)
+    return capsys.readouterr().err
+
+
+def test_the_time_left_is_told_once_by_what_came_after_the_first(capsys, monkeypatch):
+    steps = [(30, 1), (32, 2), (34, 3), (36, 4), (38, 5)]  # the first took half a minute to compile
+    assert told(capsys, monkeypatch, steps, 63) == "about 2 minutes left\n"
+    assert told(capsys, monkeypatch, steps, 6) == ""  # not worth a line
+    assert told(capsys, monkeypatch, steps[:2], 63) == ""

@@ -143,10 +143,10 @@ class Estimate(pl.Callback):
     def _tell(self, trainer: pl.Trainer, epoch: float, but: str = "") -> None:
         self._told = True
         left = (trainer.max_epochs or 0) - trainer.current_epoch - (self._epochs > 0)
-        seconds = float(f"{epoch * left:.2g}")
+        seconds, epoch = (float(f"{value:.2g}") for value in (epoch * left, epoch))
         if trainer.is_global_zero and seconds >= _WORTH_TELLING:
             every = "; every fold takes as long" if self.folds > 1 else ""
-            _log.info(f"about {time_text(seconds)} to go: {left} epochs of {epoch:.2g} s{but}{every}.")
+            _log.info(f"about {time_text(seconds)} to go: {left} epochs of {time_text(epoch)}{but}{every}.")
 
 
 def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch.device) -> float:
