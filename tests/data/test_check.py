@@ -17,11 +17,11 @@ def run(*arguments):
 
 def test_the_last_line_is_the_next_command_with_the_same_options(make):
     root = make.folders(5, classes=("a b",))
-    said = run("check", root, "--foreground", "--groups", r"re:(\d)").stdout.splitlines()
+    said = run("check", root, "--foreground", "--groups", r"re:c(\d+)").stdout.splitlines()
     assert said[0] == f"Checking {root}: every image and mask is read, and near-duplicates are searched."
     ready, _, command = said[-1].partition(" Next: ")
     assert ready == "Ready to train."
-    given = ["--groups", r"re:(\d)", "--foreground"]
+    given = ["--groups", r"re:c(\d+)", "--foreground"]
     assert shlex.split(command) == ["allukan", "train", str(root), *given, "--out", "RUN"]
 
 

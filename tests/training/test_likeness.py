@@ -6,7 +6,9 @@ import torch
 
 from allukan.data import Prepared, Volumes
 from allukan.data.volumes import Geometry, Image
-from allukan.models import ModelCard, load_likeness, load_model, save_model
+from allukan.inference import LikenessCheck, Predictor
+from allukan.inference.inputs import VolumeInput
+from allukan.models import ModelCard, load_likeness, load_model, save_likeness, save_model
 from allukan.nn.likeness import calibrate
 from allukan.training import TrainConfig
 from allukan.training.likeness import keep_likeness
@@ -63,3 +65,19 @@ def test_of_volumes_it_is_of_their_middle(tmp_path):
     keep_likeness(tmp_path, CONFIG, Sets(held, held), CPU)
     want = calibrate(network, [torch.from_numpy(array[None, :, 4:36, :, :32].copy()) for array in arrays])
     assert torch.allclose(load_likeness(tmp_path, network).distances, want.distances, atol=1e-3)
+
+
+def test_a_volume_is_judged_by_its_middle_at_the_voxels_of_the_training(tmp_path):
+    network = saved(tmp_path, 3, normalisation="image", spacing_mm=(2.0, 1.0, 1.0))
+    grid = Geometry((20, 40, 40), (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))
+    array = np.random.default_rng(0).normal(50, 9, (1, 20, 40, 40)).astype(np.float32)
+    generator = torch.Generator().manual_seed(0)
+    likeness = calibrate(network, [torch.randn(1, 1, 32, 32, 32, generator=generator) for _ in range(9)])
+    save_likeness(tmp_path, likeness)
+    check = LikenessCheck.of(Predictor(tmp_path, "cpu"), tmp_path)
+    taken = VolumeInput(Image(array, grid)).of(check.predictor.card)
+    assert taken.shape == (1, 40, 40, 40)
+    want = likeness.score(network, taken[None, :, 4:36, 4:36, 4:36])
+    assert check(Image(array, grid)) == pytest.approx(want, rel=1e-4)
+    row = check.row("deep/scan", Image(array, grid))
+    assert (row["id"], row["unlike"]) == ("deep/scan", row["score"] > row["threshold"])
