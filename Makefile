@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 LANE ?= ../lane
 
-.PHONY: demo docs test test-slow check format clean lane lane-pause lane-status lane-results
+.PHONY: demo docs test test-slow check format audit clean lane lane-pause lane-status lane-results
 
 demo: $(READY)
 	rm -rf build/demo
@@ -21,7 +21,7 @@ test: check
 
 # torch's kernels differ between CPUs: the fast tests that compute must hold on those of every kind of CPU, and with several threads
 COMPUTING := $(addprefix tests/,ops nn models costs scores training inference)
-test-slow: $(READY) $(VENV)/nnunet/.ready
+test-slow: $(READY) $(VENV)/nnunet/.ready $(VENV)/app/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m slow
 	ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "not slow" $(COMPUTING)
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 $(BIN)/python -m pytest -q -m "not slow" tests/ops tests/nn
@@ -34,6 +34,14 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# known vulnerabilities of the locked packages, by PyPI's database; --strict: a package that is not found there is an error
+audit: $(VENV)/audit/bin/pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(VENV)/audit/bin/pip-audit: $(READY)
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 
 # long studies beside other work, outside the repository: see CONTRIBUTING.md
 lane: $(READY)
@@ -52,8 +60,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps dynamic-network-architectures==0.4.4
 	touch $@
 
-# for its test, apart from all else, so that no other test sees its packages
+# for their tests, apart from all else, so that no other test sees their packages
 $(VENV)/nnunet/.ready: tests/integrations/nnunet_packages.txt $(READY)
+$(VENV)/app/.ready: tests/app/packages.txt $(READY)
+$(VENV)/nnunet/.ready $(VENV)/app/.ready:
 	rm -rf $(@D)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) -r $<
 	touch $@

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import urlopen
@@ -16,12 +17,15 @@ import pytest
 
 from allukan.inference import find_images, predict_files
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+APP = Path(os.environ.get("APP_PACKAGES", Path(sys.prefix) / "app"))  # where make installs them, apart from all else
+sys.path.append(str(APP))
+playwright = pytest.importorskip("playwright.sync_api", reason=f"playwright is neither installed nor in {APP}: see the Makefile")
 NO_GRADIO = find_spec("gradio") is None  # not imported here: it warns, and leaves sockets open
+sys.path.remove(str(APP))  # other tests see none of it
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(NO_GRADIO, reason="the extra allukan[app] is not installed"),
+    pytest.mark.skipif(NO_GRADIO, reason=f"gradio is neither installed nor in {APP}: see the Makefile"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium"),
 ]
 
@@ -33,9 +37,10 @@ def served(folders, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    path = os.pathsep.join([*([str(APP)] if APP.is_dir() else []), *filter(None, sys.path)])  # its pillow is in front of ours
     command = [sys.executable, "-m", "allukan", "app", str(folders["binary"]), "--port", str(port), "--max-upload", "1"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"TMPDIR": str(root)}
+        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"TMPDIR": str(root), "PYTHONPATH": path}
     ) as app:
         assert f"http://127.0.0.1:{port}" in app.stdout.readline()
         yield f"http://127.0.0.1:{port}", root

@@ -87,6 +87,24 @@ def test_contours_are_drawn_on_the_right_alone(visit, picture):
     assert (after[changed] == [230, 159, 0]).all()
 
 
+def test_an_image_unlike_the_training_is_told_by_the_name_of_the_model(predictors, picture, tmp_path):
+    class Check:  # of a model without splines, which has none of its own
+        def __init__(self, unlike):
+            self.unlike = unlike
+
+        def row(self, name, image):
+            return {"id": name, "score": 9.0, "threshold": 2.0, "unlike": self.unlike}
+
+    models = {name: predictors[name] for name in ("binary", "other")}
+    checks = {"binary": Check(False), "other": Check(True)}
+    for place, (names, words) in enumerate({("binary",): "", ("other",): "of the training:", tuple(models): "of other:"}.items()):
+        (tmp_path / str(place)).mkdir()
+        chosen = {name: models[name] for name in names}
+        found = segment(chosen, [picture], tmp_path / str(place), LIMIT, lambda part, name: None, checks)
+        assert words in found.warning()
+        assert bool(words) == bool(found.warning())
+
+
 def test_overlapping_classes_come_as_a_zip_of_what_predict_writes(visit, predictors, picture, tmp_path):
     found = visit([picture], "overlapping")
     expected = predicted(predictors["overlapping"], picture, tmp_path / "out")

@@ -30,7 +30,7 @@ def webp(root):
 
 def test_paths_are_printed_as_they_are(shell, bracketed, tmp_path):
     done = shell("data", "phantoms", bracketed / "[i]p", "--count", 4, "--size", 32)
-    assert done.out == f"4 images written to {bracketed / '[i]p'}\n"
+    assert done.out.splitlines()[0] == f"4 images written to {bracketed / '[i]p'}"
     (bracketed / "images/x.webp").write_bytes(b"x")
     (bracketed / "images/phantom_01.png").write_bytes(b"x")
     said = shell("data", "check", bracketed).out.splitlines()
@@ -48,9 +48,13 @@ def test_a_whole_run_below_such_a_path(shell, bracketed, tmp_path):
     assert webp(bracketed) in done.err.splitlines()
     assert f"Written: {run / 'evaluation/cases.csv'} and summary.json\n" in shell("evaluate", run, "--device", "cpu").out
     report = shell("report", run, "--out", run / "[u]r.html", "--device", "cpu")
-    assert report.out == f"Report: {run / '[u]r.html'}\n"
+    assert report.out.splitlines()[0] == f"Report: {run / '[u]r.html'}"
     predicted = shell("predict", run / "model", bracketed / "images", "--out", run / "[s]p", "--device", "cpu")
-    assert predicted.out == f"24 of 24 images predicted: {run / '[s]p'}\n"
+    assert predicted.out.splitlines() == [
+        "Predicting 24 images by allukan-tiny.",
+        f"24 of 24 images predicted: {run / '[s]p'}",
+        f"Next: look at {run / '[s]p/overlays'}",
+    ]
     assert predicted.err == f"{webp(bracketed)}\n"
 
 
@@ -228,3 +232,19 @@ def test_a_run_folder_that_this_locale_cannot_spell(tmp_path, phantoms):
     assert done.returncode == 2, done.stderr
     assert done.stderr.endswith("/l\\udce4 is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def told(capsys, monkeypatch, steps, total):
+    """What the time left is said to be, of calls at these seconds with so much done."""
+    left = console.TimeLeft()
+    for second, done in steps:
+        monkeypatch.setattr(console.time, "monotonic", lambda now=1000.0 + second: now)
+        left(done, total)
+    return capsys.readouterr().err
+
+
+def test_the_time_left_is_told_once_by_what_came_after_the_first(capsys, monkeypatch):
+    steps = [(30, 1), (32, 2), (34, 3), (36, 4), (38, 5)]  # the first took half a minute to compile
+    assert told(capsys, monkeypatch, steps, 63) == "about 2 minutes left\n"
+    assert told(capsys, monkeypatch, steps, 6) == ""  # not worth a line
+    assert told(capsys, monkeypatch, steps[:2], 63) == ""

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.report.pages import Page
+
 HOW = ["--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1, "--batch-size", 4]
 
 
@@ -58,6 +60,18 @@ def test_predict_averages_the_folds(shell, runs, tmp_path):
     assert not np.allclose(whole, folds[0], atol=2e-3)
 
 
+def test_the_report_of_all_folds_has_every_image_once(shell, runs, tmp_path):
+    run = runs / "allukan-tiny"
+    assert shell("evaluate", run).out.splitlines()[-1] == f"Next: allukan report {run}"
+    assert shell("report", run, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
+    found = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    dice = {row["id"]: f"{float(row['dice']):.3f}" for row in cases(run)}
+    heading, *rows = found.cells()
+    assert {row[0]: row[heading.index("Dice")] for row in rows} == dice
+    assert len(dice) == 12 == sum(element.get("class") == "case" for element in found.all("article"))
+    assert "by the one of 3 folds that did not see it" in found.text
+
+
 def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
     for name in ("allukan-tiny", "convtwin-tiny"):
         assert shell("evaluate", runs / name).code == 0
@@ -70,7 +84,8 @@ def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
     run = runs / "allukan-tiny"
     for option in (["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
         assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
-    assert f"3 folds, each a run of its own: give one of them, as {run / 'fold-0'}" in shell("report", run).sentence
+    wrong = shell("report", run, "--evaluation", tmp_path, "--out", tmp_path / "r.html").sentence
+    assert wrong == f"allukan: {run} has 3 folds, scored together: leave --evaluation out."
     for command in (["inspect", run], ["export", run, "--format", "hub", "--out", tmp_path / "h"]):
         assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
 

@@ -120,9 +120,8 @@ def test_wrong_use_of_activations(shell, trained, tmp_path):
     assert "no learned activations" in shell("inspect", tmp_path / "twin", "--activations").sentence
 
 
-def test_atlas_of_a_run(shell, trained, phantoms, tmp_path):
-    run = shutil.copytree(trained, tmp_path / "run")
-    done = shell("inspect", run / "model", "--atlas", "--out", tmp_path / "deep/a.html", "--json", tmp_path / "a.json")
+def test_atlas_of_a_run(shell, trained, tmp_path):
+    done = shell("inspect", trained / "model", "--atlas", "--out", tmp_path / "deep/a.html", "--json", tmp_path / "a.json")
     assert done.code == 0, done
     assert "dead intervals" not in done.out  # the table is that of --activations
     page = (tmp_path / "deep/a.html").read_text()
@@ -130,11 +129,23 @@ def test_atlas_of_a_run(shell, trained, phantoms, tmp_path):
     assert page.count('class="card ') == len(found["layers"]) == 43
     assert all(f'data-layer="{layer["name"]}"' in page for layer in found["layers"])
     assert "After epoch" in page
-    assert "of 2 images" in done.out
+    assert "2 validation images are too few to tell others from them" in done.out
+    assert not (trained / "model/likeness.safetensors").exists()
+
+
+def test_a_training_and_the_atlas_keep_by_what_predict_tells_other_images(shell, phantoms, tmp_path):
+    names = sorted(path.stem for path in (phantoms / "images").iterdir())
+    split = {"train": names[:13], "val": names[13:22], "test": names[22:]}  # of 9 images it is calibrated
+    (tmp_path / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    run, fast = tmp_path / "run", ["--model", "allukan-tiny", "--size", 32, "--epochs", 1, "--accelerator", "cpu"]
+    assert shell("train", phantoms, "--out", run, *fast, "--splits", tmp_path / "split.json").code == 0
+    of_training = LikenessCheck.of(Predictor(run / "model", "cpu"), run / "model")
+    done = shell("inspect", run / "model", "--atlas", "--out", tmp_path / "a.html")
+    assert "of 9 images" in done.out
     image = np.zeros((48, 48), np.uint8)
     check = LikenessCheck.of(Predictor(run / "model", "cpu"), run / "model")
     assert check(image) > check.threshold
-    assert LikenessCheck.of(check.predictor, trained / "model") is None
+    assert of_training.threshold == pytest.approx(check.threshold, rel=1e-4)
     Image.fromarray(image).save(tmp_path / "black.png")
     done = shell("predict", run, tmp_path / "black.png", "--out", tmp_path / "out")
     assert "1 of 1 images are unlike those of the training: look at black (likeness.csv)" in done.out + done.err

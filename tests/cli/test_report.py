@@ -24,7 +24,7 @@ def read(path):
 def test_one_run(shell, evaluated, tmp_path):
     out = tmp_path / "deep/r.html"
     done = shell("report", evaluated, "--out", out, "--device", "cpu", "--title", "A & B")
-    assert (done.code, done.out, done.err) == (0, f"Report: {out}\n", "")
+    assert (done.code, done.out, done.err) == (0, f"Report: {out}\nNext: open it in a browser; it needs no network.\n", "")
     found = read(out)
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert found.all("h1")[0]["text"] == "A & B"
@@ -51,6 +51,29 @@ def test_runs_with_other_images_are_shown_and_not_compared(shell, evaluated, tmp
     assert "Not compared: " in read(tmp_path / "r.html").text
 
 
+def test_scores_of_other_images_are_reported_from_where_evaluate_wrote_them(shell, evaluated, phantoms, tmp_path):
+    other = shutil.copytree(phantoms, tmp_path / "other")
+    told = shell("evaluate", evaluated, "--data", other, "--out", tmp_path / "scores", "--device", "cpu").out
+    line = f"allukan report {evaluated} --evaluation {tmp_path / 'scores'}"
+    assert told.splitlines()[-1] == f"Next: {line}"
+    done = shell(*line.split()[1:], "--out", tmp_path / "r.html", "--device", "cpu")
+    assert done.code == 0, done.err
+    found = read(tmp_path / "r.html")
+    assert {row[0] for row in found.cells()[1:]} == {path.stem for path in (other / "images").iterdir()}
+    assert line in found.text
+    both = shell("report", evaluated, evaluated, "--evaluation", tmp_path / "scores", "--out", tmp_path / "r.html").sentence
+    assert both == "allukan: --evaluation is of one run, and 2 are given: leave it out, or report on one."
+    missing = shell("report", evaluated, "--evaluation", tmp_path / "no", "--out", tmp_path / "r.html").sentence
+    assert f"{tmp_path / 'no'} has not been evaluated yet" in missing
+
+
+def test_thumbnails_of_a_comparison_have_the_outlines_of_every_run(shell, evaluated, tmp_path):
+    other = shutil.copytree(evaluated, tmp_path / "other")
+    assert shell("report", evaluated, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
+    shown = read(tmp_path / "r.html").all("div", role="img")
+    assert all(any(f" by {name}" in one.get("aria-label") for one in shown[:2]) for name in ("one", "other"))
+
+
 def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(shell, evaluated, tmp_path):
     for model in ("first", "second"):
         for seed in ("0", "1"):
@@ -69,6 +92,7 @@ def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(she
 def test_what_cannot_be_reported_is_told_in_a_sentence(shell, trained, evaluated, tmp_path):
     assert "has not been evaluated" in shell("report", trained, "--out", tmp_path / "r.html").sentence
     assert "is a folder" in shell("report", evaluated, "--out", tmp_path).sentence
+    assert f"is the model of a run: give the run, {evaluated}." in shell("report", evaluated / "model").sentence
     assert "is not a finished run" in shell("report", tmp_path).sentence
     assert "the same folder name" in shell("report", evaluated, evaluated, "--out", tmp_path / "r.html").sentence
     runs = [shutil.copytree(evaluated, tmp_path / f"run-{number}") for number in range(9)]

@@ -40,6 +40,12 @@ def missing(d):
     return "does not exist"
 
 
+def masks_in_a_folder_of_another_name(d):
+    (d / "masks/0").rename(d / "GroundTruth")
+    (d / "masks").rmdir()
+    return f"if {d / 'GroundTruth'} holds them, rename it to masks."
+
+
 def mask_without_image(d):
     path = first(d)
     path.unlink()
@@ -96,6 +102,7 @@ SPOILERS = [
     missing,
     empty,
     no_masks,
+    masks_in_a_folder_of_another_name,
     mask_without_image,
     image_without_mask,
     sizes_differ,
@@ -174,6 +181,8 @@ def test_train_without_out_or_data(shell, phantoms):
     assert "--out" in shell("train", phantoms).sentence
     assert "--out" in shell("train", "--resume").sentence
     assert "dataset" in shell("train", "--out", "nowhere").sentence
+    image = first(phantoms)
+    assert f"{image} is an image: give the folder of a dataset" in shell("train", image, "--out", "nowhere").sentence
 
 
 def test_resume_refuses_what_it_cannot_continue(shell, trained, tmp_path):
@@ -240,6 +249,12 @@ def test_predict_wrong_inputs(shell, trained, phantoms, tmp_path):
     assert "not empty" in shell("predict", model, phantoms / "images", "--out", tmp_path / "full").sentence
     assert "mode 'wide'" in shell("predict", model, phantoms / "images", "--out", tmp_path / "o", "--mode", "wide").sentence
     assert "device 'tpu9'" in shell("predict", model, phantoms / "images", "--out", tmp_path / "o", "--device", "tpu9").sentence
+
+
+def test_a_dataset_is_no_folder_of_images_to_predict(shell, trained, phantoms, tmp_path):
+    told = shell("predict", trained, phantoms, "--out", tmp_path / "o").sentence
+    assert told == f"allukan: {phantoms} holds masks too, which are no images to predict: give {phantoms / 'images'}."
+    assert not (tmp_path / "o").exists()
 
 
 def test_evaluate_wrong_inputs(shell, trained, phantoms, tmp_path):

@@ -1,5 +1,7 @@
 """``allukan data``: everything that is wrong at once, and the exit code."""
 
+import shlex
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +13,16 @@ from allukan.errors import UserError
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"})
+
+
+def test_the_last_line_is_the_next_command_with_the_same_options(make):
+    root = make.folders(5, classes=("a b",))
+    said = run("check", root, "--foreground", "--groups", r"re:c(\d+)").stdout.splitlines()
+    assert said[0] == f"Checking {root}: every image and mask is read, and near-duplicates are searched."
+    ready, _, command = said[-1].partition(" Next: ")
+    assert ready == "Ready to train."
+    given = ["--groups", r"re:c(\d+)", "--foreground"]
+    assert shlex.split(command) == ["allukan", "train", str(root), *given, "--out", "RUN"]
 
 
 def test_a_good_set_is_described(make):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from allukan.errors import UserError
-from allukan.inference import Predictor, Segmenter, open_segmenter
+from allukan.inference import LikenessCheck, Predictor, Segmenter, open_segmenter
+
+
+def open_checks(folders: Sequence[Path], models: Mapping[str, Segmenter]) -> dict[str, LikenessCheck]:
+    """How like those of the training an image is, by the models of ``open_models`` whose folders keep that."""
+    found = {name: LikenessCheck.of(model, folder) for (name, model), folder in zip(models.items(), folders, strict=True)}
+    return {name: check for name, check in found.items() if check is not None}
 
 
 def open_models(folders: Sequence[Path], predictor: Callable[[Path], Predictor]) -> dict[str, Segmenter]:

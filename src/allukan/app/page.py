@@ -18,7 +18,7 @@ from allukan.app.session import Finding, Visit, segment
 from allukan.app.table import as_html
 from allukan.app.uploads import MEGABYTE
 from allukan.errors import UserError
-from allukan.inference import Segmenter
+from allukan.inference import LikenessCheck, Segmenter
 from allukan.inference.inputs import described
 
 IMAGE = "the image"  # the choice beside the models; "image" alone is a key of Gradio's translations
@@ -31,15 +31,26 @@ _CSS = """
 .sizes table th, .sizes table td { padding: .3rem .5rem; text-align: left; }
 .sizes table .number { text-align: right; font-variant-numeric: tabular-nums; }
 .sizes i { display: inline-block; width: .8em; height: .8em; margin-right: .5em; border-radius: 2px; }
+.unlike { border-left: .25rem solid #D55E00; padding-left: .6rem; }
 footer { display: none !important; }
 """
 
 
 class Page:
-    """The page of some ``models``; visitors send at most ``limit`` bytes, and what is theirs is below ``folder``."""
+    """The page of some ``models``; visitors send at most ``limit`` bytes, and what is theirs is below ``folder``.
 
-    def __init__(self, models: Mapping[str, Segmenter], folder: Path, limit: int) -> None:
+    ``checks`` as of ``serve``.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Segmenter],
+        folder: Path,
+        limit: int,
+        checks: Mapping[str, LikenessCheck] | None = None,
+    ) -> None:
         self.models, self.folder, self.limit = models, folder, limit
+        self.checks = checks or {}
         self.card = next(iter(models.values())).card
 
     def blocks(self) -> gr.Blocks:
@@ -53,6 +64,7 @@ class Page:
                     files = gr.File(label=self._wanted(), file_count="multiple", height=160)
                     chosen = gr.CheckboxGroup(names, value=names, label="Models", visible=several)
                     button = gr.Button("Segment again", visible=several)
+                    warning = gr.Markdown(visible=False, elem_classes="unlike")
                     sizes = gr.HTML(visible=False, elem_classes="sizes")
                     mask = gr.File(label="Mask to download, in the geometry of the image", visible=False, interactive=False)
                 with gr.Column(scale=3, min_width=300):
@@ -73,7 +85,7 @@ class Page:
                         threshold = gr.Slider(0, 1, step=0.01, label="Threshold")
                         size = gr.Markdown()
                         chart = gr.Image(label="Black 0, white 1", interactive=False, buttons=["fullscreen"])
-            shown = [visit, sizes, mask, sides, left, right, view, place, more, label, threshold, size, chart]
+            shown = [visit, warning, sizes, mask, sides, left, right, view, place, more, label, threshold, size, chart]
             gr.on(
                 [files.upload, button.click],
                 self.segment,
@@ -98,7 +110,7 @@ class Page:
             folder = Path(tempfile.mkdtemp(dir=self.folder))
             models = {name: model for name, model in self.models.items() if name in chosen}
             try:
-                visit = segment(models, [Path(file) for file in files or ()], folder, self.limit, progress)
+                visit = segment(models, [Path(file) for file in files or ()], folder, self.limit, progress, self.checks)
             except UserError:
                 shutil.rmtree(folder)
                 raise
@@ -111,6 +123,7 @@ class Page:
         choices = [IMAGE, *names]
         return (
             visit,
+            gr.Markdown(html.escape(visit.warning()), visible=bool(visit.warning())),
             gr.HTML(as_html(visit.table(), visit.colours()), visible=True),
             gr.File(str(visit.download()), visible=True),
             gr.Row(visible=len(names) > 1),
@@ -192,12 +205,20 @@ def _kept(visit: Visit | None) -> Visit:
     return visit
 
 
-def serve(models: Mapping[str, Segmenter], folder: Path, limit: int, host: str, port: int | None) -> tuple[gr.Blocks, str]:
+def serve(
+    models: Mapping[str, Segmenter],
+    folder: Path,
+    limit: int,
+    host: str,
+    port: int | None,
+    checks: Mapping[str, LikenessCheck] | None = None,
+) -> tuple[gr.Blocks, str]:
     """Start the page in threads of this process; returns it, to wait for or to close, and its address.
 
-    Gradio itself keeps copies of uploads in ``GRADIO_TEMP_DIR``. Raises ``UserError`` where the port is taken.
+    ``checks`` by name of the model tell whether an image is unlike those of its training. Gradio itself keeps copies of
+    uploads in ``GRADIO_TEMP_DIR``. Raises ``UserError`` where the port is taken.
     """
-    page = Page(models, folder, limit).blocks()
+    page = Page(models, folder, limit, checks).blocks()
     theme = gr.themes.Default(**_FONTS)
     try:
         _, address, _ = page.launch(

@@ -17,7 +17,7 @@ from allukan.data import read_volume
 from allukan.data.volumes import read_labels
 from allukan.errors import UserError
 from allukan.files import as_path, read_table
-from allukan.inference import InputImage, Outcome, Segmenter, predict_files
+from allukan.inference import InputImage, LikenessCheck, Outcome, Segmenter, predict_files
 from allukan.inference.inputs import stack_files
 from allukan.models import ModelCard
 from allukan.report.palette import CONTOURS, pick
@@ -27,7 +27,7 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What one model found, in the arrangement of the scene.
+    """What one model found, in the arrangement of the scene; ``unlike`` says that the image is unlike those of its training.
 
     Attributes:
         card: of the model.
@@ -40,6 +40,7 @@ class Finding:
     out: Path
     masks: Masks
     probabilities: NDArray[np.float16] | None
+    unlike: bool = False
 
     def at_threshold(self, label: str, threshold: float) -> tuple[NDArray[np.floating], Masks]:
         """Probability and mask ``(D, H, W)`` of a class; at the threshold of the model the mask that was written."""
@@ -78,6 +79,12 @@ class Visit:
             for row in (_areas(found) if self.voxel_mm3 is None else _volumes(found))
         ]
 
+    def warning(self) -> str:
+        """Where the image is unlike those of the training of a model, by its name where there are several."""
+        names = [name for name, found in self.findings.items() if found.unlike]
+        of = f" of {', '.join(names)}" if len(self.findings) > 1 else ""
+        return f"This image is unlike those of the training{of}: do not trust the outline without looking." if names else ""
+
     def colours(self) -> list[str]:
         """Of the contours of what the rows of the table are about."""
         return [pick(CONTOURS, k) for found in self.findings.values() for k in range(len(found.card.classes))]
@@ -95,19 +102,35 @@ class Visit:
         return packed
 
 
-def segment(models: Mapping[str, Segmenter], files: Sequence[Path], folder: Path, limit: int, progress: Progress) -> Visit:
+def segment(
+    models: Mapping[str, Segmenter],
+    files: Sequence[Path],
+    folder: Path,
+    limit: int,
+    progress: Progress,
+    checks: Mapping[str, LikenessCheck] | None = None,
+) -> Visit:
     """Apply ``models`` to the one image in ``files``; everything is written below ``folder``, which is there and empty.
+
+    ``checks`` by name of the model tell whether the image is unlike those of its training.
 
     Raises ``UserError`` for all that ``received``, ``only_image`` and ``predict_files`` refuse. Names of files in the sentences
     are those of the visitor.
     """
     try:
-        return _segment(models, [Path(file) for file in files], folder, limit, progress)
+        return _segment(models, [Path(file) for file in files], folder, limit, progress, checks or {})
     except UserError as error:
         raise UserError(_without([folder, folder / "upload", *(Path(file).parent for file in files)], str(error))) from None
 
 
-def _segment(models: Mapping[str, Segmenter], files: Sequence[Path], folder: Path, limit: int, progress: Progress) -> Visit:
+def _segment(
+    models: Mapping[str, Segmenter],
+    files: Sequence[Path],
+    folder: Path,
+    limit: int,
+    progress: Progress,
+    checks: Mapping[str, LikenessCheck],
+) -> Visit:
     given = received(files, folder / "upload", limit)
     if not models:
         raise UserError("no model was chosen: choose one.")
@@ -121,7 +144,8 @@ def _segment(models: Mapping[str, Segmenter], files: Sequence[Path], folder: Pat
         def show(part: float, name: str = name, before: int = number) -> None:
             progress((before + part) / len(models), name)
 
-        findings[name] = _found(segmenter, only_image(given, segmenter.card), folder / "results" / str(number), scene, show)
+        out = folder / "results" / str(number)
+        findings[name] = _found(segmenter, only_image(given, segmenter.card), out, scene, show, checks.get(name))
     return Visit(image, folder, scene, None if isinstance(read, np.ndarray) else read.geometry.voxel_mm3, findings)
 
 
@@ -129,11 +153,24 @@ def _channels(card: ModelCard) -> list[int]:
     return [file.channels for file in card.image_files]
 
 
-def _found(segmenter: Segmenter, image: InputImage, out: Path, scene: Scene, progress: Callable[[float], None]) -> Finding:
+def _found(
+    segmenter: Segmenter,
+    image: InputImage,
+    out: Path,
+    scene: Scene,
+    progress: Callable[[float], None],
+    check: LikenessCheck | None,
+) -> Finding:
     card, outcome = segmenter.card, Outcome()
     keep = card.target != "multiclass"
     steps = predict_files(
-        segmenter, [image], out, save_probabilities=keep, save_overlays=False, progress=lambda done, total: progress(done / total)
+        segmenter,
+        [image],
+        out,
+        save_probabilities=keep,
+        save_overlays=False,
+        likeness=check,
+        progress=lambda done, total: progress(done / total),
     )
     for outcome in steps:  # noqa: B007
         pass
@@ -144,7 +181,8 @@ def _found(segmenter: Segmenter, image: InputImage, out: Path, scene: Scene, pro
         with np.load(out / "probabilities" / f"{image.name}.npz") as held:
             probabilities = scene.arranged(held["probabilities"])
     masks = np.concatenate([_masks_in(path, card) for path in _mask_files(out, card)])
-    return Finding(card, out, scene.arranged(masks), probabilities)
+    unlike = check is not None and read_table(out / "likeness.csv")[0]["unlike"] == "True"
+    return Finding(card, out, scene.arranged(masks), probabilities, unlike)
 
 
 def _mask_files(out: Path, card: ModelCard) -> list[Path]:

@@ -34,7 +34,7 @@ def app(
     if find_spec("gradio") is None:
         raise UserError("the app needs the package gradio: pip install 'allukan[app]'.")
     from allukan import inference
-    from allukan.app import MEGABYTE, open_models
+    from allukan.app import MEGABYTE, open_checks, open_models
 
     show_log()
     opened = open_models(models, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
@@ -46,6 +46,6 @@ def app(
 
         visits = Path(folder, "visits")
         visits.mkdir()
-        page, address = serve(opened, visits, round(max_upload * MEGABYTE), host, port)
+        page, address = serve(opened, visits, round(max_upload * MEGABYTE), host, port, open_checks(models, opened))
         say(f"{', '.join(opened)} at {address} (Ctrl-C ends it)")
         page.block_thread()

@@ -6,6 +6,7 @@ import codecs
 import io
 import logging
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,10 @@ from rich.text import Text
 
 from allukan.errors import UserError
 from allukan.files import readable
+from allukan.options.amounts import time_text
 
 TRUST = "Import the code that a model of package.module:function names."
+_WATCHED, _WORTH_TELLING = 3.0, 10.0  # seconds: of work before an estimate, and of what is left
 _ASCII = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "→": "->", "±": "+-", "²": "2", "·": "*", "•": "*"})
 
 
@@ -106,6 +109,38 @@ def progress_bar(what: str) -> Iterator[Progress]:
     place = _console(stderr=True)
     with Progress(*columns, console=place, transient=True, speed_estimate_period=600, disable=not place.is_terminal) as bar:
         yield bar
+
+
+class TimeLeft:
+    """Says once how long the rest takes, by what was done since its first call: before that there is loading and compiling."""
+
+    def __init__(self) -> None:
+        self._started, self._before, self._told = 0.0, 0.0, False
+
+    def __call__(self, done: float, total: float) -> None:
+        """``done`` of ``total`` now."""
+        now = time.monotonic()
+        if not self._started:
+            self._started, self._before = now, done
+        elif not self._told and now - self._started >= _WATCHED and done > self._before:
+            self._told = True
+            left = (total - done) * (now - self._started) / (done - self._before)
+            if left >= _WORTH_TELLING:
+                complain(f"about {time_text(left)} left")
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[float, int], None]]:
+    """What takes "so much of so much is done": shown as a bar on a terminal, elsewhere as one line about the time left."""
+    with progress_bar(what) as bar:
+        task, left = bar.add_task("", total=None), TimeLeft()
+
+        def show(done: float, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            if bar.disable:
+                left(done, total)
+
+        yield show
 
 
 def show_wide(table: Table) -> None:

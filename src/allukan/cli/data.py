@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,9 @@ def check(
 
     from allukan.data import check_dataset
 
+    again = _words(given)
     rules = LabelRules(parse_ignore(given.pop("ignore")), bool(given.pop("foreground")))
+    say(f"Checking {folder}: every image and mask is read, and near-duplicates are searched.")
     result = check_dataset(folder, rules, **given)
     facts = Table(show_header=False, box=None)
     facts.add_column()
@@ -36,13 +39,22 @@ def check(
     console.print(facts)
     notes = [finding for finding in result.findings if not finding.fatal]
     for finding in [*(f for f in result.findings if f.fatal), *notes[:_NOTES]]:
-        say(f"{finding.where}: {finding.what}", *(("problem", "red") if finding.fatal else ("note", "yellow")))
+        named = finding.where == str(folder) and finding.what.startswith(finding.where)
+        where = "" if named else f"{finding.where}: "
+        say(f"{where}{finding.what}", *(("problem", "red") if finding.fatal else ("note", "yellow")))
     if len(notes) > _NOTES:
         say(f"and {len(notes) - _NOTES} more notes", "note", "yellow")
     fatal = sum(finding.fatal for finding in result.findings)
-    say("Ready to train." if result.trainable else f"{fatal} problems: mend them before training.")
     if not result.trainable:
+        say(f"{fatal} {'problems: mend them' if fatal > 1 else 'problem: mend it'} before training.")
         raise typer.Exit(1)
+    say(f"Ready to train. Next: {shlex.join(['allukan', 'train', str(folder), *again, '--out', 'RUN'])}")
+
+
+def _words(given: dict[str, Any]) -> list[str]:
+    """Options as the shell takes them."""
+    named = {f"--{name}": value for name, value in given.items() if value is not None and value is not False}
+    return [word for name, value in named.items() for word in ([name] if value is True else [name, str(value)])]
 
 
 @app.command()
@@ -57,3 +69,4 @@ def phantoms(
 
     dataset = write_phantoms(folder, count, size, seed)
     say(f"{len(dataset.cases)} images written to {folder}")
+    say(f"Next: {shlex.join(['allukan', 'data', 'check', str(folder)])}")

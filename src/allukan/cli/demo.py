@@ -26,6 +26,7 @@ def demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: choose another --out, nothing is overwritten.")
     show_log()
+    say("A data set, two trainings, their scores and a report: about two minutes on two cores.")
     say(f"Making {count} synthetic ultrasound images in {out / 'phantoms'}")
     data.write_phantoms(out / "phantoms", count=count, size=size, seed=seed)
     for model in ("allukan-tiny", "convtwin-tiny"):
@@ -41,3 +42,4 @@ def demo(
     runs = [out / model for model in ("allukan-tiny", "convtwin-tiny")]
     page = study.report(runs, out / "report.html", "ALL U-KAN on synthetic ultrasound")
     say(f"Report: {page.resolve()}")
+    say("Next: open it in a browser, then allukan data check on a folder of your own.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, progress_bar, say, show_log, show_summary
+from allukan.cli.console import TRUST, counting, say, show_log, show_summary
 from allukan.errors import UserError
 
 Option = typer.Option
@@ -41,11 +42,8 @@ def evaluate(
     if folds and subset is not None:
         raise UserError(f"{run} has {len(folds)} folds, which are scored on all images of --data: leave --subset out.")
     opened = inference.joined(run, folds) if folds else inference.open_run(run)
-    with progress_bar("evaluating") as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+    say(f"Scoring {run}: every image through the model, then its distances to the truth.")
+    with counting("evaluating") as show:
 
         def predictor(model: Path) -> inference.Predictor:
             return inference.Predictor(model, device, mode, tta, trust)
@@ -68,6 +66,8 @@ def evaluate(
     for note in summary["notes"]:
         say(f"Note: {note}")
     say(f"Written: {Path(summary['folder']) / 'cases.csv'} and summary.json")
+    of = [] if Path(summary["folder"]) == run / "evaluation" else ["--evaluation", summary["folder"]]
+    say(f"Next: {shlex.join(['allukan', 'report', str(run), *of, *['--trust'] * trust])}")
 
 
 def _given(**options: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import TRUST, progress_bar, say, show_wide
+from allukan.cli.console import TRUST, counting, say, show_wide
 from allukan.errors import UserError
 from allukan.files import write_json
 
@@ -86,12 +86,8 @@ def _show_activations(folder: str, table: bool, page: Path | None, json: Path | 
 
     if page and page.is_dir():
         raise UserError(f"{page} is a folder: give --out a file name, as {page / 'atlas.html'}.")
-    with progress_bar("measuring") as bar:
-        task = bar.add_task("", total=None)
-
-        def show(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
+    say(f"Measuring the activations of {folder}: the validation images once a layer, where they are there.")
+    with counting("measuring") as show:
         measured = measure_activations(folder, progress=show, trust=trust)
     if json:
         write_json(json, measured.found.as_dict(), indent=2)
@@ -106,12 +102,15 @@ def _draw(measured: Measured, folder: str, page: Path) -> None:
     from allukan.inference import draw_atlas, keep_likeness
 
     say(f"Atlas: {draw_atlas(measured, folder, page)}")
+    say("Next: open it in a browser; it needs no network.")
     try:
         likeness = keep_likeness(measured, folder)
     except OSError as error:
         say(f"note: no likeness of images was kept, {folder} cannot be written ({error.strerror or error}).")
     else:
-        if likeness:
+        if measured.images is not None and likeness is None:
+            say(f"Likeness: not kept, {len(measured.images)} validation images are too few to tell others from them.")
+        elif likeness:
             images, limit = len(likeness.distances), likeness.threshold()
             say(f"Likeness: {folder}/likeness.safetensors, of {images} images; unlike them is a score above {limit:.1f}")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, complain, progress_bar, say, show_log
+from allukan.cli.console import TRUST, complain, counting, say, show_log
+from allukan.errors import UserError
 
 if TYPE_CHECKING:
     from allukan.inference import Outcome
@@ -51,6 +52,7 @@ def predict(
 
     show_log()
     predictor = inference.open_segmenter(model, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
+    _check_inputs(inputs)
     found = inference.find_images(inputs, predictor.card)
     names = [name.strip() for name in keep_largest.split(",")] if keep_largest is not None else []
     steps = partial(
@@ -64,22 +66,32 @@ def predict(
         cleaning=inference.Cleaning.of_names(predictor.card, names, min_volume),
         likeness=inference.LikenessCheck.of(predictor, model),
     )
+    say(f"Predicting {len(found)} {'images' if len(found) > 1 else 'image'} by {predictor.card.model}.")
     outcome = _shown(steps, len(found))
     say(f"{len(outcome.done)} of {len(found)} images predicted: {out}")
     for _, sentence in outcome.failed:
         complain(f"allukan: {sentence}")
+    if outcome.done:
+        say(f"Next: look at {out / ('overlays' if overlays and predictor.card.spatial_dims == 2 else 'masks')}")
     if outcome.failed:
         raise typer.Exit(2)
 
 
+def _check_inputs(inputs: list[Path]) -> None:
+    """``UserError`` for a dataset, whose masks would be taken for images."""
+    for folder in inputs:
+        if (folder / "images").is_dir() and (folder / "masks").is_dir():
+            raise UserError(f"{folder} holds masks too, which are no images to predict: give {folder / 'images'}.")
+
+
 def _shown(steps: Callable[..., Iterator[Outcome]], total: int) -> Outcome:
     """The last of the outcomes; the bar moves with every image, and with every window of a volume."""
-    with progress_bar("predicting") as bar:
-        task, number = bar.add_task("", total=total), 0
+    with counting("predicting") as show:
+        number = 0
 
-        def show(done: int, windows: int) -> None:
-            bar.update(task, completed=number + done / windows)
+        def within(done: int, windows: int) -> None:
+            show(number + done / windows, total)
 
-        for number, outcome in enumerate(steps(progress=show), 1):  # noqa: B007
-            bar.update(task, completed=number)
+        for number, outcome in enumerate(steps(progress=within), 1):  # noqa: B007
+            show(number, total)
     return outcome

@@ -7,14 +7,20 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, progress_bar, say, show_log
+from allukan.cli.console import TRUST, counting, say, show_log
 from allukan.errors import UserError
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated run folders, or the folder of a study.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Evaluated run folders, of trainings in folds too, or the folder of a study.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Segmentation report",
+    evaluation: Annotated[
+        Path | None, typer.Option(help="Scores of the one run, another folder that evaluate wrote  [RUN/evaluation]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     trust: Annotated[bool, typer.Option("--trust", help=TRUST)] = False,
 ) -> None:
@@ -27,7 +33,7 @@ def report(
     if out.is_dir():
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
-    with progress_bar("applying the models") as bar:
-        task = bar.add_task("", total=None)
-        page = study.report(runs, out, title, device, trust, lambda done, total: bar.update(task, completed=done, total=total))
+    with counting("applying the models") as show:
+        page = study.report(runs, out, title, device, trust, show, evaluation)
     say(f"Report: {page}")
+    say("Next: open it in a browser; it needs no network.")

@@ -86,6 +86,8 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     if not root.exists():
         raise UserError(f"{root} does not exist: give the folder of a dataset; {_HOW}.")
     if root.is_file():
+        if is_volume(root) or root.suffix.lower() in IMAGE_SUFFIXES:
+            raise UserError(f"{root} is an image: give the folder of a dataset; {_HOW}.")
         return open_decathlon(root, rules, problems)
     if (root / "images").is_dir():
         return replace(_plain(root, rules, problems), given=overlooked(root))
@@ -120,7 +122,7 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Pa
     if not images:
         raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES | VOLUME_SUFFIXES))}.")
     if not masks.is_dir():
-        raise UserError(f"{root} has no masks: put them into masks/0/ (binary, a folder a class) or masks/ (label maps).")
+        raise UserError(_without_masks(root))
     folders = [path for path in visible(masks) if path.is_dir()]
     if not folders:
         maps = {name: paths[0] for name, paths in masks_by_id(find_images(masks), images, problems, several=False).items()}
@@ -131,6 +133,13 @@ def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Pa
     if find_images(masks):
         raise UserError(f"{masks} holds both class folders and mask files: keep one of the two layouts.")
     return _class_folders(root, images, folders, rules, problems)
+
+
+def _without_masks(root: Path) -> str:
+    others = [path for path in visible(root) if path.is_dir() and path.name != "images" and find_images(path)]
+    if len(others) == 1:
+        return f"{root} has no masks: if {others[0]} holds them, rename it to masks."
+    return f"{root} has no masks: put them into masks/0/ (binary, a folder a class) or masks/ (label maps)."
 
 
 def _class_folders(

@@ -13,13 +13,14 @@ from allukan.inference.likeness import LikenessCheck, keep_likeness
 from allukan.inference.matching import match_classes
 from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Predictor
-from allukan.inference.reporting import report
+from allukan.inference.reporting import Evaluated, report
 from allukan.inference.segmenter import Prediction, Segmenter
 
 __all__ = [
     "Activations",
     "Cleaning",
     "Ensemble",
+    "Evaluated",
     "InputImage",
     "LayerActivations",
     "LikenessCheck",

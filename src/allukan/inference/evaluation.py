@@ -70,6 +70,8 @@ def open_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if count := folds_of(folder):
         raise UserError(f"{folder} has {count} folds, each a run of its own: give one of them, as {folder / 'fold-0'}.")
+    if folder.name == "model" and (folder.parent / "config.yaml").is_file():
+        raise UserError(f"{folder} is the model of a run: give the run, {folder.parent}.")
     for name in ("config.yaml", "splits.json", "model/config.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is not a finished run: {name} is missing; give the --out folder of allukan train.")

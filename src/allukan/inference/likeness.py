@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
 from numpy.typing import NDArray
 
+from allukan.data.volumes import Image
 from allukan.inference.activations import Measured
-from allukan.inference.inputs import network_input, read_input
+from allukan.inference.inputs import VolumeInput, network_input, read_input, read_volume_input
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Segmenter
-from allukan.models import load_likeness, save_likeness
-from allukan.nn.likeness import Likeness, calibrate
-
-IMAGES = 200  # of the validation set at most, evenly drawn, each an evaluation of the network
+from allukan.models import calibrate_likeness, load_likeness, middle
+from allukan.nn.likeness import Likeness
 
 
 class LikenessCheck:
@@ -34,8 +32,8 @@ class LikenessCheck:
 
     @classmethod
     def of(cls, predictor: Segmenter, folder: str | Path) -> LikenessCheck | None:
-        """None where the folder, RUN/model or RUN, keeps no ``likeness.safetensors``, which ``allukan inspect RUN/model --atlas``
-        writes, and for an ensemble, which has no such file.
+        """None where the folder, RUN/model or RUN, keeps no ``likeness.safetensors``, as of few validation images or of an older
+        version, and for an ensemble, which has no such file.
         """
         if not isinstance(predictor, Predictor):
             return None
@@ -43,23 +41,28 @@ class LikenessCheck:
         likeness = load_likeness(model if model.is_dir() else folder, predictor.model)
         return None if likeness is None else cls(predictor, likeness)
 
-    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[Any]) -> float:
-        """Score of whatever picture the predictor takes, at the size of the training; one more evaluation of the network."""
-        card = self.predictor.card
-        scaled = network_input([read_input(image, card)], card, card.size)
-        return self.likeness.score(self.predictor.model, self.predictor.normalised(scaled))
+    def __call__(self, image: str | Path | Sequence[str | Path] | NDArray[Any] | Image) -> float:
+        """Score of whatever the predictor takes; one more evaluation of the network.
+
+        Of pictures at the size of the training, of volumes by a window in their middle.
+        """
+        predictor, card = self.predictor, self.predictor.card
+        if card.spatial_dims == 3:
+            volume = VolumeInput(read_volume_input(image, card)).of(card)
+            return self.likeness.score(predictor.model, middle(volume.unsqueeze(0), card.size).to(predictor.device))
+        scaled = network_input([read_input(cast(Any, image), card)], card, card.size)
+        return self.likeness.score(predictor.model, predictor.normalised(scaled))
+
+    def row(self, name: str, image: NDArray[Any] | Image) -> dict[str, Any]:
+        """Of ``likeness.csv``, for the image of this name."""
+        score = self(image)
+        return {"id": name, "score": score, "threshold": self.threshold, "unlike": score > self.threshold}
 
 
 def keep_likeness(measured: Measured, folder: str | Path) -> Likeness | None:
-    """Calibrate on the validation images that were measured and write ``likeness.safetensors`` into the model folder.
-
-    None where they are not there, or one alone. Raises ``OSError`` where the folder cannot be written.
-    """
+    """As ``calibrate_likeness``, on the validation images that were measured; None too where they are not there."""
     images = measured.images
-    if images is None or len(images) < 2:
+    if images is None:
         return None
-    chosen = torch.linspace(0, len(images) - 1, min(len(images), IMAGES)).round().long().tolist()
     normalised = measured.predictor.normalised
-    likeness = calibrate(measured.predictor.model, [normalised(images[i : i + 1]) for i in chosen])
-    save_likeness(folder, likeness)
-    return likeness
+    return calibrate_likeness(folder, measured.predictor.model, len(images), lambda i: normalised(images[i : i + 1]))

@@ -115,7 +115,7 @@ def predict_files(
     of its ``classes``). Volumes have no overlays, and masks in their own kind of file and exact geometry, 1 instead of 255, or in
     ``mask_format`` "dicom-seg", which pictures of a DICOM file can have as well; how large every class is goes to
     ``out/volumes.csv`` at the end. ``cleaning`` changes masks and what is drawn and measured of them, not probabilities. With
-    ``likeness``, ``out/likeness.csv`` has the score of every picture, and a warning counts those that are unlike the training.
+    ``likeness``, ``out/likeness.csv`` has the score of every image, and a warning counts those that are unlike the training.
     ``progress`` is told of the windows of a volume.
     Raises ``UserError`` when ``out`` is in use already; nothing is overwritten.
     """
@@ -157,11 +157,12 @@ def _predict(predictor: Segmenter, one: InputImage, results: Results, progress: 
         like, picture = results.like(one.files), stack_files(one.files, card)
         found = predictor(picture)
         if likeness:
-            score, limit = likeness(picture), likeness.threshold
-            results.likeness.append({"id": one.name.as_posix(), "score": score, "threshold": limit, "unlike": score > limit})
+            results.likeness.append(likeness.row(one.name.as_posix(), picture))
         results.write_picture(one.name, picture, numbered(found.masks, card), found.probabilities, like)
         return
     volume = read_volume(one.files, [file.channels for file in card.image_files])
     results.check(volume)
+    if likeness:
+        results.likeness.append(likeness.row(one.name.as_posix(), volume))
     numbers, probabilities = predictor.number(volume, np.float16 if results.probabilities else None, progress)
     results.write_volume(one.name, volume, numbers, probabilities)

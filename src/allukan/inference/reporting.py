@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from allukan.costs import inspect_model, parameter_count
 from allukan.data import Dataset
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text
-from allukan.inference.evaluation import Run, read_truth
+from allukan.inference.evaluation import Run, open_run, read_truth
+from allukan.inference.folds import open_folds
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.picturing import picture_of
@@ -30,8 +31,47 @@ ROOM = 2_100_000  # bytes of pictures in a page
 _EXAMPLES = 4
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """What a page tells of: a run, or the folds of one, and the folder of its scores."""
+
+    folder: Path
+    runs: tuple[Run, ...]
+    evaluation: Path
+
+    @classmethod
+    def of(cls, folder: str | Path, evaluation: Path | None = None) -> Evaluated:
+        """Of a run or a training in folds; ``evaluation`` is another folder that ``evaluate`` wrote about the run.
+
+        Raises ``UserError`` as ``open_run`` and ``open_folds``, and for another folder of a training in folds.
+        """
+        folder = Path(folder)
+        folds = tuple(open_folds(folder))
+        if folds and evaluation:
+            raise UserError(f"{folder} has {len(folds)} folds, scored together: leave --evaluation out.")
+        return cls(folder, folds or (open_run(folder),), evaluation or folder / "evaluation")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """As ``evaluate`` wrote it; ``UserError`` where it did not."""
+        file = self.evaluation / "summary.json"
+        if not file.is_file():
+            where = self.evaluation if self.evaluation.parent != self.folder else self.folder
+            raise UserError(f"{where} has not been evaluated yet: run allukan evaluate {self.folder} first.")
+        summary: dict[str, Any] = read_json(file)
+        check_complete(summary["overall"], file, self.folder)
+        if len(self.runs) > 1:
+            note = f"every image is scored by the one of {len(self.runs)} folds that did not see it in its training."
+            summary["notes"] = [note, *summary.get("notes", [])]
+        return summary
+
+    def scores_of(self, run: Run) -> Path:
+        """The folder of those of one of the runs alone."""
+        return self.evaluation if len(self.runs) == 1 else run.folder / "evaluation"
+
+
 def report(
-    runs: Sequence[Run],
+    runs: Sequence[Run | Evaluated],
     out: Path,
     title: str,
     device: str = "auto",
@@ -46,56 +86,57 @@ def report(
     Every model is applied to the images that it was scored on. ``names`` are those of the runs for people, without them those of
     their folders; ``paired`` is their comparison. Raises ``UserError`` for a run that has not been evaluated yet.
     """
-    for run in runs:
-        _summary(run)
-    names = names or [run.folder.resolve().name for run in runs]
+    shown = [run if isinstance(run, Evaluated) else Evaluated(run.folder, (run,), run.folder / "evaluation") for run in runs]
+    for each in shown:
+        _ = each.summary  # what is not evaluated is told before anything is computed
+    names = names or [each.folder.resolve().name for each in shown]
     described = []
-    for place, (name, run) in enumerate(zip(names, runs, strict=True)):
+    for place, (name, each) in enumerate(zip(names, shown, strict=True)):
 
         def show(done: int, total: int, place: int = place) -> None:
-            progress(place * total + done, len(runs) * total)
+            progress(place * total + done, len(shown) * total)
 
-        described.append(describe(name, run, ROOM // len(runs), device, trust, show))
+        described.append(describe(name, each, ROOM // len(shown), device, trust, show))
     return write_report(described, out, title, paired)
 
 
-def describe(name: str, run: Run, room: int, device: str, trust: bool, progress: Progress) -> RunReport:
-    """Everything the report says about one run, with pictures of at most ``room`` bytes."""
-    summary = _summary(run)
-    predictor = Predictor(run.folder / "model", device, summary.get("mode"), summary.get("tta", False), trust)
-    dataset = match_files(run.open_data(summary["data"]), predictor.card)
-    match = match_classes(dataset, predictor.card, summary.get("mapping"))
-    rows = read_table(run.folder / "evaluation" / "cases.csv")
-    scores = [_score(row) for row in rows]
-    applied = _apply(predictor, dataset, match, _ranked(scores), room, progress)
-    history = [{key: float(value) for key, value in row.items()} for row in read_table(run.folder / "history.csv")]
+def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, progress: Progress) -> RunReport:
+    """Everything the report says about one run or its folds, with pictures of at most ``room`` bytes."""
+    summary, applied, rows = what.summary, _Applied(), list[dict[str, str]]()
+    tables = [read_table(what.scores_of(run) / "cases.csv") for run in what.runs]
+    total = sum(len({row["id"] for row in table}) for table in tables)
+    for run, table in zip(what.runs, tables, strict=True):
+        own = read_json(what.scores_of(run) / "summary.json")
+        predictor = Predictor(run.folder / "model", device, own.get("mode"), own.get("tta", False), trust)
+        dataset = match_files(run.open_data(summary["data"]), predictor.card)
+        match = match_classes(dataset, predictor.card, summary.get("mapping"))
+        names = _ranked([_score(row) for row in table])
+        _apply(predictor, dataset, match, names, room // len(what.runs), applied, lambda done: progress(done, total))
+        rows += table
+    histories = [_history(run) for run in what.runs]
+    first, single = what.runs[0], len(what.runs) == 1
     return RunReport(
         name=name,
         model=predictor.card.model,
         data=dataset.root.resolve().name,
         kind="volumes" if predictor.card.spatial_dims == 3 else "images",
         classes=predictor.card.classes,
-        counts=run.splits.counts,
+        counts=first.splits.counts,
         summary=summary,
-        scores=scores,
+        scores=[_score(row) for row in rows],
         size_unit="ml" if "truth_ml" in rows[0] else "voxels" if predictor.card.spatial_dims == 3 else "pixels",
-        history=history,
-        facts=_facts(run, predictor, history, applied),
+        history=histories[0] if single else (),
+        facts=_facts(first, predictor, histories, applied),
         probabilities=_probabilities(predictor, match, applied),
         pictures=applied.pictures,
-        examples=_examples(run, predictor),
-        options=read_text(run.folder / "config.yaml"),
-        commands=_commands(run),
+        examples=_examples(first, predictor),
+        options=read_text(what.folder / "config.yaml"),
+        commands=_commands(what),
     )
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    file = run.folder / "evaluation" / "summary.json"
-    if not file.is_file():
-        raise UserError(f"{run.folder} has not been evaluated yet: run allukan evaluate {run.folder} first.")
-    summary: dict[str, Any] = read_json(file)
-    check_complete(summary["overall"], file, run.folder)
-    return summary
+def _history(run: Run) -> list[dict[str, float]]:
+    return [{key: float(value) for key, value in row.items()} for row in read_table(run.folder / "history.csv")]
 
 
 def _score(row: Mapping[str, str]) -> Score:
@@ -121,11 +162,17 @@ class _Applied:
 
 
 def _apply(
-    predictor: Predictor, dataset: Dataset, match: ClassMatch, names: Sequence[str], room: int, progress: Progress
-) -> _Applied:
+    predictor: Predictor,
+    dataset: Dataset,
+    match: ClassMatch,
+    names: Sequence[str],
+    room: int,
+    applied: _Applied,
+    progress: Callable[[int], None],
+) -> None:
     """Predict the cases in this order, and keep pictures as long as there is room."""
-    applied, scored = _Applied(), np.array(match.scored)
-    for done, case in enumerate(dataset.select(tuple(names)), 1):
+    scored, pictured = np.array(match.scored), False
+    for case in dataset.select(tuple(names)):
         found = read_truth(case, dataset, match, predictor.card)
         started = time.perf_counter()
         prediction = predictor(found.image)
@@ -135,10 +182,9 @@ def _apply(
         if room > 0:
             picture = picture_of(found.image, found.masks[scored], (prediction.masks & found.counts)[scored])
             room -= picture.size
-            if room > 0 or not applied.pictures:
-                applied.pictures[case.id] = picture
-        progress(done, len(names))
-    return applied
+            if room > 0 or not pictured:
+                applied.pictures[case.id], pictured = picture, True
+        progress(len(applied.seconds))
 
 
 def _probabilities(predictor: Predictor, match: ClassMatch, applied: _Applied) -> Probabilities:
@@ -162,9 +208,12 @@ def _examples(run: Run, predictor: Predictor) -> list[tuple[str, Picture]]:
     return examples
 
 
-def _facts(run: Run, predictor: Predictor, history: Sequence[Mapping[str, float]], applied: _Applied) -> dict[str, str]:
+def _facts(
+    run: Run, predictor: Predictor, histories: Sequence[Sequence[Mapping[str, float]]], applied: _Applied
+) -> dict[str, str]:
     card, splits = predictor.card, run.splits
     here = environment(predictor.device)
+    history = [row for one in histories for row in one]
     bends = [row["bend"] for row in history if np.isfinite(row.get("bend", np.nan))]
     seconds = sum(row.get("seconds", 0.0) for row in history)
     facts = {
@@ -173,7 +222,7 @@ def _facts(run: Run, predictor: Predictor, history: Sequence[Mapping[str, float]
         "input": " × ".join(map(str, (card.in_channels, *card.size))),
         "protocol": f"{splits.protocol}, seed {splits.seed}",
         "split": splits.origin,
-        "epochs": str(len(history)),
+        "epochs": ", ".join(str(len(one)) for one in histories),
         "training time": f"{seconds / 60:.1f} minutes, {seconds / max(len(history), 1):.1f} s an epoch",
         "prediction time": f"{np.median(applied.seconds):.3g} s a case, {here['device']}",
     }
@@ -186,11 +235,12 @@ def _facts(run: Run, predictor: Predictor, history: Sequence[Mapping[str, float]
     return facts | {"allukan": card.version, "written with": ", ".join(f"{n} {v}" for n, v in here["versions"].items())}
 
 
-def _commands(run: Run) -> list[str]:
-    folder = str(run.folder)
+def _commands(what: Evaluated) -> list[str]:
+    folder = str(what.folder)
+    of = [] if what.evaluation == what.folder / "evaluation" else ["--evaluation", str(what.evaluation)]
     return [
-        shlex.join(["allukan", "train", "--config", str(run.folder / "config.yaml"), "--out", "AGAIN"]),
+        shlex.join(["allukan", "train", "--config", str(what.folder / "config.yaml"), "--out", "AGAIN"]),
         "allukan evaluate AGAIN",
-        shlex.join(["allukan", "report", folder]),
-        shlex.join(["allukan", "inspect", str(run.folder / "model"), "--atlas"]) + "  # what its splines learned",
+        shlex.join(["allukan", "report", folder, *of]),
+        shlex.join(["allukan", "inspect", str(what.runs[0].folder / "model"), "--atlas"]) + "  # what its splines learned",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.nn.histogram import Histogram, learned, runs
-from allukan.nn.likeness import Likeness
+from allukan.nn.likeness import Likeness, calibrate
 
 FILE, LIKENESS = "activations.safetensors", "likeness.safetensors"
+LEAST, MOST = 9, 200  # images that likeness is calibrated on
 _PARTS = ("counts", "beyond", "span")
 
 
@@ -63,6 +64,20 @@ def save_likeness(folder: str | Path, likeness: Likeness) -> None:
     """Write ``folder/likeness.safetensors`` whole or not at all: ``LAYER.cumulative`` and ``distances``, as in ``Likeness``."""
     tensors = {f"{name}.cumulative": values.contiguous() for name, values in likeness.cumulative.items()}
     _write(Path(folder) / LIKENESS, {**tensors, "distances": likeness.distances.contiguous()})
+
+
+def calibrate_likeness(folder: str | Path, network: nn.Module, count: int, image: Callable[[int], Tensor]) -> Likeness | None:
+    """Calibrate on ``image(0)`` … ``image(count - 1)``, at most 200 of them evenly drawn, and write ``likeness.safetensors``.
+
+    Each is ``(1, C, *S)``, as the network takes it, and costs an evaluation. None, and no file, for fewer than 9: the threshold
+    would be the largest of their scores, which more than one in ten of further images like them exceeds. Raises ``OSError``.
+    """
+    if count < LEAST:
+        return None
+    chosen = torch.linspace(0, count - 1, min(count, MOST)).round().long().tolist()
+    likeness = calibrate(network, [image(place) for place in chosen])
+    save_likeness(folder, likeness)
+    return likeness
 
 
 def load_likeness(folder: str | Path, model: nn.Module) -> Likeness | None:

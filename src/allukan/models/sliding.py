@@ -32,3 +32,14 @@ def slide(
     )
     assert isinstance(logits, Tensor)
     return logits
+
+
+def middle(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The middle of images ``(B, C, *S)``, no larger than ``size``: of volumes a network takes no more at once.
+
+    >>> middle(torch.arange(6).view(1, 1, 1, 6), (4, 4)).flatten().tolist()
+    [1, 2, 3, 4]
+    """
+    for axis, (have, want) in enumerate(zip(images.shape[2:], size, strict=True), 2):
+        images = images.narrow(axis, max(0, have - want) // 2, min(have, want))
+    return images

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from allukan import inference
 from allukan.errors import UserError
-from allukan.inference import Run, open_run
+from allukan.inference import Evaluated
 from allukan.inference.segmenter import Progress
 from allukan.report import DISTANCES, Difference, Paired, Table
 from allukan.study.comparison import Comparison, compare
@@ -27,20 +27,24 @@ def report(
     device: str = "auto",
     trust: bool = False,
     progress: Progress = lambda done, total: None,
+    evaluation: Path | None = None,
 ) -> Path:
-    """One self-contained HTML page on evaluated runs, or on the folder of a study; returns its path.
+    """One self-contained HTML page on evaluated runs or trainings in folds, or on the folder of a study; returns its path.
 
     Several runs are compared as ``compare`` does, or the page says why they cannot be. Of a study all trainings are compared,
-    and shown is the first of every model on every data set by every protocol.
+    and shown is the first of every model on every data set by every protocol. ``evaluation`` is of one run: the folder that
+    ``evaluate`` wrote, where that is not ``RUN/evaluation``.
 
     Raises ``UserError`` for a folder that is neither, a run that has not been evaluated, and more runs than can be told apart.
     """
     paths = [Path(folder) for folder in folders]
+    if evaluation and len(paths) > 1:
+        raise UserError(f"--evaluation is of one run, and {len(paths)} are given: leave it out, or report on one.")
     if len(paths) == 1 and (paths[0] / "study.json").is_file():
         found = _of_study(paths[0])
         shown, paired = dict(list(found.items())[:LARGEST]), _paired(paths, trust, _note(len(found)))
     else:
-        shown = {path.resolve().name: open_run(path) for path in paths}
+        shown = {path.resolve().name: Evaluated.of(path, evaluation) for path in paths}
         _check(paths, len(shown))
         paired = _paired(paths, trust) if len(paths) > 1 else Paired()
     runs, names = list(shown.values()), list(shown)
@@ -59,12 +63,12 @@ def _note(models: int) -> str:
     return f"Of every model the first training is shown{more}; the tables compare all trainings."
 
 
-def _of_study(folder: Path) -> dict[str, Run]:
+def _of_study(folder: Path) -> dict[str, Evaluated]:
     """One run of every model, data set and protocol, by name."""
     own = [result for result in read_results([folder]) if ACROSS not in result.data]
     firsts = [results[0] for models in sections(own).values() for results in models.values()]
     names = _names([(first.model, first.data, first.protocol) for first in firsts])
-    return {name: open_run(first.folder) for name, first in zip(names, firsts, strict=True)}
+    return {name: Evaluated.of(first.folder) for name, first in zip(names, firsts, strict=True)}
 
 
 def _names(rows: Sequence[tuple[str, str, str]]) -> list[str]:

@@ -59,7 +59,8 @@ def run_study(study: Study, out: Path, jobs: int = 1, retry_failed: bool = False
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "study.json", asdict(study))
     crew = _Crew(study.trials(out), out, jobs, retry_failed)
-    _log.info(f"{len(crew.trials)} runs, {len(crew.trials) - len(crew.pending)} of them done")
+    to_do = "; how long the others take is told after the first of them" if crew.pending else ""
+    _log.info(f"{len(crew.trials)} runs, {len(crew.trials) - len(crew.pending)} of them done{to_do}")
     try:
         crew.work()
     finally:

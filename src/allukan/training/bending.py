@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from allukan.models import middle
 from allukan.nn.bend import median_bend
 from allukan.nn.histogram import Histogram, collect_inputs, learned
 from allukan.training.batches import Batch
@@ -45,7 +46,7 @@ class Bending(pl.Callback):
         room = IMAGES - sum(map(len, self._images))
         if room > 0 and not batch.company:
             assert isinstance(pl_module, SegmentationModule)
-            self._images.append(_middle(batch.images[:room], pl_module.card.size))
+            self._images.append(middle(batch.images[:room], pl_module.card.size))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measures while the validated weights are in place."""
@@ -57,13 +58,6 @@ class Bending(pl.Callback):
             self.histograms = collect_inputs(network, map(pl_module.normalised, self._images))
         _gather(trainer, self.histograms)
         pl_module.log("bend", torch.tensor(median_bend(network, self.histograms)), rank_zero_only=False)
-
-
-def _middle(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The middle of images ``(B, C, *S)``, no larger than ``size``: of volumes a network takes no more at once."""
-    for axis, (have, want) in enumerate(zip(images.shape[2:], size, strict=True), 2):
-        images = images.narrow(axis, max(0, have - want) // 2, min(have, want))
-    return images
 
 
 def _gather(trainer: pl.Trainer, histograms: dict[str, Histogram]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from allukan.errors import UserError
 from allukan.files import write_table
 from allukan.models import save_histograms, save_model
+from allukan.models.inputs_met import LIKENESS
 from allukan.training.bending import Bending
 from allukan.training.module import SegmentationModule
 from allukan.training.watch import lower
@@ -49,6 +50,7 @@ class KeepBest(pl.Callback):
             return
         self.score, self.epoch = score, trainer.current_epoch
         if trainer.is_global_zero:
+            (self.folder / LIKENESS).unlink(missing_ok=True)  # of the weights before
             save_model(self.folder, pl_module.network, pl_module.card)
             if self.bending.histograms:
                 save_histograms(self.folder, self.bending.histograms)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from allukan.models.inputs_met import MOST
+from allukan.options.amounts import time_text
 from allukan.training.batches import Batch
 from allukan.training.bending import IMAGES
 from allukan.training.module import SegmentationModule
@@ -25,13 +27,15 @@ _log = logging.getLogger("allukan")
 _STEPS = 3  # timed, after one that warms up
 _EVALUATED = 2.0  # times validation, a case: reading, distances and tables too
 _MORE = 1.1  # times the epochs that were planned, from which there are to be more
+_LONG = 60.0  # seconds of a first epoch, after which its steps are told
+_WORTH_TELLING = 5.0  # seconds
 _RESERVE = 0.03  # of the time: what is saved every epoch, and steps that were timed in a lucky moment
 Loader = DataLoader[Batch]
 Loaders = tuple[Loader, Loader]  # of training and of validation
 
 
 class Pace(NamedTuple):
-    """Seconds that an epoch takes with its validation, and that the evaluation takes after the last."""
+    """Seconds that an epoch takes with its validation, and what comes after the last: likeness, and the evaluation."""
 
     epoch: float
     evaluation: float
@@ -66,7 +70,7 @@ def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loade
     images = len(val.dataset.ids)  # type: ignore[attr-defined]
     an_image = a_validation * len(val) / images
     epoch = len(train) * a_step + (images + min(IMAGES, images)) * an_image
-    return Pace(epoch, _EVALUATED * tests * an_image)
+    return Pace(epoch, (_EVALUATED * tests + min(MOST, images)) * an_image)
 
 
 class Deadline(pl.Callback):
@@ -101,6 +105,48 @@ class Deadline(pl.Callback):
             trainer.fit_loop.max_epochs = fit
             pl_module.config = replace(config, epochs=fit)
             pl_module.config.save(self.run / "config.yaml")
+
+
+class Estimate(pl.Callback):
+    """Says once how long all epochs take, of a training that is not told by a budget.
+
+    After the second epoch, because the first one compiles; within it, by the steps so far, where it takes longer than a minute.
+    """
+
+    def __init__(self, folds: int = 1) -> None:
+        self.folds = folds
+        self._epochs, self._told, self._steps = 0, False, 0
+        self._started = 0.0  # of the epoch, or of the second step in the first one
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._started, self._steps = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """By steps alone, where an epoch is long."""
+        self._steps += 1
+        if self._told or self._epochs:
+            return
+        if self._steps == 1:
+            self._started = time.monotonic()
+        elif (seconds := time.monotonic() - self._started) > _LONG:
+            self._tell(trainer, seconds / (self._steps - 1) * trainer.num_training_batches, ", validation aside")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """By a whole epoch, validation included."""
+        self._epochs += 1
+        if self._epochs == 2 and not self._told:
+            self._tell(trainer, time.monotonic() - self._started)
+
+    def _tell(self, trainer: pl.Trainer, epoch: float, but: str = "") -> None:
+        self._told = True
+        left = (trainer.max_epochs or 0) - trainer.current_epoch - (self._epochs > 0)
+        seconds, epoch = (float(f"{value:.2g}") for value in (epoch * left, epoch))
+        if trainer.is_global_zero and seconds >= _WORTH_TELLING:
+            every = "; every fold takes as long" if self.folds > 1 else ""
+            _log.info(f"about {time_text(seconds)} to go: {left} epochs of {time_text(epoch)}{but}{every}.")
 
 
 def _seconds_a_batch(loader: Loader, act: Callable[[Batch], None], device: torch.device) -> float:

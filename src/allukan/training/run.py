@@ -44,8 +44,9 @@ from allukan.training.checks import check_dimensions, check_foreground, check_lo
 from allukan.training.coefficients import Coefficients
 from allukan.training.config import TrainConfig, load_config
 from allukan.training.initial import take_weights
+from allukan.training.likeness import keep_likeness
 from allukan.training.module import SegmentationModule
-from allukan.training.pace import Deadline, Loaders, measure_pace
+from allukan.training.pace import Deadline, Estimate, Loaders, measure_pace
 from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
@@ -149,7 +150,9 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
     card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) and card.in_bytes else card
     loaders = _loaders(trainer, config, sets)
-    if config.epochs is None:
+    if config.epochs is not None:
+        trainer.callbacks.append(Estimate(config.folds or 1))  # type: ignore[attr-defined]
+    else:
         pace = measure_pace(trainer, SegmentationModule(copy.deepcopy(network), card, config), loaders, len(splits.test))
         end = started + parse_time(config.budget or "")
         config = replace(config, epochs=pace.epochs(end - time.monotonic()))
@@ -170,9 +173,19 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
-        _say([*notes, *filter(None, [explained])])
+        _say([_announcement(config, sets, epochs), *notes, *filter(None, [explained])])
     _fit(trainer, module, loaders, last)
+    if trainer.is_global_zero:
+        keep_likeness(run / "model", config, sets, trainer.strategy.root_device)
     return run
+
+
+def _announcement(config: TrainConfig, sets: Sets, epochs: int) -> str:
+    """The first line: what will happen, and how long it will take, or when that is known."""
+    kind = "images" if isinstance(sets.train, Prepared) else "volumes"
+    fold = f", fold {config.fold} of {config.folds}" if config.fold is not None and config.folds else ""
+    time = f"within {time_text(parse_time(config.budget))}" if config.budget else "how long that takes is told after the second"
+    return f"training {config.model} on {len(sets.train.ids)} {kind}{fold}: {epochs} epochs, {time}."
 
 
 def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None) -> Sets:
