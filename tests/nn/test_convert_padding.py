@@ -146,7 +146,7 @@ def changed_between(net, y):
         (alone, nn.ConstantPad2d(1, 1.0)),
         (alone, nn.ZeroPad2d((-1, 1, 0, 0))),
     ],
-    ids=str,
+    ids=["read twice", "also without", "changed between", "of ones", "of less"],
 )
 def test_a_padding_that_no_layer_can_have_stays(forward, pad):
     network = Wired(forward, pad).eval()
