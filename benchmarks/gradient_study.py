@@ -33,7 +33,7 @@ from benchmarks.program import EVERY_SETTING, Program
 from benchmarks.report import Result, Row
 from benchmarks.settings import Settings, at_least
 
-BATCH, LR = 8, 3e-3
+BATCH, LR, SPLINE_LR = 8, 3e-3, 1e-2  # rates of `allukan train`
 WAYS = ("exact", "free", "checkpointed")
 TENSORS = {"weight": "λ", "coef": "c", "base_weight": "w", "input": "input"}
 COLOURS = {"exact": palette.BLUE, "free": palette.VERMILION, "checkpointed": palette.GREEN}
@@ -132,7 +132,7 @@ def slope(layer: Any) -> float:
 def train(task: Task, way: str, seed: int, epochs: int, checks: tuple[int, ...] = ()) -> tuple[Row, list[Row]]:
     """Loss curves of one training, and the comparison after the epochs in ``checks``; all ways of a seed start alike."""
     network = set_way(task.network(seed), way)
-    optimizer = torch.optim.Adam(parameter_groups(network, LR, 1e-4, LR, 0.0))
+    optimizer = torch.optim.Adam(parameter_groups(network, LR, 1e-4, SPLINE_LR, 0.0))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, eta_min=1e-5)
     order, rows = BatchOrder(task.train, BATCH, seed, train=True), []
     curves: Row = {"name": way, "seed": seed, "train_loss": [], "val_loss": []}

@@ -12,16 +12,18 @@ import torch
 
 from allukan.data import write_phantoms
 from allukan.errors import UserError
-from allukan.files import read_json
+from allukan.files import read_json, write_json
 from allukan.models import build_model
 from allukan.nn import KALayer
 from benchmarks.proxy import cells, table
+from benchmarks.proxy.frontier import draw, frontier
 from benchmarks.proxy.pictures import load_folds, pictures
 from benchmarks.proxy.rows import ROWS
 from benchmarks.proxy.slices import HIPPOCAMPUS, Slices, load_slices, parts, subject_dice
 from benchmarks.proxy.together import run_together
 from benchmarks.proxy.trial import Row, run
 from benchmarks.proxy.tricks import TRICKS, Mirror, Training
+from benchmarks.settings import Settings
 
 SMALL: dict[str, Any] = {"topology": {"widths": (2, 4, 4, 4, 4), "token_depth": 1}}
 INPUT = {**SMALL, "spline": {"sharing": "input"}}
@@ -163,6 +165,19 @@ def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     (tmp_path / "ka@1.json").unlink()
     assert {row["row"]: row for row in table.table(tmp_path).rows}["ka"]["standard error"] is None
     assert found["ka"]["KA share, points"] is not None
+
+
+def test_the_frontier_has_what_dice_costs(tmp_path: Path) -> None:
+    for row, dice in (("nano/twin/10", (0.8, 0.82, 0.84)), ("nano/input/10/10", (0.9, 0.9, 0.9)), ("tiny/twin/3", (0.7, 0.7))):
+        for seed, value in enumerate(dice):
+            record = {"row": row, "seed": seed, "scores": {"test": [[value, value]]}}
+            write_json(tmp_path / f"{row.replace('/', '-')}@{seed}.json", record)
+    rows = frontier(Settings("cpu", repeats=1, seconds=0.01), tmp_path).rows
+    assert [(row["row"], row["Dice, %"]) for row in rows] == [("nano/twin/10", 82.0), ("nano/input/10/10", 90.0)]
+    assert rows[0]["standard error"] == round(2 / 3**0.5, 2)
+    assert rows[1]["saved_bytes"] < 0.5 * rows[0]["saved_bytes"]
+    draw(tmp_path / "figure.svg", rows, {})
+    assert (tmp_path / "figure.svg").stat().st_size > 10_000
 
 
 @pytest.mark.skipif(not HIPPOCAMPUS.is_file(), reason="needs ../shared/data/hippocampus")
