@@ -49,7 +49,7 @@ def test_help_names_every_option(program, name):
 def test_commands_in_the_pages_have_programs_and_options(page):
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     for name, arguments in re.findall(r"python -m benchmarks\.([a-z_.]+)([^`\n|]*)", text):
-        assert name in (*PROGRAMS, "proxy.cells", "proxy.table")
+        assert name in (*PROGRAMS, "proxy.cells", "proxy.table", "proxy.frontier", "proxy.pictures")
         given = set(re.findall(r"--([\w-]+)", arguments))
         assert given <= options_of(name), given
 

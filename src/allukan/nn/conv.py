@@ -65,7 +65,7 @@ class KAConv(KALayer):
         self.dilation = _tuple(dilation, spatial_dims, "dilation")
         self.padding: Any = padding if isinstance(padding, str) else _widths(padding, spatial_dims)
         self._check_padding()
-        self._border = [] if padding_mode == "zeros" else self.padding_widths(())
+        self._border = [] if padding_mode == "zeros" else self.padding_widths()
 
     def _check_padding(self) -> None:
         if self.padding_mode not in _PADDING_MODES:
@@ -81,8 +81,11 @@ class KAConv(KALayer):
         """Whether the widths depend on the size of x."""
         return self.padding == "same" and any(s != 1 for s in self.stride)
 
-    def padding_widths(self, size: Sequence[int]) -> list[int]:
-        """What the padding adds to x of ``size`` at both ends of each dimension, for ``F.pad``: the last dimension first."""
+    def padding_widths(self, size: Sequence[int] = ()) -> list[int]:
+        """What the padding adds at both ends of each dimension, for ``F.pad``: the last dimension first.
+
+        ``size`` is that of x, needed for "same" with a stride alone.
+        """
         return [width for pair in reversed(self.paddings(size)) for width in pair]
 
     def paddings(self, size: Sequence[int]) -> list[tuple[int, int]]:
