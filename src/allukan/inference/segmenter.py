@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allukan.data.volumes import CANONICAL, Image
+from allukan.data.volumes import CANONICAL, Geometry, Image
 from allukan.errors import UserError
 from allukan.inference.inputs import VolumeInput, read_input, read_volume_input
 from allukan.models import ModelCard, to_masks
@@ -87,11 +87,8 @@ class Segmenter(ABC):
         Without ``keep`` memory holds probabilities of as many planes as a window is deep, whatever the number of classes.
         ``progress`` is told how many windows are done, and of how many.
         """
-        volume, card = read_volume_input(image, self.card), self.card
-        turn, turned = volume.geometry.axes_to(CANONICAL[3]), VolumeInput(volume)
-        layers = len(card.classes) if card.target == "multilabel" else 1
-        numbers = np.empty((layers, *volume.geometry.shape), np.min_scalar_type(len(card.classes)))
-        kept = np.empty((card.out_channels, *volume.geometry.shape), keep) if keep else None
+        volume = read_volume_input(image, self.card)
+        turned = VolumeInput(volume)
         total, done = self.windows(turned), 0
 
         def tick() -> None:
@@ -99,12 +96,23 @@ class Segmenter(ABC):
             done += 1
             progress(done, total)
 
-        for place, plane in enumerate(self.planes(turned, tick)):
-            masks = to_masks(plane[None], card.target, card.threshold)[0]
-            turn.apply(numbers)[:, place] = numbered(masks.cpu().numpy(), card)
-            if kept is not None:
-                turn.apply(kept)[:, place] = plane.cpu().numpy()
-        return numbers, kept
+        return number_planes(self.planes(turned, tick), volume.geometry, self.card, keep)
+
+
+def number_planes(
+    planes: Iterable[Tensor], geometry: Geometry, card: ModelCard, keep: type[np.floating] | None = None
+) -> tuple[NDArray[np.unsignedinteger], NDArray[Any] | None]:
+    """Probabilities ``(K', H, W)`` of every plane of a turned volume → its ``number``, turned back to ``geometry``."""
+    turn = geometry.axes_to(CANONICAL[3])
+    layers = len(card.classes) if card.target == "multilabel" else 1
+    numbers = np.empty((layers, *geometry.shape), np.min_scalar_type(len(card.classes)))
+    kept = np.empty((card.out_channels, *geometry.shape), keep) if keep else None
+    for place, plane in enumerate(planes):
+        masks = to_masks(plane[None], card.target, card.threshold)[0]
+        turn.apply(numbers)[:, place] = numbered(masks.cpu().numpy(), card)
+        if kept is not None:
+            turn.apply(kept)[:, place] = plane.cpu().numpy()
+    return numbers, kept
 
 
 def numbered(masks: NDArray[np.bool_], card: ModelCard) -> NDArray[np.unsignedinteger]:

@@ -20,6 +20,19 @@ from allukan.integrations.source import Source, batches_to_try, normalised, whol
 from allukan.models import ModelCard, is_foreign
 
 _PARTS = "allukan.integrations.bundle_parts."
+_VOLUMES = "allukan.integrations.bundle_volumes."
+_STEPS: dict[int, dict[str, dict[str, Any]]] = {  # after the reading, by the dimensions of the images
+    2: {
+        "inferer": {"_target_": _PARTS + "FusedInferer"},
+        "to_masks": {"_target_": _PARTS + "ToMasks", "card": "@card"},
+        "save": {"_target_": _PARTS + "SaveMasks", "output_dir": "@output_dir", "card": "@card"},
+    },
+    3: {
+        "inferer": {"_target_": _VOLUMES + "WindowInferer", "card": "@card"},
+        "to_masks": {"_target_": _VOLUMES + "ToVolumeMasks", "card": "@card"},
+        "save": {"_target_": _VOLUMES + "SaveVolumeMasks", "output_dir": "@output_dir", "card": "@card"},
+    },
+}
 _PACKAGES = {"pytorch-ignite": "0.5.2", "fire": "0.7.1", "jsonschema": "4.26.0"}  # that monai.bundle needs, as tested
 _METRIC = "val_mean_dice"
 _LOADER = {
@@ -48,11 +61,9 @@ def export_bundle(source: Source, out: Path) -> Path:
     """Write the bundle into the folder ``out`` and return it.
 
     The state dictionary is loaded again and must compute the same, bit for bit, before the folder gets its name. Raises
-    ``UserError`` for a folder in use, and for a network of other dimensions than 2.
+    ``UserError`` for a folder in use.
     """
     card = source.card
-    if card.spatial_dims != 2:
-        raise UserError(f"a MONAI bundle is written for images, and {card.model!r} has {card.spatial_dims} dimensions.")
     with whole_folder(out) as part:
         for name in ("configs", "models", "docs"):
             (part / name).mkdir()
@@ -70,7 +81,9 @@ def export_bundle(source: Source, out: Path) -> Path:
 def metadata(card: ModelCard) -> dict[str, Any]:
     """What the schema asks for, and what MONAI Label looks up: the classes by their channels."""
     background = ["background"] * (card.target != "multilabel")
-    tensor = {"type": "image", "spatial_shape": list(card.size), "dtype": "float32", "is_patch_data": False}
+    volumes = card.spatial_dims == 3  # of which the network sees a patch at a time
+    kind = "volumes" if volumes else "images"
+    tensor = {"type": "image", "spatial_shape": list(card.size), "dtype": "float32", "is_patch_data": volumes}
     channels = {str(number): file for number, file in enumerate(_channels(card))}
     classes = {str(number): name for number, name in enumerate([*background, *card.classes])}
     of_image = {"format": "magnitude", "num_channels": card.in_channels, "value_range": [], "channel_def": channels}
@@ -86,7 +99,7 @@ def metadata(card: ModelCard) -> dict[str, Any]:
         "supported_apps": {"monai-label": ""},
         "name": card.model,
         "task": f"Segmentation of {', '.join(card.classes)}",
-        "description": f"A {card.model} network (Kolmogorov-Arnold layers) for {card.target} masks of images.",
+        "description": f"A {card.model} network (Kolmogorov-Arnold layers) for {card.target} masks of {kind}.",
         "authors": "not stated",
         "copyright": "not stated",
         "intended_use": "Research on images like those of the training. Not a medical device.",
@@ -101,15 +114,13 @@ def _channels(card: ModelCard) -> list[str]:
 
 def inference(card: ModelCard) -> dict[str, Any]:
     """``configs/inference.json``: what ``allukan predict`` does to a folder of images."""
+    steps = _STEPS[card.spatial_dims]
     return {
         **_common(card),
         "output_dir": "$@bundle_root + '/predictions'",
         "data": {"_target_": _PARTS + "images", "dataset_dir": "@dataset_dir", "card": "@card"},
         "preprocessing": _compose({"_target_": _PARTS + "ReadImage", "card": "@card"}),
-        "postprocessing": _compose(
-            {"_target_": _PARTS + "ToMasks", "card": "@card"},
-            {"_target_": _PARTS + "SaveMasks", "output_dir": "@output_dir", "card": "@card"},
-        ),
+        "postprocessing": _compose(steps["to_masks"], steps["save"]),
         "handlers": [_LOADER],
         "evaluator": _EVALUATOR,
     }
@@ -126,7 +137,7 @@ def evaluation(source: Source) -> dict[str, Any]:
         "labelled": {"_target_": _PARTS + "dataset", "dataset_dir": "@dataset_dir", "card": "@card", "rules": "@rules"},
         "data": "$[{'image': case.id} for case in @labelled.cases]",
         "preprocessing": _compose({"_target_": _PARTS + "ReadCase", "dataset": "@labelled", "card": "@card"}),
-        "postprocessing": _compose({"_target_": _PARTS + "ToMasks", "card": "@card"}),
+        "postprocessing": _compose(_STEPS[source.card.spatial_dims]["to_masks"]),
         "key_metric": {_METRIC: {"_target_": "MeanDice", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}},
         "handlers": [_LOADER, saver],
         "evaluator": {**_EVALUATOR, "key_val_metric": "@key_metric"},
@@ -147,7 +158,7 @@ def _common(card: ModelCard) -> dict[str, Any]:
         "network": "$@network_def.to(@device)",
         "dataset": {"_target_": "Dataset", "data": "@data", "transform": "@preprocessing"},
         "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "shuffle": False, "num_workers": 0},
-        "inferer": {"_target_": _PARTS + "FusedInferer"},
+        "inferer": _STEPS[card.spatial_dims]["inferer"],
         "run": ["$@evaluator.run()"],
     }
 

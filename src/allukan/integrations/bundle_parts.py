@@ -13,11 +13,12 @@ from monai.transforms import Transform
 from torch import Tensor, nn
 
 from allukan.data import Dataset, LabelRules, open_dataset, write_image
+from allukan.data.volumes import Image
 from allukan.errors import UserError
 from allukan.files import as_path
 from allukan.inference import find_images, fuse, match_classes
 from allukan.inference.evaluation import read_truth
-from allukan.inference.inputs import match_files, network_input, read_input
+from allukan.inference.inputs import VolumeInput, match_files, network_input, read_input, read_volume_input
 from allukan.inference.results import mask_files
 from allukan.integrations.source import normalised
 from allukan.models import ModelCard, probabilities, to_masks
@@ -41,7 +42,11 @@ def dataset(dataset_dir: str, card: ModelCard, rules: LabelRules) -> Dataset:
 
 
 class ReadImage(Transform):
-    """Files under "image" → what the network expects, ``(C, *size)``; name and shape of the image are in ``meta``."""
+    """Files under "image" → what the network expects; the name of the image is in ``meta``.
+
+    Of a picture ``(C, *size)``, and ``meta`` has its shape; of a volume ``(C, D, H, W)`` with voxels as in the training, and
+    ``meta`` has under "grid" the file in whose geometry its masks are wanted.
+    """
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
@@ -50,12 +55,13 @@ class ReadImage(Transform):
         """One file, or a list of the files of an image."""
         files = data["image"] if isinstance(data["image"], list) else [data["image"]]
         name = data.get("name", Path(files[0]).stem)
-        return {**data, "image": _prepared(read_input(list(files), self.card), name, self.card)}
+        read = read_volume_input if self.card.spatial_dims == 3 else read_input
+        return {**data, "image": _prepared(read(list(files), self.card), name, files[0], self.card)}
 
 
 class ReadCase(Transform):
-    """The id of a case under "image" → its image, as ``ReadImage`` gives it, its masks ``(K, H, W)`` under "label", and under
-    "counts" ``(1, H, W)`` where no label is ignored."""
+    """The id of a case under "image" → its image, as ``ReadImage`` gives it, its masks ``(K, *S)`` under "label", and under
+    "counts" ``(1, *S)`` where no label is ignored."""
 
     def __init__(self, dataset: Dataset, card: ModelCard) -> None:
         self.card, self.dataset, self.match = card, dataset, match_classes(dataset, card)
@@ -65,10 +71,12 @@ class ReadCase(Transform):
         (case,) = self.dataset.select((data["image"],))
         truth = read_truth(case, self.dataset, self.match, self.card)
         label, counts = torch.from_numpy(truth.masks).float(), torch.from_numpy(truth.counts)
-        return {**data, "image": _prepared(truth.image, case.id, self.card), "label": label, "counts": counts}
+        return {**data, "image": _prepared(truth.image, case.id, case.images[0], self.card), "label": label, "counts": counts}
 
 
-def _prepared(image: Any, name: str, card: ModelCard) -> Tensor:
+def _prepared(image: Any, name: str, file: str | Path, card: ModelCard) -> Tensor:
+    if isinstance(image, Image):  # whose geometry is read again, as batches are collated of tensors and texts alone
+        return MetaTensor(VolumeInput(image).of(card), meta={"name": name, "grid": str(file), "filename_or_obj": name})
     scaled = network_input([image], card, card.size)
     scaled = (normalised(scaled, card) if card.in_bytes else scaled)[0]
     return MetaTensor(scaled, meta={"name": name, "shape": image.shape[:2], "filename_or_obj": name})
@@ -82,10 +90,18 @@ class FusedInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Any, *args: Any, **kwargs: Any) -> Tensor:
         """``(B, C, *S)`` → logits ``(B, K', *S)``."""
+        return self.fused(network)(plain(inputs), *args, **kwargs)  # type: ignore[no-any-return]
+
+    def fused(self, network: nn.Module) -> nn.Module:
+        """Made once, of the network of the first call."""
         if network is not self._given:
             self._given, self._fused = network, fuse(network)
-        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        return self._fused(plain, *args, **kwargs)  # type: ignore[no-any-return]
+        return self._fused
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Without MONAI's metadata."""
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
 
 
 class ToMasks(Transform):
@@ -97,12 +113,18 @@ class ToMasks(Transform):
     def __call__(self, data: Item) -> dict[str, Any]:
         """Raises ``UserError`` for logits that are not finite."""
         meta = data["image"].meta
-        found = probabilities(torch.as_tensor(data["pred"]).unsqueeze(0), self.card.target)
-        if not found.isfinite().all():
-            raise UserError(f"the model answers {meta['name']} with numbers that are not finite: train it again.")
+        found = finite_probabilities(torch.as_tensor(data["pred"]), meta["name"], self.card)
         masks = to_masks(resize(found, tuple(map(int, meta["shape"]))), self.card.target, self.card.threshold)[0]
         masks = masks & data["counts"] if "counts" in data else masks
         return {**data, "pred": MetaTensor(masks.float(), meta=meta)}
+
+
+def finite_probabilities(logits: Tensor, name: str, card: ModelCard) -> Tensor:
+    """Logits ``(K', *S)`` of an image → probabilities ``(1, K', *S)``; ``UserError`` for numbers that are not finite."""
+    found = probabilities(logits.unsqueeze(0), card.target)
+    if not found.isfinite().all():
+        raise UserError(f"the model answers {name} with numbers that are not finite: train it again.")
+    return found
 
 
 class SaveMasks(Transform):
