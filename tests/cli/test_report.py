@@ -67,6 +67,17 @@ def test_scores_of_other_images_are_reported_from_where_evaluate_wrote_them(shel
     assert f"{tmp_path / 'no'} has not been evaluated yet" in missing
 
 
+def test_scores_of_another_subset_are_reported_as_evaluate_proposes(shell, evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    line = shell("evaluate", run, "--subset", "val", "--device", "cpu").out.splitlines()[-1].removeprefix("Next: ")
+    assert line == f"allukan report {run} --evaluation {run / 'evaluation-val'}"
+    done = shell(*line.split()[1:], "--out", tmp_path / "r.html", "--device", "cpu")
+    assert done.code == 0, done.err
+    cases = {row["id"] for row in read_table(run / "evaluation-val/cases.csv")}
+    assert {row[0] for row in read(tmp_path / "r.html").cells()[1:]} == cases
+    assert not cases & {row["id"] for row in read_table(run / "evaluation/cases.csv")}
+
+
 def test_thumbnails_of_a_comparison_have_the_outlines_of_every_run(shell, evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
     assert shell("report", evaluated, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
