@@ -112,10 +112,11 @@ def test_an_example_is_segmented_as_if_it_was_sent(served, offered, predictors, 
     list(predict_files(predictors["binary"], find_images([offered / "ring.png"], predictors["binary"].card), tmp_path / "out"))
     with playwright.sync_playwright() as driver:
         visitor = Visitor(driver, address)
-        visitor.page.get_by_role("button", name="ring").click()
+        visitor.page.get_by_role("button", name="Thumbnail 1 of 1").click()
         content, _ = visitor.fetch("ring.png")
         assert content == (tmp_path / "out/masks/ring.png").read_bytes()
         assert visitor.strange == []
+        assert visitor.page.get_by_text("ring", exact=True).count()
         assert "secret" not in visitor.page.content()
         visitor.browser.close()
     assert not list(root.rglob("secret*"))

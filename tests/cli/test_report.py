@@ -24,7 +24,12 @@ def read(path):
 def test_one_run(shell, evaluated, tmp_path):
     out = tmp_path / "deep/r.html"
     done = shell("report", evaluated, "--out", out, "--device", "cpu", "--title", "A & B")
-    assert (done.code, done.out, done.err) == (0, f"Report: {out}\nNext: open it in a browser; it needs no network.\n", "")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        f"Reporting on {evaluated}: models are applied once more to the images that they were scored on.",
+        f"Report: {out}",
+        "Next: open it in a browser; it needs no network.",
+    ]
     found = read(out)
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert found.all("h1")[0]["text"] == "A & B"

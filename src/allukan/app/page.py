@@ -64,17 +64,7 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
                     files = gr.File(label=self._wanted(), file_count="multiple", height=160)
-                    gallery = gr.Gallery(
-                        [(example.picture, example.name) for example in self.examples],
-                        label="Examples: choose one",
-                        visible=bool(self.examples),
-                        interactive=False,
-                        allow_preview=False,
-                        buttons=[],
-                        columns=3,
-                        height=200,
-                        object_fit="contain",
-                    )
+                    gallery = self._gallery()
                     chosen = gr.CheckboxGroup(names, value=names, label="Models", visible=several)
                     button = gr.Button("Segment again", visible=several)
                     warning = gr.Markdown(visible=False, elem_classes="unlike")
@@ -99,16 +89,16 @@ class Page:
                         size = gr.Markdown()
                         chart = gr.Image(label="Black 0, white 1", interactive=False, buttons=["fullscreen"])
             shown = [visit, warning, sizes, mask, sides, left, right, view, place, more, label, threshold, size, chart]
-            taken = gallery.select(self.take, None, files, show_progress="hidden", api_visibility="private")
-            gr.on(
-                [files.upload, button.click, taken.success],
-                self.segment,
-                [files, chosen, visit],
-                shown,
-                concurrency_id="models",
-                concurrency_limit=1,
-                api_visibility="private",
-            )
+            work: dict[str, Any] = {
+                "fn": self.segment,
+                "inputs": [files, chosen, visit],
+                "outputs": shown,
+                "concurrency_id": "models",
+                "concurrency_limit": 1,
+                "api_visibility": "private",
+            }
+            gr.on([files.upload, button.click], **work)
+            gallery.select(self.take, None, files, show_progress="hidden", api_visibility="private").success(**work)
             light: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
             seen = [visit, left, right, place]
             gr.on([left.input, right.input, place.input], look, seen, view, **light)
@@ -116,6 +106,20 @@ class Page:
             gr.on([label.input, threshold.input, place.input], measure, [*seen, label, threshold], [size, chart], **light)
         page.queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)
         return page
+
+    def _gallery(self) -> gr.Gallery:
+        return gr.Gallery(
+            [(example.picture, example.name) for example in self.examples],
+            label="Examples: choose one",
+            visible=bool(self.examples),
+            interactive=False,
+            allow_preview=False,
+            buttons=[],
+            columns=3,
+            fit_columns=False,
+            height=200,
+            object_fit="contain",
+        )
 
     def take(self, chosen: gr.SelectData) -> list[str]:
         """The files of an example, as if they had been sent."""

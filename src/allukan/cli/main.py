@@ -76,4 +76,4 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def main() -> None:
     """Entry point."""
-    run(partial(app, standalone_mode=False), "allukan")
+    run(partial(app, prog_name="allukan", standalone_mode=False), "allukan")
