@@ -85,7 +85,7 @@ def complain(text: str) -> None:
     print(one_line(text), file=sys.stderr)
 
 
-def run(program: Callable[[], object], name: str) -> None:
+def run(program: Callable[[], Any], name: str) -> None:
     """Run a command line that raises its errors; bad input ends in one sentence on stderr and exit code 2, Ctrl-C in code 130."""
     make_streams_safe()
     try:
