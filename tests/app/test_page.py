@@ -14,6 +14,7 @@ from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
+from PIL import Image
 
 from allukan.inference import find_images, predict_files
 
@@ -31,7 +32,16 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def served(folders, tmp_path_factory):
+def offered(tmp_path_factory):
+    """A folder of one example and what is none."""
+    folder = tmp_path_factory.mktemp("offered")
+    Image.radial_gradient("L").resize((48, 40)).save(folder / "ring.png")
+    (folder / "secret.txt").write_text("mine")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folders, offered, tmp_path_factory):
     """The address of ``allukan app`` with one model, and the folder of its temporary files, which is empty again at the end."""
     root = tmp_path_factory.mktemp("served")
     with socket.socket() as free:
@@ -39,6 +49,7 @@ def served(folders, tmp_path_factory):
         port = free.getsockname()[1]
     path = os.pathsep.join([*([str(APP)] if APP.is_dir() else []), *filter(None, sys.path)])  # its pillow is in front of ours
     command = [sys.executable, "-m", "allukan", "app", str(folders["binary"]), "--port", str(port), "--max-upload", "1"]
+    command += ["--examples", str(offered)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"TMPDIR": str(root), "PYTHONPATH": path}
     ) as app:
@@ -96,9 +107,32 @@ def test_a_visit(served, predictors, picture, tmp_path):
         visitor.browser.close()
 
 
-def test_two_visitors_at_once_get_their_own(served, predictors, picture, tmp_path):
-    from PIL import Image
+def test_an_example_is_segmented_as_if_it_was_sent(served, offered, predictors, tmp_path):
+    address, root = served
+    list(predict_files(predictors["binary"], find_images([offered / "ring.png"], predictors["binary"].card), tmp_path / "out"))
+    with playwright.sync_playwright() as driver:
+        visitor = Visitor(driver, address)
+        visitor.page.get_by_role("button", name="Thumbnail 1 of 1").click()
+        content, _ = visitor.fetch("ring.png")
+        assert content == (tmp_path / "out/masks/ring.png").read_bytes()
+        assert visitor.strange == []
+        assert visitor.page.get_by_text("ring", exact=True).count()
+        assert "secret" not in visitor.page.content()
+        visitor.browser.close()
+    assert not list(root.rglob("secret*"))
+    check_refused(address, [offered / "ring.png", offered / "secret.txt", next(root.glob("*/examples"))])
 
+
+def check_refused(address, paths):
+    """By path nothing is to be had."""
+    for path in paths:
+        with pytest.raises(HTTPError) as refused:
+            urlopen(f"{address}/gradio_api/file={quote(str(path))}")
+        refused.value.close()
+        assert refused.value.code in (403, 404)
+
+
+def test_two_visitors_at_once_get_their_own(served, predictors, picture, tmp_path):
     address, root = served
     pictures = [picture, tmp_path / "sent" / "other.png"]
     Image.open(picture).transpose(Image.Transpose.ROTATE_180).save(pictures[1])
@@ -125,8 +159,4 @@ def test_two_visitors_at_once_get_their_own(served, predictors, picture, tmp_pat
     assert "scan.png" not in found[1][2]
     masks = list(root.glob("*/visits/**/*.png"))
     assert len(masks) >= 2
-    for path in [*masks, next(root.glob("*/gradio")), picture, "/etc/passwd"]:  # by path nothing is to be had
-        with pytest.raises(HTTPError) as refused:
-            urlopen(f"{address}/gradio_api/file={quote(str(path))}")
-        refused.value.close()
-        assert refused.value.code in (403, 404)
+    check_refused(address, [*masks, next(root.glob("*/gradio")), picture, "/etc/passwd"])

@@ -48,7 +48,7 @@ def test_a_whole_run_below_such_a_path(shell, bracketed, tmp_path):
     assert webp(bracketed) in done.err.splitlines()
     assert f"Written: {run / 'evaluation/cases.csv'} and summary.json\n" in shell("evaluate", run, "--device", "cpu").out
     report = shell("report", run, "--out", run / "[u]r.html", "--device", "cpu")
-    assert report.out.splitlines()[0] == f"Report: {run / '[u]r.html'}"
+    assert report.out.splitlines()[1] == f"Report: {run / '[u]r.html'}"
     predicted = shell("predict", run / "model", bracketed / "images", "--out", run / "[s]p", "--device", "cpu")
     assert predicted.out.splitlines() == [
         "Predicting 24 images by allukan-tiny.",

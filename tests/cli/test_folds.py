@@ -84,8 +84,6 @@ def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
     run = runs / "allukan-tiny"
     for option in (["--subset", "val"], ["--out", tmp_path / "o"], ["--map", "a=b"]):
         assert f"{option[0]} with one, as {run}/fold-0" in shell("evaluate", run, *option).sentence
-    wrong = shell("report", run, "--evaluation", tmp_path, "--out", tmp_path / "r.html").sentence
-    assert wrong == f"allukan: {run} has 3 folds, scored together: leave --evaluation out."
     for command in (["inspect", run], ["export", run, "--format", "hub", "--out", tmp_path / "h"]):
         assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
 
@@ -102,6 +100,15 @@ def test_other_data_are_scored_by_the_mean_of_the_folds(shell, runs, tmp_path):
     with (tmp_path / "scores/cases.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
+    line = result.out.splitlines()[-1].removeprefix("Next: ")
+    assert line == f"allukan report {run} --evaluation {tmp_path / 'scores'}"
+    done = shell(*line.split()[1:], "--out", tmp_path / "r.html", "--device", "cpu")
+    assert done.code == 0, done.err
+    found = Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert {row[0]: row[found.cells()[0].index("Dice")] for row in found.cells()[1:]} == {
+        row["id"]: f"{float(row['dice']):.3f}" for row in rows
+    }
+    assert "scored by the mean of the probabilities of 3 folds." in found.text
     for row in rows:
         found, truth = (
             np.asarray(Image.open(folder / f"{row['id']}.png")) > 0 for folder in (tmp_path / "out/masks", other / "masks/0")
@@ -112,6 +119,9 @@ def test_other_data_are_scored_by_the_mean_of_the_folds(shell, runs, tmp_path):
     assert (summary["seen_in_training"], summary["subset"], summary["splits_from"]) == (0, "all", "drawn, 3 folds")
     result = shell("evaluate", run, "--data", runs / "data", "--out", tmp_path / "own", "--device", "cpu")
     assert "12 of these 12 images were in the training" in result.out
+    assert shell("evaluate", run / "fold-0", "--device", "cpu").code == 0
+    refused = shell("report", run, "--evaluation", run / "fold-0/evaluation", "--out", tmp_path / "r.html").sentence
+    assert f"is not of the folds of {run} together" in refused
     refused = shell("evaluate", run, "--data", other, "--subset", "test").sentence
     assert refused.endswith("has 3 folds, which are scored on all images of --data: leave --subset out.")
 

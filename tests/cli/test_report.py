@@ -24,7 +24,12 @@ def read(path):
 def test_one_run(shell, evaluated, tmp_path):
     out = tmp_path / "deep/r.html"
     done = shell("report", evaluated, "--out", out, "--device", "cpu", "--title", "A & B")
-    assert (done.code, done.out, done.err) == (0, f"Report: {out}\nNext: open it in a browser; it needs no network.\n", "")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        f"Reporting on {evaluated}: models are applied once more to the images that they were scored on.",
+        f"Report: {out}",
+        "Next: open it in a browser; it needs no network.",
+    ]
     found = read(out)
     assert [path.name for path in out.parent.iterdir()] == ["r.html"]
     assert found.all("h1")[0]["text"] == "A & B"
@@ -65,6 +70,17 @@ def test_scores_of_other_images_are_reported_from_where_evaluate_wrote_them(shel
     assert both == "allukan: --evaluation is of one run, and 2 are given: leave it out, or report on one."
     missing = shell("report", evaluated, "--evaluation", tmp_path / "no", "--out", tmp_path / "r.html").sentence
     assert f"{tmp_path / 'no'} has not been evaluated yet" in missing
+
+
+def test_scores_of_another_subset_are_reported_as_evaluate_proposes(shell, evaluated, tmp_path):
+    run = shutil.copytree(evaluated, tmp_path / "run")
+    line = shell("evaluate", run, "--subset", "val", "--device", "cpu").out.splitlines()[-1].removeprefix("Next: ")
+    assert line == f"allukan report {run} --evaluation {run / 'evaluation-val'}"
+    done = shell(*line.split()[1:], "--out", tmp_path / "r.html", "--device", "cpu")
+    assert done.code == 0, done.err
+    cases = {row["id"] for row in read_table(run / "evaluation-val/cases.csv")}
+    assert {row[0] for row in read(tmp_path / "r.html").cells()[1:]} == cases
+    assert not cases & {row["id"] for row in read_table(run / "evaluation/cases.csv")}
 
 
 def test_thumbnails_of_a_comparison_have_the_outlines_of_every_run(shell, evaluated, tmp_path):

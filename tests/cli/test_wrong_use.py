@@ -162,6 +162,30 @@ def test_options_that_do_not_exist(shell, phantoms, tmp_path, options, word):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["predict", "RUN"], "missing argument 'inputs'; see allukan predict --help."),
+        (["predict", "RUN", "x.png"], "missing option '--out'; see allukan predict --help."),
+        (["data", "check"], "missing argument 'folder'; see allukan data check --help."),
+        (["data", "chek"], "no such command 'chek': did you mean 'check'? See allukan data --help."),
+        (["train", "x", "--epochs", "many"], "invalid value for '--epochs': "),
+        (["train", "x", "--epoch", "3"], "no such option: --epoch (Possible options: --epochs); see allukan train --help."),
+        (["app", "RUN", "--port", "0"], "invalid value for '--port': "),
+        (["train", "--out"], "option '--out' requires an argument."),
+    ],
+)
+def test_a_command_line_that_cannot_be_read(shell, arguments, sentence):
+    assert shell(*arguments).sentence.startswith(f"allukan: {sentence}")
+
+
+def test_without_a_command_the_help_is_shown(shell):
+    for arguments in ([], ["data"]):
+        done = shell(*arguments)
+        assert (done.code, done.err) == (2, "")
+        assert "Usage: allukan" in done.out
+
+
 def test_a_training_that_diverges_ends_with_one_sentence(shell, phantoms, tmp_path):
     done = shell("train", phantoms, "--out", tmp_path / "run", *TRAIN, "--lr", "1e30")
     assert done.code == 2

@@ -45,6 +45,14 @@ def voc(make):
     return maps(make, [blocks([0, 1, 255, 2], [0, 0, 255, 0])] * 4)
 
 
+def test_255_alone_is_the_foreground_and_keeps_its_value(make):
+    root = maps(make, [blocks([0, 255], [0, 0])] * 4)
+    dataset = open_dataset(root)
+    assert (dataset.classes, dataset.label_values, dataset.named, dataset.merged) == (("foreground",), (255,), False, False)
+    assert read_masks(dataset.cases[0], dataset).tolist() == [blocks([0, 1], [0, 0]).tolist()]
+    assert check_dataset(root).facts["classes"] == "foreground (255)"
+
+
 def test_255_beside_classes_is_a_question(voc):
     with pytest.raises(UserError, match=r"the label 255 stands beside 1, 2: say --ignore 255 .* or --ignore none"):
         open_dataset(voc)

@@ -27,12 +27,12 @@ def test_ids_are_sorted_as_text(make):
     assert [case.id for case in dataset.select(["9", "1"])] == ["9", "1"]
 
 
-@pytest.mark.parametrize("foreground", [1, 255])
-def test_label_maps_of_two_values_are_binary(make, foreground):
+@pytest.mark.parametrize(("foreground", "name"), [(1, "1"), (255, "foreground")])
+def test_label_maps_of_two_values_are_binary(make, foreground, name):
     make.save("images/a.png", make.grey())
     make.save("masks/a.png", (make.grey() > 99) * np.uint8(foreground))
     dataset = open_dataset(make.root)
-    assert (dataset.target, dataset.classes, dataset.label_values) == ("binary", (str(foreground),), (foreground,))
+    assert (dataset.target, dataset.classes, dataset.label_values) == ("binary", (name,), (foreground,))
     assert set(np.unique(read_masks(dataset.cases[0], dataset))) == {0, 1}
 
 

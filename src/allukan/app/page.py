@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from allukan.app.examples import Example
 from allukan.app.session import Finding, Visit, segment
 from allukan.app.table import as_html
 from allukan.app.uploads import MEGABYTE
@@ -39,7 +40,7 @@ footer { display: none !important; }
 class Page:
     """The page of some ``models``; visitors send at most ``limit`` bytes, and what is theirs is below ``folder``.
 
-    ``checks`` as of ``serve``.
+    ``checks`` and ``examples`` as of ``serve``.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class Page:
         folder: Path,
         limit: int,
         checks: Mapping[str, LikenessCheck] | None = None,
+        examples: Sequence[Example] = (),
     ) -> None:
         self.models, self.folder, self.limit = models, folder, limit
-        self.checks = checks or {}
+        self.checks, self.examples = checks or {}, examples
         self.card = next(iter(models.values())).card
 
     def blocks(self) -> gr.Blocks:
@@ -62,6 +64,7 @@ class Page:
             with gr.Row():
                 with gr.Column(scale=2, min_width=300):
                     files = gr.File(label=self._wanted(), file_count="multiple", height=160)
+                    gallery = self._gallery()
                     chosen = gr.CheckboxGroup(names, value=names, label="Models", visible=several)
                     button = gr.Button("Segment again", visible=several)
                     warning = gr.Markdown(visible=False, elem_classes="unlike")
@@ -86,15 +89,16 @@ class Page:
                         size = gr.Markdown()
                         chart = gr.Image(label="Black 0, white 1", interactive=False, buttons=["fullscreen"])
             shown = [visit, warning, sizes, mask, sides, left, right, view, place, more, label, threshold, size, chart]
-            gr.on(
-                [files.upload, button.click],
-                self.segment,
-                [files, chosen, visit],
-                shown,
-                concurrency_id="models",
-                concurrency_limit=1,
-                api_visibility="private",
-            )
+            work: dict[str, Any] = {
+                "fn": self.segment,
+                "inputs": [files, chosen, visit],
+                "outputs": shown,
+                "concurrency_id": "models",
+                "concurrency_limit": 1,
+                "api_visibility": "private",
+            }
+            gr.on([files.upload, button.click], **work)
+            gallery.select(self.take, None, files, show_progress="hidden", api_visibility="private").success(**work)
             light: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", "api_visibility": "private"}
             seen = [visit, left, right, place]
             gr.on([left.input, right.input, place.input], look, seen, view, **light)
@@ -102,6 +106,24 @@ class Page:
             gr.on([label.input, threshold.input, place.input], measure, [*seen, label, threshold], [size, chart], **light)
         page.queue(max_size=WAITING, default_concurrency_limit=4, api_open=False)
         return page
+
+    def _gallery(self) -> gr.Gallery:
+        return gr.Gallery(
+            [(example.picture, example.name) for example in self.examples],
+            label="Examples: choose one",
+            visible=bool(self.examples),
+            interactive=False,
+            allow_preview=False,
+            buttons=[],
+            columns=3,
+            fit_columns=False,
+            height=200,
+            object_fit="contain",
+        )
+
+    def take(self, chosen: gr.SelectData) -> list[str]:
+        """The files of an example, as if they had been sent."""
+        return [str(file) for file in self.examples[chosen.index].files]
 
     def segment(self, files: list[str] | None, chosen: list[str], before: Visit | None, progress: Any = gr.Progress()) -> tuple:  # noqa: B008
         """What was sent, through the chosen models, and all that is shown of it."""
@@ -212,13 +234,14 @@ def serve(
     host: str,
     port: int | None,
     checks: Mapping[str, LikenessCheck] | None = None,
+    examples: Sequence[Example] = (),
 ) -> tuple[gr.Blocks, str]:
     """Start the page in threads of this process; returns it, to wait for or to close, and its address.
 
-    ``checks`` by name of the model tell whether an image is unlike those of its training. Gradio itself keeps copies of
-    uploads in ``GRADIO_TEMP_DIR``. Raises ``UserError`` where the port is taken.
+    ``checks`` by name of the model tell whether an image is unlike those of its training; ``examples`` are offered to try.
+    Gradio itself keeps copies of uploads in ``GRADIO_TEMP_DIR``. Raises ``UserError`` where the port is taken.
     """
-    page = Page(models, folder, limit, checks).blocks()
+    page = Page(models, folder, limit, checks, examples).blocks()
     theme = gr.themes.Default(**_FONTS)
     try:
         _, address, _ = page.launch(

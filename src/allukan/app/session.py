@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allukan.app.pictures import Masks, Scene
-from allukan.app.uploads import only_image, received
-from allukan.data import read_volume
+from allukan.app.uploads import only_image, read_whole, received
 from allukan.data.volumes import read_labels
 from allukan.errors import UserError
 from allukan.files import as_path, read_table
 from allukan.inference import InputImage, LikenessCheck, Outcome, Segmenter, predict_files
-from allukan.inference.inputs import stack_files
 from allukan.models import ModelCard
 from allukan.report.palette import CONTOURS, pick
 
@@ -136,7 +134,7 @@ def _segment(
         raise UserError("no model was chosen: choose one.")
     first = next(iter(models.values())).card
     image = only_image(given, first)
-    read = stack_files(image.files, first) if first.spatial_dims == 2 else read_volume(image.files, _channels(first))
+    read = read_whole(image, first)
     scene = Scene.of(read)
     findings = {}
     for number, (name, segmenter) in enumerate(models.items()):
@@ -147,10 +145,6 @@ def _segment(
         out = folder / "results" / str(number)
         findings[name] = _found(segmenter, only_image(given, segmenter.card), out, scene, show, checks.get(name))
     return Visit(image, folder, scene, None if isinstance(read, np.ndarray) else read.geometry.voxel_mm3, findings)
-
-
-def _channels(card: ModelCard) -> list[int]:
-    return [file.channels for file in card.image_files]
 
 
 def _found(

@@ -9,8 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
+from numpy.typing import NDArray
+
+from allukan.data import read_volume
+from allukan.data.volumes import Image
 from allukan.errors import UserError
 from allukan.inference import InputImage, find_images
+from allukan.inference.inputs import stack_files
 from allukan.models import ModelCard
 
 MEGABYTE = 2**20
@@ -48,6 +53,13 @@ def only_image(given: Path, card: ModelCard) -> InputImage:
     if found[0].fault:
         raise UserError(found[0].fault)
     return found[0]
+
+
+def read_whole(image: InputImage, card: ModelCard) -> NDArray | Image:
+    """The picture ``(H, W, C)`` or volume that the files of an image are together; ``UserError`` where they cannot be read."""
+    if card.spatial_dims == 2:
+        return stack_files(image.files, card)
+    return read_volume(image.files, [file.channels for file in card.image_files])
 
 
 def _check_size(size: int, limit: int, what: str = "the upload") -> None:

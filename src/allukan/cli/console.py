@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -22,6 +23,7 @@ from allukan.files import readable
 from allukan.options.amounts import time_text
 
 TRUST = "Import the code that a model of package.module:function names."
+_UsageError: Any = typer.BadParameter.__mro__[1]  # Typer does not export it, and moved it between its versions
 _WATCHED, _WORTH_TELLING = 3.0, 10.0  # seconds: of work before an estimate, and of what is left
 _ASCII = str.maketrans({"…": "...", "–": "-", "−": "-", "×": "x", "→": "->", "±": "+-", "²": "2", "·": "*", "•": "*"})
 
@@ -83,11 +85,11 @@ def complain(text: str) -> None:
     print(one_line(text), file=sys.stderr)
 
 
-def run(program: Callable[[], object], name: str) -> None:
-    """Run a command line; bad input ends in one sentence on stderr and exit code 2, Ctrl-C in exit code 130."""
+def run(program: Callable[[], Any], name: str) -> None:
+    """Run a command line that raises its errors; bad input ends in one sentence on stderr and exit code 2, Ctrl-C in code 130."""
     make_streams_safe()
     try:
-        program()
+        code = program()
     except UserError as error:
         _end(f"{name}: {error}", 2)
     except OSError as error:
@@ -95,6 +97,25 @@ def run(program: Callable[[], object], name: str) -> None:
         _end(f"{name}: {where}{error.strerror or error}.", 2)
     except KeyboardInterrupt:
         _end(f"{name}: interrupted.", 130)
+    except _UsageError as error:
+        if not error.format_message():  # nothing was given, and the help was shown
+            sys.exit(2)
+        _end(f"{name}: {_usage(error)}", 2)
+    else:
+        sys.exit(code)  # that of typer.Exit; 0 without one
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in the style of our own sentences.
+
+    >>> _usage(typer.BadParameter("'x' is no number."))
+    "invalid value: 'x' is no number."
+    """
+    text = error.format_message().replace(". Did you mean", ": did you mean").rstrip(".")
+    text = text[:1].lower() + text[1:].replace(": Input should", ": the input should")
+    if error.ctx is None:
+        return f"{text}."
+    return f"{text}{' See' if text.endswith('?') else '; see'} {error.ctx.command_path} --help."
 
 
 def _end(sentence: str, code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -75,4 +76,4 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def main() -> None:
     """Entry point."""
-    run(app, "allukan")
+    run(partial(app, prog_name="allukan", standalone_mode=False), "allukan")

@@ -33,6 +33,7 @@ def report(
     if out.is_dir():
         raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
     show_log()
+    say(f"Reporting on {', '.join(map(str, runs))}: models are applied once more to the images that they were scored on.")
     with counting("applying the models") as show:
         page = study.report(runs, out, title, device, trust, show, evaluation)
     say(f"Report: {page}")

@@ -29,6 +29,7 @@ from allukan.errors import UserError
 from allukan.files import read_json as read_any
 from allukan.options import LabelRules
 
+_WHITE = 255  # of masks that are black and white
 _HIGHEST = 65535  # that a PNG of masks can hold
 _NAME = 'If they are classes, name them in dataset.json ("labels": {"tumour": 1})'
 _MERGE = "say --foreground to take every label as one class"
@@ -154,13 +155,18 @@ def label_map_dataset(
     ignored = declared.ignored if rules.ignore is None else rules.value
     if rules.foreground:
         return replace(empty, classes=(FOREGROUND,), cases=cases, ignored=ignored)
-    values = declared.values or {str(value): value for value in _found_values(root, cases, rules, problems)}
+    values = declared.values or _named(_found_values(root, cases, rules, problems))
     ordered = sorted((value, name) for name, value in values.items() if value != ignored)
     for value, name in ordered:
         if value > _HIGHEST:
             problems.append(Problem("labels", f"{root} has a class {name!r} of value {value}: number them up to {_HIGHEST}."))
     names, numbers = tuple(name for _, name in ordered), tuple(value for value, _ in ordered)
     return replace(empty, classes=names, cases=cases, label_values=numbers, named=bool(declared.values), ignored=ignored)
+
+
+def _named(values: Sequence[int]) -> dict[str, int]:
+    """Values that nobody named, by their digits; masks of 0 and 255 are of one class, whose value says nothing."""
+    return {FOREGROUND if list(values) == [_WHITE] else str(value): value for value in values}
 
 
 def _found_values(root: Path, cases: Sequence[Case], rules: LabelRules, problems: list[Problem]) -> list[int]:

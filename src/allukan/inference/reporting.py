@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from allukan.costs import inspect_model, parameter_count
 from allukan.data import Dataset
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text
+from allukan.inference.ensemble import Ensemble
 from allukan.inference.evaluation import Run, open_run, read_truth
-from allukan.inference.folds import open_folds
+from allukan.inference.folds import joined, open_folds, open_segmenter
 from allukan.inference.inputs import match_files
 from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.picturing import picture_of
 from allukan.inference.predictor import Predictor
-from allukan.inference.segmenter import Progress
+from allukan.inference.segmenter import Progress, Segmenter
 from allukan.models import is_foreign
 from allukan.provenance import environment
 from allukan.report import Paired, Picture, Probabilities, RunReport, Score, write_report
@@ -41,14 +43,12 @@ class Evaluated:
 
     @classmethod
     def of(cls, folder: str | Path, evaluation: Path | None = None) -> Evaluated:
-        """Of a run or a training in folds; ``evaluation`` is another folder that ``evaluate`` wrote about the run.
+        """Of a run or a training in folds; ``evaluation`` is another folder that ``evaluate`` wrote about it.
 
-        Raises ``UserError`` as ``open_run`` and ``open_folds``, and for another folder of a training in folds.
+        Raises ``UserError`` as ``open_run`` and ``open_folds``.
         """
         folder = Path(folder)
         folds = tuple(open_folds(folder))
-        if folds and evaluation:
-            raise UserError(f"{folder} has {len(folds)} folds, scored together: leave --evaluation out.")
         return cls(folder, folds or (open_run(folder),), evaluation or folder / "evaluation")
 
     @property
@@ -61,13 +61,28 @@ class Evaluated:
         summary: dict[str, Any] = read_json(file)
         check_complete(summary["overall"], file, self.folder)
         if len(self.runs) > 1:
-            note = f"every image is scored by the one of {len(self.runs)} folds that did not see it in its training."
+            if summary["splits_from"] != self._together.splits.origin:
+                raise UserError(f"{self.evaluation} is not of the folds of {self.folder} together: give --evaluation of these.")
+            by = "mean of the probabilities" if self._of_other_data else "one"
+            unseen = "" if self._of_other_data else " that did not see it in its training"
+            note = f"every image is scored by the {by} of {len(self.runs)} folds{unseen}."
             summary["notes"] = [note, *summary.get("notes", [])]
         return summary
 
-    def scores_of(self, run: Run) -> Path:
-        """The folder of those of one of the runs alone."""
-        return self.evaluation if len(self.runs) == 1 else run.folder / "evaluation"
+    @property
+    def scored(self) -> list[tuple[Run, Path]]:
+        """What was scored and where that is written: each of the runs on its own images, or folds as one on other data."""
+        if len(self.runs) == 1 or self._of_other_data:
+            return [(self._together, self.evaluation)]
+        return [(run, run.folder / "evaluation") for run in self.runs]
+
+    @property
+    def _of_other_data(self) -> bool:
+        return self.evaluation.resolve() != (self.folder / "evaluation").resolve()
+
+    @property
+    def _together(self) -> Run:
+        return self.runs[0] if len(self.runs) == 1 else joined(self.folder, self.runs)
 
 
 def report(
@@ -103,15 +118,16 @@ def report(
 def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, progress: Progress) -> RunReport:
     """Everything the report says about one run or its folds, with pictures of at most ``room`` bytes."""
     summary, applied, rows = what.summary, _Applied(), list[dict[str, str]]()
-    tables = [read_table(what.scores_of(run) / "cases.csv") for run in what.runs]
+    tables = [read_table(scores / "cases.csv") for _, scores in what.scored]
     total = sum(len({row["id"] for row in table}) for table in tables)
-    for run, table in zip(what.runs, tables, strict=True):
-        own = read_json(what.scores_of(run) / "summary.json")
-        predictor = Predictor(run.folder / "model", device, own.get("mode"), own.get("tta", False), trust)
+    for (run, scores), table in zip(what.scored, tables, strict=True):
+        own = read_json(scores / "summary.json")
+        how = {"device": device, "mode": own.get("mode"), "tta": own.get("tta", False), "trust": trust}
+        predictor = open_segmenter(run.folder, partial(Predictor, **how))
         dataset = match_files(run.open_data(summary["data"]), predictor.card)
         match = match_classes(dataset, predictor.card, summary.get("mapping"))
         names = _ranked([_score(row) for row in table])
-        _apply(predictor, dataset, match, names, room // len(what.runs), applied, lambda done: progress(done, total))
+        _apply(predictor, dataset, match, names, room // len(tables), applied, lambda done: progress(done, total))
         rows += table
     histories = [_history(run) for run in what.runs]
     first, single = what.runs[0], len(what.runs) == 1
@@ -162,7 +178,7 @@ class _Applied:
 
 
 def _apply(
-    predictor: Predictor,
+    predictor: Segmenter,
     dataset: Dataset,
     match: ClassMatch,
     names: Sequence[str],
@@ -187,7 +203,7 @@ def _apply(
         progress(len(applied.seconds))
 
 
-def _probabilities(predictor: Predictor, match: ClassMatch, applied: _Applied) -> Probabilities:
+def _probabilities(predictor: Segmenter, match: ClassMatch, applied: _Applied) -> Probabilities:
     found, card = Calibration.join(applied.calibrations), predictor.card
     classes = tuple(name for name, scored in zip(card.classes, match.scored, strict=True) if scored)
     said, share, _ = found.reliability()
@@ -195,7 +211,7 @@ def _probabilities(predictor: Predictor, match: ClassMatch, applied: _Applied) -
     return Probabilities(classes, said, share, found.ece(), found.dice(), threshold)
 
 
-def _examples(run: Run, predictor: Predictor) -> list[tuple[str, Picture]]:
+def _examples(run: Run, predictor: Segmenter) -> list[tuple[str, Picture]]:
     """Some images of the training, evenly spaced, with their truth."""
     dataset = match_files(run.open_data(), predictor.card)
     match = match_classes(dataset, predictor.card)
@@ -209,8 +225,10 @@ def _examples(run: Run, predictor: Predictor) -> list[tuple[str, Picture]]:
 
 
 def _facts(
-    run: Run, predictor: Predictor, histories: Sequence[Sequence[Mapping[str, float]]], applied: _Applied
+    run: Run, segmenter: Segmenter, histories: Sequence[Sequence[Mapping[str, float]]], applied: _Applied
 ) -> dict[str, str]:
+    predictor = segmenter.members[0] if isinstance(segmenter, Ensemble) else segmenter
+    assert isinstance(predictor, Predictor)
     card, splits = predictor.card, run.splits
     here = environment(predictor.device)
     history = [row for one in histories for row in one]

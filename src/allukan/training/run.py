@@ -50,6 +50,7 @@ from allukan.training.pace import Deadline, Estimate, Loaders, measure_pace
 from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
+from allukan.training.reading import tell_of_reading
 from allukan.training.resume import check_checkpoint
 from allukan.training.volume_sets import Sets, read_volumes
 from allukan.training.watch import Watch
@@ -135,6 +136,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         _check_new(run)
     dataset = open_dataset(config.data, config.label_rules)
     splits, notes = _splits(config, dataset, run, resume)
+    tell_of_reading(dataset, (*splits.train, *splits.val), trainer.is_global_zero)
     channels = file_channels(dataset)
     check_dimensions(config, dataset.spatial_dims)
     if resume or not trainer.is_global_zero:  # what was planned once holds, and for all processes
