@@ -32,7 +32,7 @@ class Recorded:
         if trial.training.step == trial.steps:
             return False
         with torch.cuda.stream(self.stream):
-            if trial.turn():
+            if trial.act():
                 self.stream.synchronize()  # what it replays goes
                 self.graph, self.warm = None, 0
             if self.warm < _WARM:

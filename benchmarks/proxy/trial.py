@@ -60,16 +60,16 @@ class Trial:
         self.order = _order(len(train.images), row, seed).to(device)
         self.steps = len(self.order)
         self.training = Training(network, copy.deepcopy(network), _optimizer(network, row, device), self.steps)
-        self.turns = {trick: trick.turns(self.steps) for trick in self.tricks}
+        self.moments = {trick: trick.moments(self.steps) for trick in self.tricks}
         self.done = torch.zeros(1, dtype=torch.int64, device=device)
         self.rates, self.decays = _rates(row, self.steps).to(device), _decays(row, self.steps).to(device)
         self.losses = torch.zeros(self.steps, device=device)
         self.loss = SegmentationLoss(train.target, row.dice)
         self.generator = torch.Generator(device).manual_seed(seed)
 
-    def turn(self) -> bool:
+    def act(self) -> bool:
         """What tricks do before this step; whether any did."""
-        due = [trick for trick, steps in self.turns.items() if self.training.step in steps]
+        due = [trick for trick, steps in self.moments.items() if self.training.step in steps]
         for trick in due:
             trick.act(self.training)
         return bool(due)
@@ -107,7 +107,7 @@ def run(row: Row, data: dict[str, Slices], seed: int, device: str = "cpu") -> di
     trial = Trial(row, data, seed, device)
     for step in range(trial.steps):
         trial.training.step = step
-        trial.turn()
+        trial.act()
         trial.compute()
     return trial.result()
 

@@ -52,7 +52,7 @@ class Trick:
     def build(self, network: nn.Module) -> None:
         """Changes a network that has not been trained yet."""
 
-    def turns(self, steps: int) -> tuple[int, ...]:
+    def moments(self, steps: int) -> tuple[int, ...]:
         """The steps before which it acts, of so many."""
         return ()
 
@@ -149,7 +149,7 @@ class Release(Trick):
     """Coefficients are frozen for this share of the training."""
 
     @override
-    def turns(self, steps: int) -> tuple[int, ...]:
+    def moments(self, steps: int) -> tuple[int, ...]:
         return 0, math.ceil(self.value * steps)
 
     @override
@@ -162,7 +162,7 @@ class Refine(Trick):
     """Coarse to fine: at half of the training every grid becomes so many times finer; the functions stay."""
 
     @override
-    def turns(self, steps: int) -> tuple[int, ...]:
+    def moments(self, steps: int) -> tuple[int, ...]:
         return (steps // 2,)
 
     @override

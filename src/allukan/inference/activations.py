@@ -137,8 +137,8 @@ def _validation(run: Run, predictor: Predictor) -> tuple[Tensor, np.ndarray, np.
     dataset = match_files(run.open_data(), predictor.card)
     run.splits.matches(dataset)
     card = predictor.card
-    kept = None if card.in_bytes else card.intensities
-    data = prepare(dataset, dataset.select(run.splits.val), card.size, channels_of(card, dataset), kept)
+    channels = channels_of(card, dataset)
+    data = prepare(dataset, dataset.select(run.splits.val), card.size, channels, card.kept_intensities)
     return data.images, *split_ignored(data.masks.numpy())
 
 

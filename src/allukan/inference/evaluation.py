@@ -213,7 +213,7 @@ def _score(
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
     """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
     card, scored = predictor.card, np.array(match.scored)
-    data = prepare(dataset, cases, card.size, channels_of(card, dataset), None if card.in_bytes else card.intensities)
+    data = prepare(dataset, cases, card.size, channels_of(card, dataset), card.kept_intensities)
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
     parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
     iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)

@@ -129,6 +129,11 @@ class ModelCard:
         return self.normalisation == "training"
 
     @property
+    def kept_intensities(self) -> tuple[tuple[float, float, float, float] | None, ...] | None:
+        """``intensities`` of images that keep their values, as ``allukan.data.prepare`` takes them; None for bytes."""
+        return None if self.in_bytes else self.intensities
+
+    @property
     def image_files(self) -> tuple[ImageFile, ...]:
         """``files``, or what they must have been: one file of 1 or 3 channels, else nnU-Net's ``*_0000`` and so on, one each."""
         if self.files or self.in_channels in (1, 3):

@@ -193,8 +193,9 @@ def _announcement(config: TrainConfig, sets: Sets, epochs: int) -> str:
 def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int, ...], cache: Path | None) -> Sets:
     if dataset.spatial_dims == 3:
         return read_volumes(card, dataset, splits, channels, cache)
-    kept = None if card.in_bytes else card.intensities
-    train, val = (prepare(dataset, dataset.select(ids), card.size, channels, kept) for ids in (splits.train, splits.val))
+    train, val = (
+        prepare(dataset, dataset.select(ids), card.size, channels, card.kept_intensities) for ids in (splits.train, splits.val)
+    )
     return Sets(train, val)
 
 
