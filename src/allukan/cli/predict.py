@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from allukan.cli.console import TRUST, complain, counting, say, show_log
-from allukan.errors import UserError
 
 if TYPE_CHECKING:
     from allukan.inference import Outcome
@@ -52,7 +51,6 @@ def predict(
 
     show_log()
     predictor = inference.open_segmenter(model, lambda folder: inference.Predictor(folder, device, mode, tta, trust))
-    _check_inputs(inputs)
     found = inference.find_images(inputs, predictor.card)
     names = [name.strip() for name in keep_largest.split(",")] if keep_largest is not None else []
     steps = partial(
@@ -75,13 +73,6 @@ def predict(
         say(f"Next: look at {out / ('overlays' if overlays and predictor.card.spatial_dims == 2 else 'masks')}")
     if outcome.failed:
         raise typer.Exit(2)
-
-
-def _check_inputs(inputs: list[Path]) -> None:
-    """``UserError`` for a dataset, whose masks would be taken for images."""
-    for folder in inputs:
-        if (folder / "images").is_dir() and (folder / "masks").is_dir():
-            raise UserError(f"{folder} holds masks too, which are no images to predict: give {folder / 'images'}.")
 
 
 def _shown(steps: Callable[..., Iterator[Outcome]], total: int) -> Outcome:
