@@ -6,7 +6,8 @@ of the set say, each against the others. The *score* of an image is the largest 
 
     (distance - mean) / standard deviation    over the images of the set
 
-so about 0 to 4 for an image of the set, and a warning where it is above a quantile of their scores.
+and a warning stands where it is above a quantile of the scores of the images of the set, each by mean and deviation of the others:
+its own distance among them would hold its score down, and of 12 images four in ten like them would be warned of.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ class Likeness:
         """Of one image ``(1, C, *S)`` that the network takes, of the size of those of the set; costs an evaluation of it."""
         met = _met(network, image)
         distances = torch.stack([_distance(_cumulative(met[name]), here) for name, here in self.cumulative.items()])
-        return float(self._scores(distances.unsqueeze(0)))
+        return float(_scores(distances.unsqueeze(0), self.distances))
 
     def scores(self) -> Tensor:
-        """Of the images of the set, ``(n,)``."""
-        return self._scores(self.distances)
+        """Of the images of the set, ``(n,)``, each by the others."""
+        count = len(self.distances)
+        others = [torch.arange(count) != i for i in range(count)]
+        return torch.cat([_scores(self.distances[i : i + 1], self.distances[kept]) for i, kept in enumerate(others)])
 
     def threshold(self, share: float = SHARE) -> float:
         """Above which an image is unlike the set: at most ``share`` of further images like it are, in the mean over such sets.
@@ -54,10 +57,6 @@ class Likeness:
         """
         scores = self.scores().sort().values
         return float(scores[min(len(scores), math.ceil((len(scores) + 1) * (1 - share))) - 1])
-
-    def _scores(self, distances: Tensor) -> Tensor:
-        usual, spread = self.distances.mean(0), self.distances.std(0).clamp(min=_LEAST)
-        return ((distances - usual) / spread).amax(1)
 
 
 def calibrate(network: nn.Module, images: Sequence[Tensor]) -> Likeness:
@@ -83,6 +82,12 @@ def calibrate(network: nn.Module, images: Sequence[Tensor]) -> Likeness:
         distances.append(torch.stack([_distance(_cumulative(own), _cumulative(total - own)) for own in counts]))
         cumulative[name] = _cumulative(total)
     return Likeness(cumulative, torch.stack(distances, dim=1))
+
+
+def _scores(distances: Tensor, reference: Tensor) -> Tensor:
+    """``(n, L)`` by ``(m, L)`` → ``(n,)``; a reference of one has no spread of its own."""
+    spread = reference.std(0, correction=min(1, len(reference) - 1)).clamp(min=_LEAST)
+    return ((distances - reference.mean(0)) / spread).amax(1)
 
 
 def _met(network: nn.Module, image: Tensor) -> dict[str, Tensor]:
