@@ -6,8 +6,8 @@ of the set say, each against the others. The *score* of an image is the largest 
 
     (distance - mean) / standard deviation    over the images of the set
 
-and a warning stands where it is above a quantile of the scores of the images of the set, each by mean and deviation of the others:
-its own distance among them would hold its score down, and of 12 images four in ten like them would be warned of.
+and a warning is due where it is above a quantile of the scores of the images of the set, each by mean and deviation of the
+others: with its own distance among them they would be too low, and with 12 images four in ten like them be warned of.
 """
 
 from __future__ import annotations

@@ -80,11 +80,13 @@ def _scores(results: Sequence[Result], metric: str, trust: bool) -> Table:
     for (data, protocol), models in sections(results).items():
         for model, runs in models.items():
             scores = [_spread([run.mean(name) for run in runs]) for name in shown]
-            rows.append([data, protocol, model, parameters(runs, trust), len(runs), *scores])
+            minutes = _spread([run.minutes for run in runs])
+            rows.append([data, protocol, model, parameters(runs, trust), minutes, len(runs), *scores])
     return Table(
         "Scores",
-        f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better.{pooled}",
-        ("data", "protocol", "model", "parameters", "seeds", *(SCORES[name] for name in shown)),
+        f"Mean over the test images, ± standard deviation over seeds. {distances}: lower is better. Minutes: of one training, on "
+        f"the machine that it ran on.{pooled}",
+        ("data", "protocol", "model", "parameters", "minutes", "seeds", *(SCORES[name] for name in shown)),
         rows,
     )
 

@@ -51,4 +51,5 @@ def _join(folds: Sequence[Result]) -> Result:
                 found.setdefault(name, []).append(score)
         scores[metric] = {name: float(np.mean(values)) for name, values in found.items()}
     groups = {name: group for fold in folds for name, group in fold.groups.items()}
-    return replace(folds[0], scores=scores, groups=groups)
+    minutes = float(np.mean([fold.minutes for fold in folds]))
+    return replace(folds[0], scores=scores, groups=groups, minutes=minutes)

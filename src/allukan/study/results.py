@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ class Result:
         seed: of the run.
         scores: every metric of every image, and where ``cases.csv`` has areas the Dice of every group.
         groups: of every image.
+        minutes: of the training, validation included; of folds the mean of one; NaN where no ``history.csv`` says.
         summary: as ``evaluate`` wrote it.
     """
 
@@ -45,6 +47,7 @@ class Result:
     seed: int
     scores: Scores
     groups: dict[str, str]
+    minutes: float
     summary: dict[str, Any]
 
     def mean(self, metric: str) -> float:
@@ -118,7 +121,14 @@ def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Resu
         scores[GROUP_DICE] = _means((group, dice) for (group, _), dice in group_dice(rows).items())
     groups = {row["id"]: row["group"] for row in rows}
     data, protocol = data or Path(summary["data"]).name, protocol or summary["protocol"]
-    return Result(folder, data, protocol, model, summary["seed"], scores, groups, summary)
+    return Result(folder, data, protocol, model, summary["seed"], scores, groups, _minutes(folder), summary)
+
+
+def _minutes(folder: Path) -> float:
+    """Of a training, or of one of its folds."""
+    histories = [folder / "history.csv"] if (folder / "history.csv").is_file() else sorted(folder.glob("fold-*/history.csv"))
+    found = [sum(float(row["seconds"]) for row in read_table(path)) / 60 for path in histories]
+    return float(np.mean(found)) if found else math.nan
 
 
 def _means(scores: Iterable[tuple[str, float]]) -> dict[str, float]:

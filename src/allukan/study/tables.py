@@ -58,7 +58,9 @@ def texts(table: Table) -> list[list[str]]:
 
 def _text(cell: Any, heading: str) -> str:
     """A cell for people."""
-    digits = 1 if "HD95" in heading else 3
+    digits = 1 if "HD95" in heading or "minutes" in heading else 3
+    if isinstance(cell, Spread) and math.isnan(cell.mean):
+        return "–"
     if isinstance(cell, Spread):
         return f"{cell.mean:.{digits}f}" + ("" if cell.sd is None else f" ± {cell.sd:.{digits}f}")
     if isinstance(cell, Interval):
