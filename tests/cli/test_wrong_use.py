@@ -278,7 +278,7 @@ def test_predict_wrong_inputs(shell, trained, phantoms, tmp_path):
 def test_a_dataset_is_no_folder_of_images_to_predict(shell, trained, phantoms, tmp_path):
     told = shell("predict", trained, phantoms, "--out", tmp_path / "o").sentence
     images, masks = phantoms / "images", phantoms / "masks"
-    assert told == f"allukan: {masks} beside {images} holds masks, which are no images to predict: give {images}."
+    assert told == f"allukan: {masks} holds masks, which are no images to predict: give the images alone, as {images}."
     assert not (tmp_path / "o").exists()
 
 

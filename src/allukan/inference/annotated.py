@@ -1,26 +1,26 @@
-"""Masks of the annotators among what is to be predicted: a network takes them for images, and nobody sees it."""
+"""Masks among what is to be predicted: a network takes them for images, and nobody sees it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from allukan.data import bare
 from allukan.errors import UserError
 
-_IMAGES = ("images", "image", "imgs", "img", "imagestr", "imagests", "imagesva")
-_MASKS = frozenset(
-    {"masks", "mask", "labels", "label", "labelstr", "labelsts", "labelsva", "annotations", "annotation"}
-    | {"ground_truth", "groundtruth", "ground-truth", "ground truth", "gt", "segmentations", "segmentation"}
+_FOLDERS = frozenset(  # and their plurals
+    {"mask", "label", "labelstr", "labelsts", "labelsva", "annotation", "segmentation", "gt", "overlay"}
+    | {"ground_truth", "groundtruth", "ground-truth", "ground truth"}
 )
 _ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
 
 
 def check_annotated(files: Iterable[Path]) -> None:
-    """Raises ``UserError`` where files are images and their masks.
+    """Raises ``UserError`` where some files are masks by their place, or by their name, and others are not.
 
-    Those are a folder of masks beside one of images (``images/`` and ``masks/``, ``imagesTr/`` and ``labelsTr/``), both with
-    some of the files below them, and ``a_mask.png`` beside ``a.png``.
+    The first are below a folder of masks, as ``masks`` and ``labelsTr`` beside other folders, of annotators or of an earlier
+    prediction; the second stand as ``a_mask.png`` beside ``a.png``.
     """
     paths = list(files)
     _check_folders(paths)
@@ -33,9 +33,16 @@ def check_annotated(files: Iterable[Path]) -> None:
 
 
 def _check_folders(paths: list[Path]) -> None:
-    above = {folder for path in paths for folder in path.parents}
-    named = {(folder.parent, folder.name.casefold()): folder for folder in sorted(above)}
-    for (parent, name), folder in named.items():
-        images = next((named[parent, other] for other in _IMAGES if (parent, other) in named), None)
-        if name in _MASKS and images:
-            raise UserError(f"{folder} beside {images} holds masks, which are no images to predict: give {images}.")
+    """Folders above all files say nothing: who gives masks alone may want just them."""
+    above = Path(*os.path.commonprefix([path.absolute().parent.parts for path in paths]))
+    within = {path: _folder_of_masks(path.absolute().relative_to(above)) for path in paths}
+    images = [path for path, folder in within.items() if folder is None]
+    masks = [above / folder for folder in within.values() if folder is not None]
+    if masks and images:
+        raise UserError(f"{masks[0]} holds masks, which are no images to predict: give the images alone, as {images[0].parent}.")
+
+
+def _folder_of_masks(path: Path) -> Path | None:
+    """The uppermost above a file, if any."""
+    folders = reversed(path.parents)
+    return next((one for one in folders if {one.name.casefold(), one.name.casefold().removesuffix("s")} & _FOLDERS), None)
