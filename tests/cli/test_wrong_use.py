@@ -41,9 +41,9 @@ def missing(d):
 
 
 def masks_in_a_folder_of_another_name(d):
-    (d / "masks/0").rename(d / "GroundTruth")
+    (d / "masks/0").rename(d / "drawn")
     (d / "masks").rmdir()
-    return f"if {d / 'GroundTruth'} holds them, rename it to masks."
+    return f"if {d / 'drawn'} holds them, rename it to masks."
 
 
 def mask_without_image(d):

@@ -367,5 +367,6 @@ def test_a_datalist_may_name_no_format_that_is_not_read(make):
 def test_a_folder_in_other_letters_is_named(make):
     root = make.folders(2)
     (root / "images").rename(root / "Images")
+    (root / "masks").rename(root / "other")
     with pytest.raises(UserError, match="Images is spelled otherwise than expected: rename it to images"):
         open_dataset(root)

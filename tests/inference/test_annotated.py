@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from allukan.errors import UserError
-from allukan.inference.annotated import check_annotated
+from allukan.inference.annotated import without_masks
 
 
 @pytest.mark.parametrize(
@@ -23,19 +23,23 @@ from allukan.inference.annotated import check_annotated
 )
 def test_folders_of_masks_beside_images_are_refused(files, masks, images, tmp_path):
     with pytest.raises(UserError) as error:
-        check_annotated(tmp_path / file for file in files)
+        without_masks({tmp_path / file: Path(file) for file in files})
     wanted = f"{tmp_path / masks} holds masks, which are no images to predict: give the images alone, as {tmp_path / images}."
     assert str(error.value) == wanted
 
 
-@pytest.mark.parametrize("files", [["benign (1).png", "benign (1)_mask.png"], ["deep/a.nii.gz", "deep/A_seg.nii.gz"]])
-def test_masks_beside_their_images_are_refused(files):
-    with pytest.raises(UserError) as error:
-        check_annotated(Path(file) for file in files)
-    assert (
-        str(error.value)
-        == f"{files[1]} is the mask of an image beside it, and no image to predict: keep masks in another folder."
-    )
+@pytest.mark.parametrize(
+    ("files", "masks"),
+    [
+        (["benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png"], 2),
+        (["deep/a.nii.gz", "deep/A_seg.nii.gz"], 1),
+        (["train_1.bmp", "train_1_anno.bmp", "train_2.bmp", "train_2_anno.bmp"], 2),
+    ],
+)
+def test_masks_beside_their_images_are_left_out_and_named(files, masks, caplog):
+    kept = without_masks({Path(file): Path(file).with_suffix("") for file in files})
+    assert list(kept) == [Path(file) for file in files if not any(word in file for word in ("_mask", "_seg", "_anno"))]
+    assert f"{masks} masks beside their images are left out, as {files[1]}" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -52,5 +56,6 @@ def test_masks_beside_their_images_are_refused(files):
         ["imagesTs/a_0000.png", "imagesTr/b_0000.png"],
     ],
 )
-def test_other_folders_and_names_are_not(files):
-    check_annotated(Path(file) for file in files)
+def test_other_folders_and_names_are_images(files):
+    given = {Path(file): Path(file) for file in files}
+    assert without_masks(given) == given

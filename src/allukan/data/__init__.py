@@ -24,7 +24,19 @@ from allukan.data.images import (
 from allukan.data.intensities import Intensity, standardised
 from allukan.data.layouts import open_dataset
 from allukan.data.masks import IGNORED, read_masks, split_ignored
-from allukan.data.names import alike, bare, is_image, is_picture, is_volume, not_read, on_disk, search, unread
+from allukan.data.names import (
+    MASK_FOLDERS,
+    alike,
+    bare,
+    is_image,
+    is_picture,
+    is_volume,
+    not_read,
+    on_disk,
+    owned,
+    search,
+    unread,
+)
 from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
@@ -38,6 +50,7 @@ __all__ = [
     "FOREGROUND",
     "IGNORED",
     "IMAGE_SUFFIXES",
+    "MASK_FOLDERS",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
     "Case",
@@ -77,6 +90,7 @@ __all__ = [
     "not_read",
     "on_disk",
     "open_dataset",
+    "owned",
     "parse_ignore",
     "phantom",
     "plan_splits",

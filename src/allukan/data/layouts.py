@@ -10,6 +10,7 @@ from pathlib import Path
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
+from allukan.data.downloads import Beside, Pair, beside, pair_of
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.names import has_frames, is_data, is_slice, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
@@ -31,8 +32,8 @@ AS_IS = LabelRules()
 _log = logging.getLogger("allukan")
 _FOLDERS = {name.lower(): name for name in ("images", "imagesTr")}
 _HOW = (
-    "expected are images/ and masks/ (or train/, val/ and test/ of them), an nnU-Net raw folder, or a JSON datalist with a "
-    "'training' list"
+    "expected are images/ and masks/ (or train/, val/ and test/ of them), a_mask.png beside a.png, an nnU-Net raw folder, or a "
+    "JSON datalist with a 'training' list"
 )
 
 
@@ -85,12 +86,14 @@ def _of_one_kind(dataset: Dataset, problems: list[Problem]) -> Dataset:
 def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     if not root.exists():
         raise UserError(f"{root} does not exist: give the folder of a dataset; {_HOW}.")
-    if root.is_file():
-        if is_volume(root) or root.suffix.lower() in IMAGE_SUFFIXES:
-            raise UserError(f"{root} is an image: give the folder of a dataset; {_HOW}.")
-        return open_decathlon(root, rules, problems)
-    if (root / "images").is_dir():
-        return replace(_plain(root, rules, problems), given=overlooked(root))
+    if root.is_file() and (is_volume(root) or root.suffix.lower() in IMAGE_SUFFIXES):
+        raise UserError(f"{root} is an image: give the folder of a dataset; {_HOW}.")
+    return open_decathlon(root, rules, problems) if root.is_file() else _folder(root, rules, problems)
+
+
+def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
+    if pair := pair_of(root):
+        return replace(_plain(root, pair, rules, problems), given=overlooked(root, pair.images))
     if any(is_data(path) for path in root.glob("imagesTr/*_0000.*")):
         return open_nnunet(root, rules, problems)
     lists = [path for path in visible(root) if path.suffix == ".json" and "training" in read_json(path)]
@@ -101,38 +104,59 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     if (root / "imagesTr").is_dir():
         return open_nnunet(root, rules, problems)
     if folders := part_folders(root):
-        return open_parts(root, folders, lambda part: _plain(part, rules, problems, root))
+        return open_parts(root, folders, lambda part, pair: _plain(part, pair, rules, problems, root))
+    if (found := beside(root, problems)).images:
+        return _beside(root, found, rules, problems)
     raise UserError(_unknown(root))
 
 
 def _unknown(root: Path) -> str:
-    for path in visible(root):
+    folders = [path for path in visible(root) if path.is_dir()]
+    for path in folders:
         wanted = _FOLDERS.get(path.name.lower(), path.name)
-        if path.is_dir() and wanted != path.name:
+        if wanted != path.name:
             return f"{path} is spelled otherwise than expected: rename it to {wanted}."
+    if inner := [str(path) for path in folders if pair_of(path)]:
+        return f"{root} holds {len(inner)} datasets: give one of them, as {inner[0]}."
     return f"{root} is empty: {_HOW}." if not visible(root) else f"{root} holds no dataset that is recognised: {_HOW}."
 
 
-def _plain(root: Path, rules: LabelRules, problems: list[Problem], described: Path | None = None) -> Dataset:
-    """``images/`` with ``masks/CLASS/`` (binary, a folder a class) or ``masks/`` (label maps).
+def _plain(root: Path, pair: Pair, rules: LabelRules, problems: list[Problem], described: Path | None = None) -> Dataset:
+    """``images/`` with ``masks/CLASS/`` (binary, a folder a class) or ``masks/`` (label maps), or what stands for them.
 
     Names of classes of label maps stand in ``dataset.json`` there or in the folder ``described``.
     """
-    images, masks = by_id(find_images(root / "images", series=True), problems), root / "masks"
+    images, masks = by_id(find_images(pair.images, series=True), problems), pair.masks
     if not images:
-        raise UserError(f"{root / 'images'} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES | VOLUME_SUFFIXES))}.")
+        raise UserError(f"{pair.images} holds no images: known are {', '.join(sorted(IMAGE_SUFFIXES | VOLUME_SUFFIXES))}.")
     if not masks.is_dir():
         raise UserError(_without_masks(root))
     folders = [path for path in visible(masks) if path.is_dir()]
     if not folders:
         maps = {name: paths[0] for name, paths in masks_by_id(find_images(masks), images, problems, several=False).items()}
-        info = (described if described and not (root / "dataset.json").is_file() else root) / "dataset.json"
-        declared = declared_labels(read_json(info), info) if info.is_file() else Declared()
-        files = {name: (path,) for name, path in images.items()}
-        return label_map_dataset(Dataset(root, "label-maps"), files, maps, declared, rules, problems)
+        return _label_maps(root, images, maps, described or root, rules, problems)
     if find_images(masks):
         raise UserError(f"{masks} holds both class folders and mask files: keep one of the two layouts.")
     return _class_folders(root, images, folders, rules, problems)
+
+
+def _label_maps(
+    root: Path, images: Mapping[str, Path], maps: Mapping[str, Path], described: Path, rules: LabelRules, problems: list[Problem]
+) -> Dataset:
+    info = (root if (root / "dataset.json").is_file() else described) / "dataset.json"
+    declared = declared_labels(read_json(info), info) if info.is_file() else Declared()
+    files = {name: (path,) for name, path in images.items()}
+    return label_map_dataset(Dataset(root, "label-maps"), files, maps, declared, rules, problems)
+
+
+def _beside(root: Path, found: Beside, rules: LabelRules, problems: list[Problem]) -> Dataset:
+    """Label maps, or where an image has several masks binary ones that are united."""
+    if all(len(files) == 1 for files in found.masks.values()):
+        return _label_maps(root, found.images, {name: files[0] for name, files in found.masks.items()}, root, rules, problems)
+    find_unpaired(root, found.images, found.masks, problems)
+    complete = sorted(found.images.keys() & found.masks.keys())
+    cases = tuple(Case(name, (found.images[name],), (found.masks[name],)) for name in complete)
+    return Dataset(root, "folders", (FOREGROUND,), cases, ignored=rules.value)
 
 
 def _without_masks(root: Path) -> str:

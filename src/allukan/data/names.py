@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Set
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
@@ -20,6 +20,11 @@ _SYSTEM = frozenset(  # of macOS, Windows and network drives; hidden ones need n
 )
 _BESIDE = frozenset(  # what people keep beside images and nobody takes for one
     {".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".ini", ".log", ".html", ".pdf", ".xlsx"}
+)
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "originals", "original")  # the first is the name of our own layout
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
+    *("ground truth", "ground_truth", "ground-truth", "groundtruth", "gt"),
 )
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _FOREIGN = re.compile(r'[<>:"|?*\\/\x00-\x1f]|[. ]$')  # which Windows has in no name
@@ -147,7 +152,9 @@ def notes(dataset: Dataset) -> list[tuple[str, str]]:
     files = [path for case in dataset.cases for path in (*case.images, *(p for masks in case.masks for p in masks))]
     folders = sorted({path.parent for path in files}) if dataset.layout != "decathlon" else []
     known = VOLUME_SUFFIXES if dataset.spatial_dims == 3 else PICTURE_SUFFIXES
-    found = [(str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder), known), *_nested(folder))]
+    found = [
+        (str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder), known), *_nested(folder, folders))
+    ]
     for what, names in (("images", dataset.ids), ("classes", dataset.classes if dataset.layout == "folders" else ())):
         found += [(first, f"{what} {first!r} and {second!r} {_SAME}") for first, second in alike(names)]
         odd = [name for name in names if _DEVICE.fullmatch(name) or _FOREIGN.search(name)]
@@ -157,8 +164,9 @@ def notes(dataset: Dataset) -> list[tuple[str, str]]:
     return found
 
 
-def _nested(folder: Path) -> list[str]:
-    deeper = [path for path in visible(folder) if path.is_dir() and any(map(is_image, search(path)))]
+def _nested(folder: Path, searched: Container[Path]) -> list[str]:
+    inner = [path for path in visible(folder) if path.is_dir() and path not in searched]
+    deeper = [path for path in inner if any(map(is_image, search(path)))]
     return [f"{path} is a folder within the folder of the images, and not searched: move its images up." for path in deeper]
 
 
@@ -192,7 +200,9 @@ def odd_name(path: Path) -> str:
     return ""
 
 
-_MASK = re.compile(r"(.+?)[_-](masks?|seg|segmentation|labels?|labelmap|gt|ground_?truth|annotations?)(?:_(\d+))?", re.IGNORECASE)
+_MASK = re.compile(
+    r"(.+?)[_-](masks?|seg|segmentation|labels?|labelmap|gt|ground_?truth|anno|annotations?)(?:_(\d+))?", re.IGNORECASE
+)
 
 
 def mask_owner(name: str, images: Container[str]) -> tuple[str, str, str]:
@@ -205,3 +215,12 @@ def mask_owner(name: str, images: Container[str]) -> tuple[str, str, str]:
     if name in images or match is None or match[1] not in images:
         return name, "", ""
     return match[1], match[2].lower(), match[3] or ""
+
+
+def owned(name: str, names: Set[str]) -> bool:
+    """Whether a name is that of a mask of another of these names.
+
+    >>> owned("a_mask_1", {"a", "a_mask_1"}), owned("a_mask", {"a_mask", "b"})
+    (True, False)
+    """
+    return bool(mask_owner(name, names - {name})[1])

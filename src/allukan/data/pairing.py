@@ -13,6 +13,7 @@ from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.decode import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from allukan.data.label_survey import MOST, Survey, class_doubt, ignore_doubt, survey
 from allukan.data.names import (
+    IMAGE_FOLDERS,
     bare,
     case_id,
     is_image,
@@ -122,8 +123,9 @@ def _unread(root: Path, ids: Container[str]) -> tuple[dict[str, str], dict[str, 
     known = PICTURE_SUFFIXES if any(map(is_image, files)) else VOLUME_SUFFIXES
     for path in files:
         if sentence := not_read(path, known):
-            beside_images = path.relative_to(root).parts[0].startswith("images")
-            found[0 if beside_images else 1][mask_owner(case_id(path), ids)[0]] = sentence
+            first = path.relative_to(root).parts[0].casefold()
+            of_images = first.startswith("images") or first in IMAGE_FOLDERS
+            found[0 if of_images else 1][mask_owner(case_id(path), ids)[0]] = sentence
     return found
 
 

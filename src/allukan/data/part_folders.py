@@ -8,41 +8,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from allukan.data.dataset import Dataset, GivenSplit
+from allukan.data.downloads import Pair, pair_of
 from allukan.data.given_splits import part_named
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
 
 
 def part_folders(root: Path) -> dict[str, Path]:
-    """The folders below ``root`` that are parts of a split and hold ``images/``, by part.
+    """The folders below ``root`` that are parts of a split and hold a folder of images, by part.
 
     Raises ``UserError`` for two of one part, as ``val`` and ``valid``.
     """
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
         part = part_named(path.name)
-        if part and (path / "images").is_dir():
+        if part and path.is_dir() and pair_of(path):
             if part in found:
                 raise UserError(f"{root} has the folders {found[part].name} and {path.name} for one part: join them.")
             found[part] = path
     return {part: found[part] for part in PARTS if part in found}
 
 
-def open_parts(root: Path, folders: Mapping[str, Path], open_one: Callable[[Path], Dataset]) -> Dataset:
-    """The images of all parts as one dataset with the split that they are; ``open_one`` opens a part.
+def open_parts(root: Path, folders: Mapping[str, Path], open_one: Callable[[Path, Pair], Dataset]) -> Dataset:
+    """The images of all parts as one dataset with the split that they are; ``open_one`` opens a folder.
 
     A test folder without masks is left out with a note. Where images of two parts have the same name, the ids of all begin with
     their part: ``train/0001``. Raises ``UserError`` where the parts differ in layout or classes, and for a set without train.
     """
-    notes = []
-    if "test" in folders and not (folders["test"] / "masks").is_dir():
+    notes, pairs = [], {part: pair for part, path in folders.items() if (pair := pair_of(path))}
+    if "test" in pairs and not pairs["test"].masks.is_dir():
         notes.append(f"{folders['test']} has no masks: its images are not used.")
-        folders = {part: path for part, path in folders.items() if part != "test"}
-    if "train" not in folders:
+        del pairs["test"]
+    if "train" not in pairs:
         raise UserError(
-            f"{root} has the folders {', '.join(folders) or 'test'} but none to train on: add train/ with images/ and masks/."
+            f"{root} has the folders {', '.join(pairs) or 'test'} but none to train on: add train/ with images/ and masks/."
         )
-    opened = {part: open_one(path) for part, path in folders.items()}
+    opened = {part: open_one(folders[part], pair) for part, pair in pairs.items()}
     if max(Counter(name for dataset in opened.values() for name in dataset.ids).values(), default=1) > 1:
         opened = {part: _prefixed(dataset, part) for part, dataset in opened.items()}
     ids = {part: dataset.ids for part, dataset in opened.items() if dataset.ids}
@@ -51,9 +52,9 @@ def open_parts(root: Path, folders: Mapping[str, Path], open_one: Callable[[Path
     return replace(_merged(root, opened), given=given)
 
 
-def overlooked(root: Path) -> GivenSplit:
-    """No split, with a note on the folders of parts beside ``images/`` of ``root``."""
-    return GivenSplit(notes=tuple(f"{path} is not used: there is {root / 'images'}." for path in part_folders(root).values()))
+def overlooked(root: Path, images: Path) -> GivenSplit:
+    """No split, with a note on the folders of parts beside ``images`` of ``root``."""
+    return GivenSplit(notes=tuple(f"{path} is not used: there is {images}." for path in part_folders(root).values()))
 
 
 def _prefixed(dataset: Dataset, part: str) -> Dataset:

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
-from allukan.data import bare
+from allukan.data import MASK_FOLDERS, bare, owned
 from allukan.errors import UserError
 
-_FOLDERS = frozenset(  # and their plurals
-    {"mask", "label", "labelstr", "labelsts", "labelsva", "annotation", "segmentation", "gt", "overlay"}
-    | {"ground_truth", "groundtruth", "ground-truth", "ground truth"}
-)
-_ENDINGS = ("_mask", "_masks", "_seg", "_segmentation", "_label", "_labels", "_gt", "_annotation")
+_FOLDERS = frozenset({*MASK_FOLDERS, "labelstr", "labelsts", "labelsva", "overlays"})
+_log = logging.getLogger("allukan")
 
 
-def check_annotated(files: Iterable[Path]) -> None:
-    """Raises ``UserError`` where some files are masks by their place, or by their name, and others are not.
+def without_masks(files: Mapping[Path, Path]) -> dict[Path, Path]:
+    """``files`` without the masks beside their images, ``a_mask.png`` beside ``a.png``, which the log names.
 
-    The first are below a folder of masks, as ``masks`` and ``labelsTr`` beside other folders, of annotators or of an earlier
-    prediction; the second stand as ``a_mask.png`` beside ``a.png``.
+    Raises ``UserError`` where some are below a folder of masks, as ``masks`` and ``labelsTr``, of annotators or of an earlier
+    prediction, and others are not.
     """
-    paths = list(files)
-    _check_folders(paths)
-    names = {(path.parent, bare(path).name.casefold()) for path in paths}
-    for path in paths:
-        name = bare(path).name.casefold()
-        endings = [ending for ending in _ENDINGS if name.endswith(ending)]
-        if any((path.parent, name.removesuffix(ending)) in names for ending in endings):
-            raise UserError(f"{path} is the mask of an image beside it, and no image to predict: keep masks in another folder.")
+    _check_folders(list(files))
+    masks = [path for folder in {path.parent for path in files} for path in _beside(folder, files)]
+    if masks:
+        _log.warning(f"{len(masks)} masks beside their images are left out, as {min(masks)}.")
+    return {path: result for path, result in files.items() if path not in masks}
+
+
+def _beside(folder: Path, files: Mapping[Path, Path]) -> list[Path]:
+    names = {bare(path).name.casefold(): path for path in files if path.parent == folder}
+    return [path for name, path in names.items() if owned(name, names.keys())]
 
 
 def _check_folders(paths: list[Path]) -> None:
     """Folders above all files say nothing: who gives masks alone may want just them."""
-    above = Path(*os.path.commonprefix([path.absolute().parent.parts for path in paths]))
+    folders = paths[0].absolute().parents if paths else ()
+    above = next((folder for folder in folders if all(path.absolute().is_relative_to(folder) for path in paths)), None)
+    if above is None:
+        return
     within = {path: _folder_of_masks(path.absolute().relative_to(above)) for path in paths}
     images = [path for path, folder in within.items() if folder is None]
     masks = [above / folder for folder in within.values() if folder is not None]
@@ -44,5 +46,4 @@ def _check_folders(paths: list[Path]) -> None:
 
 def _folder_of_masks(path: Path) -> Path | None:
     """The uppermost above a file, if any."""
-    folders = reversed(path.parents)
-    return next((one for one in folders if {one.name.casefold(), one.name.casefold().removesuffix("s")} & _FOLDERS), None)
+    return next((folder for folder in reversed(path.parents) if folder.name.casefold() in _FOLDERS), None)

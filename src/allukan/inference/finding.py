@@ -7,7 +7,7 @@ from pathlib import Path
 
 from allukan.errors import UserError
 from allukan.files import nfc
-from allukan.inference.annotated import check_annotated
+from allukan.inference.annotated import without_masks
 from allukan.inference.datalist import read_datalist
 from allukan.inference.grouping import group
 from allukan.inference.predict import InputImage, find_inputs
@@ -18,7 +18,7 @@ def find_images(inputs: Sequence[str | Path], card: ModelCard) -> list[InputImag
     """The images among files, folders (searched to any depth) and JSON lists, their files grouped as those of the training were.
 
     What does not fit the model carries that as its fault, see ``group``. Raises ``UserError`` as ``find_inputs`` and
-    ``read_datalist`` do, for two images that would have the same result, and for images that are given with their masks.
+    ``read_datalist`` do, for two images that would have the same result, and for folders of masks beside those of images.
     """
     images, loose = list[InputImage](), dict[Path, Path]()
     for given in map(Path, inputs):
@@ -26,8 +26,7 @@ def find_images(inputs: Sequence[str | Path], card: ModelCard) -> list[InputImag
             images += read_datalist(given, card)
         else:  # one at a time: files of one image may have the same name in two folders
             loose |= {path: result for path, result in find_inputs([given], card.spatial_dims == 3).items() if path not in loose}
-    check_annotated(loose)
-    images += group(loose, card)
+    images += group(without_masks(loose), card)
     taken: dict[str, InputImage] = {}
     for image in images:
         other = taken.setdefault(nfc(str(image.name)).casefold(), image)

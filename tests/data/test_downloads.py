@@ -1,0 +1,113 @@
+"""Sets as their authors give them away: BUSI, GlaS and CVC-ClinicDB without moving a file, and what looks like them."""
+
+import numpy as np
+import pytest
+
+from allukan.data import open_dataset, read_masks
+from allukan.errors import UserError
+from allukan.options import LabelRules
+
+
+def squares(*corners, value=255):
+    mask = np.zeros((20, 30), np.uint8)
+    for y, x in corners:
+        mask[y : y + 5, x : x + 5] = value
+    return mask
+
+
+@pytest.fixture
+def busi(make):
+    """Folders of three kinds, some images with several masks, those of healthy breasts black."""
+    for kind, count in (("benign", 3), ("malignant", 2), ("normal", 2)):
+        for i in range(1, count + 1):
+            make.save(f"{kind}/{kind} ({i}).png", make.grey())
+            make.save(f"{kind}/{kind} ({i})_mask.png", squares((1, 2)) if kind != "normal" else squares())
+    make.save("benign/benign (3)_mask_1.png", squares((10, 20)))
+    return make.root
+
+
+def test_busi_with_its_several_masks(busi):
+    dataset = open_dataset(busi)
+    assert (dataset.layout, dataset.target, dataset.classes) == ("folders", "binary", ("foreground",))
+    assert dataset.ids == ("benign (1)", "benign (2)", "benign (3)", "malignant (1)", "malignant (2)", "normal (1)", "normal (2)")
+    masks = [read_masks(case, dataset)[0] for case in dataset.cases]
+    assert [int(mask.sum()) for mask in masks] == [25, 25, 50, 25, 25, 0, 0]
+    np.testing.assert_array_equal(masks[2], squares((1, 2), (10, 20)) > 0)
+
+
+def test_one_kind_of_busi_alone(busi):
+    dataset = open_dataset(busi / "malignant")
+    assert (dataset.layout, dataset.ids, dataset.classes) == ("label-maps", ("malignant (1)", "malignant (2)"), ("foreground",))
+
+
+def test_glas_with_its_numbered_glands(make):
+    for name in ("train_1", "train_2", "testA_1"):
+        make.save(f"{name}.bmp", np.stack([make.grey()] * 3, axis=-1))
+        make.save(f"{name}_anno.bmp", np.maximum(squares((0, 0), value=1), squares((9, 9), value=2)))
+    (make.root / "Grade.csv").write_text("name, grade\n")
+    dataset = open_dataset(make.root, LabelRules(foreground=True))
+    assert (dataset.ids, dataset.classes) == (("testA_1", "train_1", "train_2"), ("foreground",))
+    assert read_masks(dataset.cases[0], dataset).sum() == 50
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"), [("Original", "Ground Truth"), ("image", "label"), ("Images", "GT"), ("imgs", "masks")]
+)
+def test_folders_by_other_names(make, images, masks):
+    for i in (1, 2, 10):
+        make.save(f"{images}/{i}.tif", np.stack([make.grey()] * 3, axis=-1))
+        make.save(f"{masks}/{i}.tif", squares((i, i)))
+    dataset = open_dataset(make.root)
+    assert (dataset.ids, dataset.classes, dataset.layout) == (("1", "10", "2"), ("foreground",), "label-maps")
+    np.testing.assert_array_equal(read_masks(dataset.cases[1], dataset)[0], squares((10, 10)) > 0)
+
+
+def test_parts_with_folders_by_other_names(make):
+    for part, name in (("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")):
+        make.save(f"{part}/image/{name}.png", make.grey())
+        make.save(f"{part}/label/{name}.png", squares((1, 1)))
+    dataset = open_dataset(make.root)
+    assert dataset.ids == ("a", "b", "c", "d")
+    assert dataset.given.folds == {None: {"train": ("a", "b"), "val": ("c",), "test": ("d",)}}
+
+
+def test_the_folder_tells_images_of_one_name_apart(make):
+    for patient in ("p1", "p2"):
+        make.save(f"{patient}/scan.png", make.grey())
+        make.save(f"{patient}/scan_seg.png", squares((1, 1)))
+    assert open_dataset(make.root).ids == ("p1/scan", "p2/scan")
+
+
+def test_an_image_without_its_mask_is_missed(busi):
+    (busi / "normal/normal (2)_mask.png").unlink()
+    with pytest.raises(UserError, match=r"image 'normal \(2\)' of .* has no mask"):
+        open_dataset(busi)
+
+
+def test_a_mask_without_its_image_is_missed(busi):
+    (busi / "normal/normal (2).png").unlink()
+    with pytest.raises(UserError, match=r"image 'normal \(2\)_mask' of .* has no mask"):
+        open_dataset(busi)
+
+
+def test_images_alone_are_no_dataset(make):
+    make.save("a.png", make.grey())
+    make.save("b.png", make.grey())
+    with pytest.raises(UserError, match="no dataset that is recognised: expected are images/ and masks/"):
+        open_dataset(make.root)
+
+
+def test_two_folders_of_masks_are_not_guessed_between(make):
+    make.save("image/a.png", make.grey())
+    make.save("gt/a.png", squares((1, 1)))
+    make.save("labels/a.png", squares((2, 2)))
+    with pytest.raises(UserError, match="has the folders gt and labels, which both may hold masks: rename one to masks"):
+        open_dataset(make.root)
+
+
+def test_the_folder_above_names_the_datasets_in_it(make):
+    for kind in ("PNG", "TIF"):
+        make.save(f"{kind}/Original/1.png", make.grey())
+        make.save(f"{kind}/Ground Truth/1.png", squares((1, 1)))
+    with pytest.raises(UserError, match=r"holds 2 datasets: give one of them, as .*PNG"):
+        open_dataset(make.root)
