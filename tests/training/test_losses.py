@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, jaccard_score
 from allukan.data import IGNORED
 from allukan.models import probabilities, to_masks
 from allukan.options import DICE_LOSSES
-from allukan.training.losses import SegmentationLoss, class_index, overlap
+from allukan.training.losses import SegmentationLoss, class_index, overlap, usual_dice
 
 
 def test_binary_loss_is_ukans():
@@ -179,3 +179,21 @@ def test_dice_of_an_absent_class_falls_only_once_its_probabilities_have_vanished
 def test_an_unknown_dice_is_named():
     with pytest.raises(ValueError, match="unknown dice 'bach'; choose one of image, batch"):
         SegmentationLoss("binary", "bach")
+
+
+@pytest.mark.parametrize(
+    ("present", "dice"),
+    [
+        ([[1, 1, 1, 1]], "image"),
+        ([[1, 1, 1, 0]], "image"),
+        ([[1, 1, 0, 0]], "batch"),
+        ([[1, 1, 1, 1], [1, 1, 0, 0]], "image"),  # three quarters
+        ([[1, 1, 1, 1], [1, 0, 0, 0]], "batch"),
+    ],
+)
+def test_the_usual_dice_depends_on_how_many_images_have_the_classes(present, dice):
+    masks = [torch.tensor(of_image, dtype=torch.uint8).view(-1, 1, 1).repeat(1, 3, 5) for of_image in zip(*present, strict=True)]
+    masks[0][0, 1, 2] = IGNORED
+    found, why = usual_dice(masks)
+    assert (found, bool(why)) == (dice, dice == "batch")
+    assert usual_dice([torch.full_like(mask, IGNORED) for mask in masks])[0] == "batch"  # ignored pixels are of no class

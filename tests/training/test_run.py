@@ -4,6 +4,7 @@ import csv
 import logging
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from allukan.data import Splits, write_phantoms
+from allukan.data import Splits, write_image, write_phantoms
 from allukan.errors import UserError
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.options import DICE_LOSSES
-from allukan.training import TrainConfig, resume_config, train
+from allukan.training import TrainConfig, load_config, resume_config, train
 from allukan.training.augmentation import AUGMENTATIONS
 from allukan.training.callbacks import History
 
@@ -92,6 +93,28 @@ def test_every_option_changes_what_is_trained(plainly_trained, tmp_path, given):
     _, changed = trained_weights(train(config(data, tmp_path / "run", epochs=2, batch_size=4, **given)))
     name = "network.head.coef"
     assert not torch.equal(changed["state_dict"][name], plain["state_dict"][name])
+
+
+@pytest.mark.parametrize(
+    ("healthy", "given", "dice"),
+    [
+        (0, {}, "image"),
+        (6, {}, "batch"),
+        (6, {"dice": "present"}, "present"),
+        (6, {"protocol": "ukan"}, "image"),
+    ],
+)
+def test_dice_is_of_batches_where_images_often_lack_a_class(tmp_path, caplog, healthy, given, dice):
+    caplog.set_level("INFO", "allukan")
+    write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
+    for path in sorted((tmp_path / "data/masks/0").iterdir())[:healthy]:
+        write_image(path, np.zeros((32, 32), np.uint8))
+    wanted = config(tmp_path / "data", tmp_path / "run", epochs=1, **{"batch_size": 4, **given})
+    run = train(wanted)
+    assert load_config(run / "config.yaml", {"out": str(run)}).dice == dice
+    assert ("Loss: Dice of whole batches" in caplog.text) == (dice == "batch")
+    train(replace(wanted, epochs=2), resume=True)  # what was taken once holds
+    assert load_config(run / "config.yaml", {"out": str(run)}).dice == dice
 
 
 def test_snapshots_are_averaged_over_the_last_epochs(plainly_trained, tmp_path):

@@ -31,7 +31,7 @@ _LARGEST_SEED = 2**32 - 1  # numpy's and scikit-learn's
 DEFAULT_SIZE = (256, 256)  # of pictures
 DEFAULT_EPOCHS, DEFAULT_BATCH = 400, 8
 SHAPING = ("strides", "kernels", "widths")  # options of a topology: where one of them is given, no stages are planned
-_OPEN = ("size", "spacing_mm", "epochs", "batch_size", "intensities")  # what a plan fills in
+_OPEN = ("size", "spacing_mm", "epochs", "batch_size", "intensities", "dice")  # what a plan and the images fill in
 _SMALLEST, _LARGEST = 32, 16_384  # pixels: the deepest feature map is 1/32 of the input
 
 
@@ -229,13 +229,13 @@ class TrainConfig:
     spline_decay: Annotated[NotNegative, Help("decay of w and c; of a layer with a spline an edge of β too")] = 0.0
     spline_smoothness: Annotated[NotNegative, Help("weight in the loss of Σ (c_{m+1} - 2 c_m + c_{m-1})²")] = 0.0
     dice: Annotated[
-        str,
-        OneOf(*DICE_LOSSES),
+        Annotated[str, OneOf(*DICE_LOSSES)] | None,
         Help(
             "what the Dice loss is taken of: image (each image and class), batch (each class in the whole batch), present "
-            "(images and classes with foreground), nnunet (batch, and twice the cross-entropy)"
+            "(images and classes with foreground), nnunet (batch, and twice the cross-entropy)",
+            "image; clean: batch where images often lack classes",
         ),
-    ] = "image"
+    ] = None
     ema: Annotated[
         Number,
         Ge(0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from monai.losses import MaskedDiceLoss
@@ -9,6 +11,20 @@ from torch import Tensor, nn
 
 from allukan.data import IGNORED
 from allukan.options import DICE_LOSSES
+
+_PRESENT = 0.75  # mean share of the images that a class is in, below which false alarms on the others must cost Dice
+
+
+def usual_dice(masks: Iterable[Tensor]) -> tuple[str, str]:
+    """What the Dice loss of a training on these masks ``(K, *S)`` is taken of, "image" or "batch", and why it is not "image".
+
+    >>> usual_dice([torch.ones(1, 4, 4), torch.ones(1, 4, 4), torch.zeros(1, 4, 4)])
+    ('batch', 'Loss: Dice of whole batches, as a class is in 67 % of the images (--dice).')
+    """
+    share = float(torch.stack([(mask == 1).flatten(1).any(1).float().mean() for mask in masks]).mean())
+    if share >= _PRESENT:
+        return "image", ""
+    return "batch", f"Loss: Dice of whole batches, as a class is in {100 * share:.0f} % of the images (--dice)."
 
 
 class SegmentationLoss(nn.Module):

@@ -34,7 +34,7 @@ class SegmentationModule(pl.LightningModule):
     def __init__(self, network: nn.Module, card: ModelCard, config: TrainConfig) -> None:
         super().__init__()
         self.network, self.card, self.config = network, card, config
-        self.loss = SegmentationLoss(card.target, config.dice)
+        self.loss = SegmentationLoss(card.target, config.dice or "image")
         if config.compile:
             network.compile()
         self._levels: Callable[[Tensor], list[Tensor]] | None = None

@@ -45,6 +45,7 @@ from allukan.training.coefficients import Coefficients
 from allukan.training.config import TrainConfig, load_config
 from allukan.training.initial import take_weights
 from allukan.training.likeness import keep_likeness
+from allukan.training.losses import usual_dice
 from allukan.training.module import SegmentationModule
 from allukan.training.pace import Deadline, Estimate, Loaders, measure_pace
 from allukan.training.parameters import has_roughness, spline_parameters
@@ -151,6 +152,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     sets = _sets(card, dataset, splits, channels, Path(config.cache) if config.cache else None)
     check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
     card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) and card.in_bytes else card
+    config, loss = _with_dice(config, sets)
     loaders = _loaders(trainer, config, sets)
     if config.epochs is not None:
         trainer.callbacks.append(Estimate(config.folds or 1))  # type: ignore[attr-defined]
@@ -175,11 +177,19 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
         run.mkdir(parents=True, exist_ok=True)
         config.save(run / "config.yaml")
         splits.save(run / "splits.json")
-        _say([_announcement(config, sets, epochs), *notes, *filter(None, [explained])])
+        _say([_announcement(config, sets, epochs), *notes, *filter(None, [explained, loss])])
     _fit(trainer, module, loaders, last)
     if trainer.is_global_zero:
         keep_likeness(run / "model", config, sets, trainer.strategy.root_device)
     return run
+
+
+def _with_dice(config: TrainConfig, sets: Sets) -> tuple[TrainConfig, str]:
+    """``config`` with the Dice loss that these images want where it is open, and the reason for an unusual one."""
+    if config.dice:
+        return config, ""
+    dice, why = ("image", "") if config.protocol == "ukan" else usual_dice(sets.train.masks)
+    return replace(config, dice=dice), why
 
 
 def _announcement(config: TrainConfig, sets: Sets, epochs: int) -> str:
