@@ -62,6 +62,17 @@ def test_folders_by_other_names(make, images, masks):
     np.testing.assert_array_equal(read_masks(dataset.cases[1], dataset)[0], squares((10, 10)) > 0)
 
 
+def test_folders_whose_files_say_which_are_masks(make):
+    for i in range(3):
+        make.save(f"ISIC2018_Task1-2_Training_Input/ISIC_{i}.jpg", np.stack([make.grey()] * 3, axis=-1))
+        make.save(f"ISIC2018_Task1_Training_GroundTruth/ISIC_{i}_segmentation.png", squares((i, i)))
+    dataset = open_dataset(make.root)
+    assert (dataset.ids, dataset.classes) == (("ISIC_0", "ISIC_1", "ISIC_2"), ("foreground",))
+    make.save("ISIC2018_Task1_Training_GroundTruth/ISIC_9.png", squares((1, 1)))
+    with pytest.raises(UserError, match="no dataset that is recognised"):
+        open_dataset(make.root)
+
+
 def test_parts_with_folders_by_other_names(make):
     for part, name in (("train", "a"), ("train", "b"), ("val", "c"), ("test", "d")):
         make.save(f"{part}/image/{name}.png", make.grey())

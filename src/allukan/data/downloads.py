@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, case_id, owned, search, visible
+from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, mask_owner, owned, search, visible
 from allukan.data.pairing import Problem, by_id, find_images, masks_by_id
 from allukan.errors import UserError
 
@@ -29,6 +29,20 @@ def pair_of(root: Path) -> Pair | None:
     if images is None or (masks is None and images.name != IMAGE_FOLDERS[0]):
         return None
     return Pair(images, masks or root / MASK_FOLDERS[0])
+
+
+def told_by_files(root: Path) -> Pair | None:
+    """The two folders of images of ``root``, where each file of one is by its name a mask of a file of the other.
+
+    So is ISIC, ``…_Input/ISIC_1.jpg`` and ``…_GroundTruth/ISIC_1_segmentation.png``.
+    """
+    held = {path: {bare(file).name for file in visible(path) if is_image(file)} for path in visible(root) if path.is_dir()}
+    folders = [path for path, names in held.items() if names]
+    if len(folders) == 2:
+        for images, masks in (folders, folders[::-1]):
+            if all(mask_owner(name, held[images])[1] for name in held[masks]):
+                return Pair(images, masks)
+    return None
 
 
 def _called(root: Path, names: Sequence[str]) -> Path | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from allukan.data.dataset import FOREGROUND, Case, Dataset
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from allukan.data.downloads import Beside, Pair, beside, pair_of
+from allukan.data.downloads import Beside, Pair, beside, pair_of, told_by_files
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.names import has_frames, is_data, is_slice, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
@@ -105,6 +105,8 @@ def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
         return open_nnunet(root, rules, problems)
     if folders := part_folders(root):
         return open_parts(root, folders, lambda part, pair: _plain(part, pair, rules, problems, root))
+    if pair := told_by_files(root):
+        return _plain(root, pair, rules, problems)
     if (found := beside(root, problems)).images:
         return _beside(root, found, rules, problems)
     raise UserError(_unknown(root))
