@@ -101,6 +101,22 @@ def test_a_mask_without_its_image_is_missed(busi):
         open_dataset(busi)
 
 
+def test_a_kind_in_a_format_that_is_not_read_is_named(busi, caplog):
+    (busi / "elastography").mkdir()
+    (busi / "elastography/e (1).webp").write_bytes(b"RIFF")
+    assert len(open_dataset(busi).ids) == 7
+    assert "elastography, as e (1).webp, ends in .webp, which is not read: convert it to PNG or TIFF." in caplog.text
+
+
+def test_problems_of_other_folders_are_none_where_nothing_is_recognised(make):
+    make.save("a/x.png", make.grey())
+    make.save("a/x.bmp", make.grey())
+    (make.root / "b").mkdir()
+    (make.root / "b/y.webp").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match="no dataset that is recognised"):
+        open_dataset(make.root)
+
+
 def test_images_alone_are_no_dataset(make):
     make.save("a.png", make.grey())
     make.save("b.png", make.grey())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
+from os.path import isdir  # which is False where Path.is_dir raises: no permission
 from pathlib import Path
 from typing import NamedTuple
 
-from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, mask_owner, owned, search, visible
+from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, mask_owner, owned, visible
 from allukan.data.pairing import Problem, by_id, find_images, masks_by_id
 from allukan.errors import UserError
+
+_DEPTH = 2  # of folders within a folder that are looked into: whoever names a whole disk should not wait
+_log = logging.getLogger("allukan")
 
 
 class Pair(NamedTuple):
@@ -36,7 +41,7 @@ def told_by_files(root: Path) -> Pair | None:
 
     So is ISIC, ``…_Input/ISIC_1.jpg`` and ``…_GroundTruth/ISIC_1_segmentation.png``.
     """
-    held = {path: {bare(file).name for file in visible(path) if is_image(file)} for path in visible(root) if path.is_dir()}
+    held = {path: {bare(file).name for file in _listed(path) if is_image(file)} for path in _listed(root) if isdir(path)}
     folders = [path for path, names in held.items() if names]
     if len(folders) == 2:
         for images, masks in (folders, folders[::-1]):
@@ -47,13 +52,21 @@ def told_by_files(root: Path) -> Pair | None:
 
 def _called(root: Path, names: Sequence[str]) -> Path | None:
     """The folder of the first name, else the only one of any, in upper or lower case."""
-    if (root / names[0]).is_dir():
+    if isdir(root / names[0]):
         return root / names[0]
-    found = [path for path in visible(root) if path.name.casefold() in names and path.is_dir()]
+    found = [path for path in _listed(root) if path.name.casefold() in names and isdir(path)]
     if len(found) > 1:
         both = f"{found[0].name} and {found[1].name}"
         raise UserError(f"{root} has the folders {both}, which both may hold {names[0]}: rename one to {names[0]}.")
     return found[0] if found else None
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Nothing where it may not be looked at: what is not this dataset is no reason to stop."""
+    try:
+        return visible(folder)
+    except OSError:
+        return []
 
 
 class Beside(NamedTuple):
@@ -68,9 +81,16 @@ def beside(root: Path, problems: list[Problem]) -> Beside:
 
     Also ``a_anno``, ``a_mask_1`` and their like. The folder stands before the name in the ids where names would be the same.
     """
-    found = {folder: _within(folder, problems) for folder in sorted({path.parent for path in search(root)})}
+    found, left_out = dict[Path, Beside](), list[str]()
+    for folder in _folders(root):
+        try:
+            found[folder] = _within(folder, problems)
+        except (UserError, OSError) as error:  # nothing in it is read
+            left_out.append(str(error))
     if not any(one.masks for one in found.values()):
         return Beside({}, {})
+    for sentence in left_out:
+        _log.warning(sentence)
     once = max(Counter(name for one in found.values() for name in one.images).values()) == 1
     joined = Beside({}, {})
     for folder, one in found.items():
@@ -78,6 +98,11 @@ def beside(root: Path, problems: list[Problem]) -> Beside:
         joined.images.update({before + name: path for name, path in one.images.items()})
         joined.masks.update({before + name: paths for name, paths in one.masks.items()})
     return joined
+
+
+def _folders(root: Path, depth: int = _DEPTH) -> list[Path]:
+    inner = [path for path in _listed(root) if isdir(path)] if depth else []
+    return [root, *(folder for path in inner for folder in _folders(path, depth - 1))]
 
 
 def _within(folder: Path, problems: list[Problem]) -> Beside:
