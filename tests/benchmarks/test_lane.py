@@ -180,9 +180,9 @@ def test_the_studies_of_the_lane_can_be_read(tmp_path):
     assert set(rows) <= ROWS.keys()
     found = {entry.name: entry.trials() for entry in studies if isinstance(entry, StudyEntry)}
     folds, full = found["folds_cpu"], found["ukan_busi_cpu"]
-    assert len(folds) == 3 * 3 * 5 * 7
-    assert [trial.model for trial in folds[:7]] == list(load_study(ORDER.with_name("folds_cpu.yaml")).models)
-    for trial, images in zip(folds[:105:35], (453, 115, 428), strict=True):
+    assert len(folds) == 3 * 3 * 5 * 8
+    assert [trial.model for trial in folds[:8]] == list(load_study(ORDER.with_name("folds_cpu.yaml")).models)
+    for trial, images in zip(folds[:120:40], (453, 115, 428), strict=True):
         assert 780 <= trial.config({}).epochs * (images // 8) <= 820
     assert [(trial.model, trial.options["seed"]) for trial in full[:3]] == [("best", 2981), ("ukan", 2981), ("convtwin", 2981)]
 
