@@ -50,13 +50,17 @@ def served(folders, offered, tmp_path_factory):
     path = os.pathsep.join([*([str(APP)] if APP.is_dir() else []), *filter(None, sys.path)])  # its pillow is in front of ours
     command = [sys.executable, "-m", "allukan", "app", str(folders["binary"]), "--port", str(port), "--max-upload", "1"]
     command += ["--examples", str(offered)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=os.environ | {"TMPDIR": str(root), "PYTHONPATH": path}
-    ) as app:
+    env = os.environ | {"TMPDIR": str(root), "PYTHONPATH": path}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=env, preexec_fn=_heeds_ctrl_c) as app:
         assert f"http://127.0.0.1:{port}" in app.stdout.readline()
         yield f"http://127.0.0.1:{port}", root
         app.send_signal(signal.SIGINT)
     assert list(root.iterdir()) == []
+
+
+def _heeds_ctrl_c():
+    """In the background of a shell, where tests may run, SIGINT is ignored, and the server would be waited for without end."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Visitor:
