@@ -108,6 +108,8 @@ def _folders(root: Path, depth: int = _DEPTH) -> list[Path]:
 def _within(folder: Path, problems: list[Problem]) -> Beside:
     files = find_images(folder)
     names = {case_id(path) for path in files}
-    masks = [path for path in files if owned(case_id(path), names)]
-    images = by_id([path for path in files if path not in masks], problems)
-    return Beside(images, masks_by_id(masks, images, problems, several=True))
+    kinds: dict[bool, list[Path]] = {False: [], True: []}
+    for path in files:
+        kinds[owned(case_id(path), names)].append(path)
+    images = by_id(kinds[False], problems)
+    return Beside(images, masks_by_id(kinds[True], images, problems, several=True))

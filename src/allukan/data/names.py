@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Set
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
@@ -217,10 +217,11 @@ def mask_owner(name: str, images: Container[str]) -> tuple[str, str, str]:
     return match[1], match[2].lower(), match[3] or ""
 
 
-def owned(name: str, names: Set[str]) -> bool:
+def owned(name: str, names: Container[str]) -> bool:
     """Whether a name is that of a mask of another of these names.
 
     >>> owned("a_mask_1", {"a", "a_mask_1"}), owned("a_mask", {"a_mask", "b"})
     (True, False)
     """
-    return bool(mask_owner(name, names - {name})[1])
+    match = _MASK.fullmatch(name)
+    return match is not None and match[1] in names

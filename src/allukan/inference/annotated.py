@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,15 +21,17 @@ def without_masks(files: Mapping[Path, Path]) -> dict[Path, Path]:
     prediction, and others are not.
     """
     _check_folders(list(files))
-    masks = [path for folder in {path.parent for path in files} for path in _beside(folder, files)]
+    names = defaultdict[Path, set[str]](set)
+    for path in files:
+        names[path.parent].add(_name(path))
+    masks = {path for path in files if owned(_name(path), names[path.parent])}
     if masks:
         _log.warning(f"{len(masks)} masks beside their images are left out, as {min(masks)}.")
     return {path: result for path, result in files.items() if path not in masks}
 
 
-def _beside(folder: Path, files: Mapping[Path, Path]) -> list[Path]:
-    names = {bare(path).name.casefold(): path for path in files if path.parent == folder}
-    return [path for name, path in names.items() if owned(name, names.keys())]
+def _name(path: Path) -> str:
+    return bare(path).name.casefold()
 
 
 def _check_folders(paths: list[Path]) -> None:
