@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from allukan.scores import crossed_difference
 from tests.report.pages import Page
 
 HOW = ["--size", 32, "--epochs", 1, "--accelerator", "cpu", "--devices", 1, "--batch-size", 4]
@@ -78,6 +79,33 @@ def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
     result = shell("compare", runs / "allukan-tiny", runs / "convtwin-tiny", "--against", "convtwin-tiny", "--format", "csv")
     assert result.code == 0, result.err
     assert "Against convtwin-tiny,data,clean,allukan-tiny,images,12\n" in result.out
+    assert "Against convtwin-tiny,data,clean,allukan-tiny,trainings,3\n" in result.out
+    table = np.full((3, 12), np.nan)
+    for fold in range(3):
+        ka, conv = (
+            [float(row["iou"]) for row in cases(runs / name / f"fold-{fold}")] for name in ("allukan-tiny", "convtwin-tiny")
+        )
+        table[fold, 4 * fold : 4 * fold + 4] = np.subtract(ka, conv)
+    groups = [row["group"] for row in cases(runs / "allukan-tiny")]
+    assert found_p(result.out) == pytest.approx(crossed_difference(table, groups).p)
+
+
+def found_p(text):
+    [line] = [line for line in text.splitlines() if line.startswith("Against convtwin-tiny,data,clean,allukan-tiny,p,")]
+    return float(line.rpartition(",")[2])
+
+
+def test_folds_of_another_partition_are_one_training(shell, runs, tmp_path):
+    """Of two seeds every fold has other images: only all of them together can be paired."""
+    from allukan.training import TrainConfig, train
+
+    options = {"size": 32, "epochs": 1, "accelerator": "cpu", "devices": "1", "batch_size": 4, "folds": 3}
+    train(TrainConfig(str(runs / "data"), str(tmp_path / "else"), model="convtwin-tiny", seed=5, **options))
+    for run in (tmp_path / "else", runs / "convtwin-tiny"):
+        assert shell("evaluate", run).code == 0
+    result = shell("compare", tmp_path / "else", runs / "convtwin-tiny", "--against", "convtwin-tiny", "--format", "csv")
+    assert "Against convtwin-tiny,data,clean,else,trainings,1\n" in result.out
+    assert "Against convtwin-tiny,data,clean,else,p,nan\n" in result.out
 
 
 def test_what_takes_one_fold_says_so(shell, runs, tmp_path):

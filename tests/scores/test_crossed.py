@@ -153,6 +153,25 @@ def test_intervals_hold_the_truth_with_few_seeds(seeds, ratio, part):
     assert coverage(lambda d: crossed_difference(d).interval, seeds, ratio, part) >= 0.92
 
 
+def folds_table(seeds, folds, groups, seed, ratio):
+    """Every seed deals the groups to its folds, each a training of its own."""
+    full = table(seeds * folds, groups, seed, training=ratio / math.sqrt(groups / folds))
+    rng = np.random.default_rng(seed + 10**6)
+    for first in range(0, seeds * folds, folds):
+        fold_of = rng.permutation(np.arange(groups) % folds)
+        for fold in range(folds):
+            full[first + fold, fold_of != fold] = np.nan
+    return full
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_intervals_hold_the_truth_with_five_folds_of_few_seeds(seeds, ratio):
+    found = [crossed_difference(folds_table(seeds, 5, 60, number, ratio)).interval for number in range(1500)]
+    assert np.mean([low <= 0 <= high for low, high in found]) >= 0.93
+
+
 @pytest.mark.slow
 def test_the_crossed_bootstrap_is_too_narrow_for_three_seeds():
     assert coverage(lambda d: crossed_bootstrap(d, resamples=400), 3, 3.0, 1.0, tables=1500) < 0.9

@@ -10,7 +10,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_ind, wilcoxon
+from scipy.stats import ttest_1samp, ttest_ind, wilcoxon
 from sklearn.metrics import f1_score
 
 from allukan.errors import UserError
@@ -106,29 +106,47 @@ def test_differences_are_over_seeds_and_patients(study):
     assert large.p_holm == pytest.approx(max(large.crossed.p, small.p_holm))
 
 
-def test_the_table_has_both_standard_errors_and_the_seeds_that_half_a_point_needs(study):
+def test_the_table_has_both_standard_errors_and_the_trainings_that_half_a_point_needs(study):
     found = compare([study], detect=0.05)
     against, crossed = table(found, "Against"), found.differences[0].crossed
     row = dict(zip(against.columns, against.rows[0], strict=True))
     assert row["Δ IoU"] == Interval(crossed.mean, *crossed.interval)
     assert (row["± trainings, IoU"], row["± images, IoU"]) == (crossed.se_trainings, crossed.se_cases)
-    assert (row["seeds needed"], row["p"]) == (crossed.seeds_needed(0.05), crossed.p)
+    assert (row["trainings needed"], row["p"]) == (crossed.seeds_needed(0.05), crossed.p)
     assert "show a difference of 0.05 with" in against.note
     assert "difference of 0.5 with" in table(compare([study], metric="hd95"), "Against").note
     for nothing in (0.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="number of seeds"):
+        with pytest.raises(UserError, match="number of trainings"):
             compare([study], detect=nothing)
 
 
-def test_one_seed_is_said_and_gets_no_p(tmp_path, study):
+def test_one_training_is_said_and_gets_no_p(tmp_path, study):
     found = compare([write_run(tmp_path / name, draw(i)) for i, name in enumerate("rs")])
-    assert "Of one seed the interval is over images alone" in table(found, "Against").note
-    assert "Of one seed" not in table(compare([study]), "Against").note
+    assert "Of one training the interval is over images alone" in table(found, "Against").note
+    assert "Of one training" not in table(compare([study]), "Against").note
     [line] = [line for line in render(found.tables, "markdown").splitlines() if line.startswith("| a | clean | s | 1 |")]
     cells = [cell.strip() for cell in line.split("|")]
-    assert [cells[number] for number in (8, 10, 11, 12)] == ["–"] * 4  # trainings, seeds needed and both p
+    assert [cells[number] for number in (8, 10, 11, 12)] == ["–"] * 4  # ± trainings, trainings needed and both p
     assert re.search(r"--\s+& \d\.\d+ & --\s+& --", render(found.tables, "latex"))
     assert "over images alone" in draw_forest(found, tmp_path / "f.svg").read_text()
+
+
+def test_folds_of_one_seed_are_a_t_test_of_their_means(tmp_path):
+    """Each has images of its own and here a gain of its own, so that nothing but their means counts."""
+    means = []
+    for fold in range(3):
+        own = IMAGES[8 * fold : 8 * fold + 8]
+        scores = {"ka": draw(fold, own, 0.1 * fold), "conv": draw(fold + 10, own)}
+        for model, found in scores.items():
+            run = write_run(tmp_path / f"a/clean/{model}/0-fold-{fold}", found)
+            (run / "config.yaml").write_text("data: a\nfolds: 3\n")
+        means.append(np.mean([scores["ka"][name] - scores["conv"][name] for name in own]))
+    found, oracle = compare([tmp_path], "conv"), ttest_1samp(means, 0)
+    [one] = found.differences
+    assert (one.crossed.seeds, one.images) == (3, 24)
+    assert one.p_holm == pytest.approx(oracle.pvalue)
+    assert one.crossed.interval == pytest.approx(tuple(oracle.confidence_interval()))
+    assert "over trainings and images" in draw_forest(found, tmp_path / "f.svg").read_text()
 
 
 def test_several_sets_together(tmp_path):
@@ -268,7 +286,7 @@ def test_a_whole_study(done):
 
 
 TABLE = Table(
-    "A_b", "50 % & more", ("data", "protocol", "model", "parameters", "IoU", "Δ IoU", "seeds needed", "p"),
+    "A_b", "50 % & more", ("data", "protocol", "model", "parameters", "IoU", "Δ IoU", "trainings needed", "p"),
     [["d|e", "ukan", "a_b", 1234567, Spread(0.5, 0.01), Interval(0.25, -0.5, 0.75), math.inf, 0.00012]],
 )  # fmt: skip
 
@@ -295,7 +313,7 @@ def test_csv_keeps_every_digit():
         "Δ IoU": "0.25",
         "Δ IoU low": "-0.5",
         "Δ IoU high": "0.75",
-        "seeds needed": "inf",
+        "trainings needed": "inf",
         "p": "0.00012",
     }
     assert {row["model"] for row in rows} == {"a_b"}

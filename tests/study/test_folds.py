@@ -1,4 +1,4 @@
-"""A study in folds: the same partition for every model, and one training a seed for the comparison."""
+"""A study in folds: the same partition for every model, and every fold a training of its own for the comparison."""
 
 import csv
 import json
@@ -81,7 +81,7 @@ def rows(run, kind="evaluation"):
         return list(csv.DictReader(file))
 
 
-def test_the_folds_of_a_seed_are_one_training_tested_on_all_images(folded):
+def test_the_folds_of_a_seed_are_one_result_on_all_images_and_a_training_each(folded):
     results = read_results([folded])
     assert [(r.data, r.model, r.seed, len(r.groups)) for r in results] == [
         (data, model, seed, images) for data, images in (("a", 20), ("a → b", 10)) for model in TWO for seed in (0, 1)
@@ -91,8 +91,8 @@ def test_the_folds_of_a_seed_are_one_training_tested_on_all_images(folded):
     assert one.scores["dice"] == {row["id"]: float(row["dice"]) for run in runs for row in rows(run)}
     found = compare([folded], "conv")
     [own, cross] = found.differences
-    assert (own.model, own.crossed.seeds, own.images) == ("ka", 2, 20)
-    assert (cross.data, cross.crossed.seeds, cross.images) == ("a → b", 2, 10)
+    assert (own.model, own.crossed.seeds, own.images) == ("ka", 4, 20)
+    assert (cross.data, cross.crossed.seeds, cross.images) == ("a → b", 4, 10)
     scores = defaultdict(list)
     for seed in (0, 1):
         for sign, model in ((1, "ka"), (-1, "conv")):

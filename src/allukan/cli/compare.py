@@ -17,7 +17,7 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Folder of a study, or evaluated run folders.", show_default=False)],
     against: Annotated[str | None, Option(help="Model that the others are compared with  [the first]")] = None,
     metric: Annotated[str, Option(help="Of the paired differences: iou, dice, hd95, surface_dice, or group_dice")] = "iou",
-    detect: Annotated[float | None, Option(help="Difference that 'seeds needed' is about  [0.005; of HD95 0.5]")] = None,
+    detect: Annotated[float | None, Option(help="Difference that 'trainings needed' is about  [0.005; of HD95 0.5]")] = None,
     style: Annotated[str, Option("--format", help="markdown, latex or csv")] = "markdown",
     out: Annotated[Path | None, Option(help="File for the tables  [print them]")] = None,
     trust: Annotated[bool, Option("--trust", help=TRUST)] = False,

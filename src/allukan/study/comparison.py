@@ -41,11 +41,11 @@ def compare(
     """Compare the runs of a study folder, or several evaluated run folders with the same test images.
 
     Every model is paired with the reference ``against`` (the first, unless named) by data set and protocol: within a seed
-    both were tested on the same images; the differences of an image are averaged over its classes. Trainings (seeds) and groups
-    of images (patients, sequences) are both a sample: interval, p and standard errors are those of ``crossed_difference``, and
-    Holm's correction goes over all comparisons that are shown. ``metric`` is one of ``METRICS`` or "group_dice", Dice with the
-    pixels of all images of a group together. ``detect`` is the difference that "seeds needed" is about: 0.005, of distances 0.5.
-    Models of foreign code are built, to count their parameters, with ``trust`` alone.
+    both were tested on the same images; the differences of an image are averaged over its classes. Trainings (every seed, every
+    fold of it) and groups of images (patients, sequences) are both a sample: interval, p and standard errors are those of
+    ``crossed_difference``, and Holm's correction goes over all comparisons that are shown. ``metric`` is one of ``METRICS`` or
+    "group_dice", Dice with the pixels of all images of a group together. ``detect`` is the difference that "trainings needed"
+    is about: 0.005, of distances 0.5. Models of foreign code are built, to count their parameters, with ``trust`` alone.
 
     Raises:
         UserError: nothing to compare, an unknown reference or metric, test images that differ, or scores without this metric.
@@ -54,7 +54,7 @@ def compare(
         raise UserError(f"unknown metric {metric!r}: choose one of {', '.join(SCORES)}.")
     detect = (0.5 if metric in DISTANCES else 0.005) if detect is None else detect
     if not 0 < detect < math.inf:
-        raise UserError(f"no number of seeds shows a difference of {detect:g}: give one above 0.")
+        raise UserError(f"no number of trainings shows a difference of {detect:g}: give one above 0.")
     paths = [Path(folder) for folder in folders]
     results = read_results(paths)
     models = list(dict.fromkeys(result.model for result in results))

@@ -57,12 +57,18 @@ def find_differences(results: Sequence[Result], reference: str, metric: str) -> 
 
 
 def _pairs(results: Sequence[Result], references: Sequence[Result]) -> list[tuple[Result, Result]]:
-    """Those of the same seed."""
+    """Those of the same seed, fold by fold where both have the same folds."""
     by_seed = {result.seed: result for result in references}
     pairs = [(result, by_seed[result.seed]) for result in results if result.seed in by_seed]
     for a, b in pairs:
         check_same_images(b, a)
-    return pairs
+    return [trainings for pair in pairs for trainings in _folds(*pair)]
+
+
+def _folds(a: Result, b: Result) -> list[tuple[Result, Result]]:
+    """Of folds with other images nothing is known but their sum."""
+    same = [fold.groups.keys() for fold in a.folds] == [fold.groups.keys() for fold in b.folds]
+    return list(zip(a.folds, b.folds, strict=True)) if a.folds and same else [(a, b)]
 
 
 def _difference(data: str, protocol: str, model: str, pairs: Sequence[tuple[Result, Result]], metric: str) -> Difference:
@@ -92,7 +98,7 @@ def _over_all_sets(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def differences_table(differences: Sequence[Difference], reference: str, metric: str, detect: float) -> Table:
-    """A line a difference; "seeds needed" are those that show a difference of ``detect``."""
+    """A line a difference; "trainings needed" are those that show a difference of ``detect``."""
     heading = SCORES[metric]
     rows = [
         [
@@ -106,12 +112,13 @@ def differences_table(differences: Sequence[Difference], reference: str, metric:
     better = "below" if metric in DISTANCES else "above"
     tests = sum(not math.isnan(d.p_holm) for d in differences)
     note = (
-        f"Paired difference in {heading}, {better} 0 is better than {reference}: mean over seeds [95 % interval over trainings "
-        f"and images], standard errors from the trainings and from the images alone, seeds that would show a difference of "
-        f"{detect:g} with 80 % power (∞: not with these images), p over trainings and images, and by Holm over all {tests} of "
-        "them. Images alone: Wilcoxon's signed-rank test for these trainings, which knows nothing of others."
+        f"Paired difference in {heading}, {better} 0 is better than {reference}: mean over trainings [95 % interval over "
+        "trainings and images], standard errors from the trainings and from the images alone, trainings that would show a "
+        f"difference of {detect:g} with 80 % power (∞: not with these images), p over trainings and images, and by Holm over all "
+        f"{tests} of them. Images alone: Wilcoxon's signed-rank test for these trainings, which knows nothing of others."
     )
     if any(d.crossed.seeds == 1 for d in differences):
-        note += " Of one seed the interval is over images alone: nothing is known of other trainings, and no p is given."
-    columns = ("seeds", "images", "groups", f"Δ {heading}", f"± trainings, {heading}", f"± images, {heading}", "seeds needed")
-    return Table(f"Against {reference}", note, ("data", "protocol", "model", *columns, "p", "p (Holm)", "images alone"), rows)
+        note += " Of one training the interval is over images alone: nothing is known of other trainings, and no p is given."
+    errors = (f"± trainings, {heading}", f"± images, {heading}")
+    columns = ("trainings", "images", "groups", f"Δ {heading}", *errors, "trainings needed", "p", "p (Holm)", "images alone")
+    return Table(f"Against {reference}", note, ("data", "protocol", "model", *columns), rows)

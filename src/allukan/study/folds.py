@@ -1,4 +1,4 @@
-"""Folds of one seed as what they are together: one training that was tested on all images."""
+"""Folds of one seed as what they are together: trainings that have tested every image once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allukan.files import read_json
 from allukan.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _log = logging.getLogger("allukan")
 
 
 def join_folds(results: Sequence[Result]) -> list[Result]:
-    """The same without folds: those of one data set, protocol, model and seed are one result.
+    """Those of one data set, protocol, model and seed as one result, with them as its ``folds``.
 
     Where some are not finished, the folds count that every model has of that seed, so that all are tested on the same images;
     the log says how many. An image that several folds were tested on, one of another data set, has the mean of its scores.
@@ -52,4 +53,19 @@ def _join(folds: Sequence[Result]) -> Result:
         scores[metric] = {name: float(np.mean(values)) for name, values in found.items()}
     groups = {name: group for fold in folds for name, group in fold.groups.items()}
     minutes = float(np.mean([fold.minutes for fold in folds]))
-    return replace(folds[0], scores=scores, groups=groups, minutes=minutes)
+    return replace(folds[0], scores=scores, groups=groups, minutes=minutes, folds=tuple(folds))
+
+
+def part_folds(result: Result) -> Result:
+    """The same with its ``folds``, where its folder is of a training in folds: what each of them was tested on."""
+    tests = [set(read_json(path)["test"]) for path in sorted(result.folder.glob("fold-*/splits.json"))]
+    if set().union(*tests) != result.groups.keys():
+        return result
+    return replace(result, folds=tuple(_part(result, test) for test in tests))
+
+
+def _part(result: Result, test: set[str]) -> Result:
+    groups = {name: group for name, group in result.groups.items() if name in test}
+    kept = {*groups, *groups.values()}  # the Dice of groups goes by their names, all else by those of images
+    scores = {metric: {name: score for name, score in found.items() if name in kept} for metric, found in result.scores.items()}
+    return replace(result, scores=scores, groups=groups)

@@ -16,7 +16,7 @@ from allukan.files import read_json, read_table
 from allukan.models import load_card, outline_saved
 from allukan.report import HEADINGS
 from allukan.scores import AREAS, METRICS, check_complete, group_dice
-from allukan.study.folds import join_folds
+from allukan.study.folds import join_folds, part_folds
 from allukan.study.trials import TUNE
 
 GROUP_DICE = "group_dice"
@@ -38,6 +38,7 @@ class Result:
         groups: of every image.
         minutes: of the training, validation included; of folds the mean of one; NaN where no ``history.csv`` says.
         summary: as ``evaluate`` wrote it.
+        folds: the trainings that it is made of, each with its own images; none of a single training.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Result:
     groups: dict[str, str]
     minutes: float
     summary: dict[str, Any]
+    folds: tuple[Result, ...] = ()
 
     def mean(self, metric: str) -> float:
         """Over the images, of ``GROUP_DICE`` over the groups. Raises ``UserError`` for scores of before there were areas."""
@@ -77,7 +79,7 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     for folder in folders:
         if not (folder / "evaluation" / "summary.json").is_file():
             raise UserError(f"{folder} has not been evaluated yet: run allukan evaluate {folder} first.")
-    return _alike([_read(folder, "evaluation", "", "", folder.resolve().name) for folder in folders])
+    return _alike([part_folds(_read(folder, "evaluation", "", "", folder.resolve().name)) for folder in folders])
 
 
 def _alike(results: Sequence[Result]) -> list[Result]:

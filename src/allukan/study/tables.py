@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from allukan.errors import UserError
 
-_FORMS = {"p": ".2g", "p (Holm)": ".2g", "images alone": ".2g", "seeds needed": ".0f"}  # of floats, by heading
+_FORMS = {"p": ".2g", "p (Holm)": ".2g", "images alone": ".2g", "trainings needed": ".0f"}  # of floats, by heading
 
 
 class Spread(NamedTuple):
