@@ -62,6 +62,12 @@ RECIPES: dict[str, dict[str, Any]] = {  # of the twin and of input alike
     "no average": {"ema": 0.0},
     "no augmentation": {"augment": ()},
     "adamw": {"decoupled": True, "weight_decay": 0.01},
+    "no warm-up": {"warmup": 0},
+    "batches of 32": {"batch": 32},
+    "batches of 8": {"batch": 8},
+    "deep": {"topology": {"deep_supervision": True}},
+    "cutmix": {"augment": ("affine", "elastic", "intensity", "cutmix")},
+    "copypaste": {"augment": ("affine", "elastic", "intensity", "copypaste")},
 }
 
 
@@ -82,6 +88,8 @@ def _rows(size: str) -> dict[str, Row]:
             for rate in (3, 10, 30):
                 row = Row(options={**options, "spline": spline}, lr=lr / 1000, spline_lr=rate / 1000, against=best)
                 found[f"{size}/{kind}/{lr}/{rate}"] = row
+    for rate in (3, 10):  # all that a layer with a spline an edge has
+        found[f"{size}/edge/{rate}"] = Row("edgekan-tiny", options, lr=rate / 1000, spline_lr=rate / 1000, against=best)
     ours = f"{size}/input/{REFERENCE[size]}/10"
     for name in TWINS:
         found[f"{best}/{name}"] = replace(found[best], options={**options, "activation": name})

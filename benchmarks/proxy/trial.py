@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from allukan.models import build_model
+from allukan.models import UShape, build_model
 from allukan.training.augmentation import augment, turn
-from allukan.training.losses import SegmentationLoss
+from allukan.training.losses import SegmentationLoss, deep_loss
 from allukan.training.parameters import parameter_groups
 from benchmarks.proxy.slices import Slices, subject_dice
 from benchmarks.proxy.tricks import TRICKS, Training
@@ -85,7 +85,9 @@ class Trial:
             x, masks = turn(x, masks, torch.rand(len(x), 3, generator=self.generator, device=x.device) < 0.5)
         if self.row.augment:
             x, masks = augment(x, masks, self.row.augment, self.generator)
-        loss = self.loss(network((x.float() / 255 - self.mean) / self.std), masks)
+        x = (x.float() / 255 - self.mean) / self.std
+        levels = network.levels(x) if isinstance(network, UShape) else [network(x)]
+        loss = deep_loss(self.loss, levels, masks)
         optimizer.zero_grad()
         (loss + sum(trick.penalty(network) for trick in self.tricks)).backward()
         optimizer.step()

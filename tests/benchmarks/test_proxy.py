@@ -80,6 +80,16 @@ def test_every_trick_changes_the_training(data: dict[str, Slices], name: str) ->
     assert not torch.equal(*weights)
 
 
+@pytest.mark.parametrize("name", ["no warm-up", "batches of 8", "deep", "cutmix", "copypaste", "adamw", "no average"])
+def test_every_recipe_changes_the_training(data: dict[str, Slices], name: str) -> None:
+    row = ROWS[f"nano/twin/10/{name}"]
+    assert row.against == "nano/twin/10"
+    plain, changed = (run(replace(one, epochs=2), data, 0)["network"] for one in (ROWS["nano/twin/10"], row))
+    weights = [next(network.encoder.parameters()) for network in (plain, changed)]
+    assert all(weight.isfinite().all() for weight in weights)
+    assert not torch.equal(*weights)
+
+
 def test_splines_that_are_released_late_stay_where_they_were(data: dict[str, Slices]) -> None:
     network = run(_short(tricks={"release": 1.0}), data, 0)["network"]
     assert all(not layer.coef.any() for layer in network.modules() if isinstance(layer, KALayer) and layer.norm is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from monai.losses import MaskedDiceLoss
 from torch import Tensor, nn
 
 from allukan.data import IGNORED
+from allukan.models.layers import resize
 from allukan.options import DICE_LOSSES
 
 _PRESENT = 0.75  # mean share of the images that a class is in, below which false alarms on the others must cost Dice
@@ -79,6 +80,16 @@ class SegmentationLoss(nn.Module):
             return losses
         there = (truth * weight).flatten(2).any(2).view_as(losses)
         return (losses * there).sum() / there.sum().clamp(min=1)
+
+
+def deep_loss(loss: nn.Module, levels: Sequence[Tensor], masks: Tensor) -> Tensor:
+    """Deep supervision: the mean of a loss over logits of falling resolution, at full size, each of half the finer one's weight.
+
+    >>> deep_loss(nn.MSELoss(), [torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 2, 2)], torch.zeros(1, 1, 4, 4))
+    tensor(0.6667)
+    """
+    losses = [loss(resize(level, masks.shape[2:]), masks) / 2**i for i, level in enumerate(levels)]
+    return torch.stack(losses).sum() / sum(0.5**i for i in range(len(losses)))
 
 
 def split_ignored(masks: Tensor) -> tuple[Tensor, Tensor]:

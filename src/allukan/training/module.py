@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from allukan.models import ModelCard, UShape, probabilities, slide, to_masks
-from allukan.models.layers import resize
 from allukan.training.augmentation import augment, turn
 from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
-from allukan.training.losses import SegmentationLoss, overlap, split_ignored
+from allukan.training.losses import SegmentationLoss, deep_loss, overlap, split_ignored
 from allukan.training.parameters import OPTIMIZERS, parameter_groups, roughness, stretch, warming
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
@@ -80,12 +79,9 @@ class SegmentationModule(pl.LightningModule):
         return slide(self, batch.images, self.card.size) if self.card.spatial_dims == 3 else self(batch.images)
 
     def _supervised(self, images: Tensor, masks: Tensor) -> Tensor:
-        """The loss; with deep supervision its mean over the levels, each of half the weight of the finer one, at full size."""
         if self._levels is None:
             return self.loss(self(images), masks)
-        logits = self._levels(self.normalised(images))
-        losses = [self.loss(resize(level, masks.shape[2:]), masks) / 2**i for i, level in enumerate(logits)]
-        return torch.stack(losses).sum() / sum(0.5**i for i in range(len(losses)))
+        return deep_loss(self.loss, self._levels(self.normalised(images)), masks)
 
     def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
         images, masks = (batch.images, batch.masks) if batch.turns is None else turn(batch.images, batch.masks, batch.turns)
