@@ -6,6 +6,10 @@ import pytest
 
 from allukan.errors import UserError
 from allukan.inference.annotated import without_masks
+from allukan.models import ImageFile
+
+ONE = [ImageFile("*", 1)]
+TWO = [ImageFile("*_t1", 1), ImageFile("*_t2", 1)]
 
 
 @pytest.mark.parametrize(
@@ -23,7 +27,7 @@ from allukan.inference.annotated import without_masks
 )
 def test_folders_of_masks_beside_images_are_refused(files, masks, images, tmp_path):
     with pytest.raises(UserError) as error:
-        without_masks({tmp_path / file: Path(file) for file in files})
+        without_masks({tmp_path / file: Path(file) for file in files}, ONE)
     wanted = f"{tmp_path / masks} holds masks, which are no images to predict: give the images alone, as {tmp_path / images}."
     assert str(error.value) == wanted
 
@@ -37,9 +41,23 @@ def test_folders_of_masks_beside_images_are_refused(files, masks, images, tmp_pa
     ],
 )
 def test_masks_beside_their_images_are_left_out_and_named(files, masks, caplog):
-    kept = without_masks({Path(file): Path(file).with_suffix("") for file in files})
+    kept = without_masks({Path(file): Path(file).with_suffix("") for file in files}, ONE)
     assert list(kept) == [Path(file) for file in files if not any(word in file for word in ("_mask", "_seg", "_anno"))]
     assert f"{masks} masks beside their images are left out, as {files[1]}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kept", "masks", "expected"),
+    [
+        (["img0001.nii.gz", "img0002.nii.gz"], ["label0001.nii.gz"], ONE),
+        (["volume-1.nii", "volume-2.nii"], ["segmentation-1.nii"], ONE),
+        (["P1/P1_t1.nii", "P1/P1_t2.nii", "P2/P2_t1.nii"], ["P1/P1_seg.nii"], TWO),
+        (["case_0/imaging.nii", "case_1/imaging.nii"], ["case_0/segmentation.nii"], [ImageFile("*/imaging", 1)]),
+    ],
+)
+def test_masks_of_sets_of_volumes_are_left_out(kept, masks, expected):
+    given = {Path(file): Path(file).with_suffix("") for file in kept + masks}
+    assert list(without_masks(given, expected)) == [Path(file) for file in kept]
 
 
 @pytest.mark.parametrize(
@@ -58,4 +76,4 @@ def test_masks_beside_their_images_are_left_out_and_named(files, masks, caplog):
 )
 def test_other_folders_and_names_are_images(files):
     given = {Path(file): Path(file) for file in files}
-    assert without_masks(given) == given
+    assert without_masks(given, ONE) == given

@@ -33,7 +33,6 @@ from allukan.data.names import (
     is_volume,
     not_read,
     on_disk,
-    owned,
     search,
     unread,
 )
@@ -41,6 +40,7 @@ from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
+from allukan.data.roles import owned
 from allukan.data.splits import Splits
 from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore

@@ -55,6 +55,7 @@ class Dataset:
         named: whether the names of the classes were given, not made from their values.
         ignored: value of pixels that are neither background nor a class.
         given: the split that came with it.
+        groups: of the images, where the folders say what belongs together.
         patterns: of the paths of the files of an image, ``*`` for its name, as ``*_0001``; empty strings without a rule.
         channel_names: of the files of an image or of their channels, where a description gives them.
         spatial_dims: 2 for pictures, 3 for volumes.
@@ -68,6 +69,7 @@ class Dataset:
     named: bool = True
     ignored: int | None = None
     given: GivenSplit = field(default_factory=GivenSplit)
+    groups: Mapping[str, str] = field(default_factory=dict)
     patterns: tuple[str, ...] = ("*",)
     channel_names: tuple[str, ...] = ()
     spatial_dims: int = 2

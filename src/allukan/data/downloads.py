@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from os.path import isdir  # which is False where Path.is_dir raises: no permission
 from pathlib import Path
 from typing import NamedTuple
 
-from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, mask_owner, owned, visible
+from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, is_volume, visible
 from allukan.data.pairing import Problem, by_id, find_images, masks_by_id
+from allukan.data.roles import mask_owner, owned
 from allukan.errors import UserError
 
 _DEPTH = 2  # of folders within a folder that are looked into: whoever names a whole disk should not wait
@@ -41,13 +43,17 @@ def told_by_files(root: Path) -> Pair | None:
 
     So is ISIC, ``…_Input/ISIC_1.jpg`` and ``…_GroundTruth/ISIC_1_segmentation.png``.
     """
-    held = {path: {bare(file).name for file in _listed(path) if is_image(file)} for path in _listed(root) if isdir(path)}
+    held = {path: {bare(file).name for file in _listed(path) if _is_file(file)} for path in _listed(root) if isdir(path)}
     folders = [path for path, names in held.items() if names]
     if len(folders) == 2:
         for images, masks in (folders, folders[::-1]):
-            if all(mask_owner(name, held[images])[1] for name in held[masks]):
+            if all(mask_owner(name, held[images]).word for name in held[masks]):
                 return Pair(images, masks)
     return None
+
+
+def _is_file(path: Path) -> bool:
+    return not isdir(path) and (is_image(path) or is_volume(path))
 
 
 def _called(root: Path, names: Sequence[str]) -> Path | None:
@@ -82,7 +88,7 @@ def beside(root: Path, problems: list[Problem]) -> Beside:
     Also ``a_anno``, ``a_mask_1`` and their like. The folder stands before the name in the ids where names would be the same.
     """
     found, left_out = dict[Path, Beside](), list[str]()
-    for folder in _folders(root):
+    for folder in inner_folders(root):
         try:
             found[folder] = _within(folder, problems)
         except (UserError, OSError) as error:  # nothing in it is read
@@ -100,9 +106,35 @@ def beside(root: Path, problems: list[Problem]) -> Beside:
     return joined
 
 
-def _folders(root: Path, depth: int = _DEPTH) -> list[Path]:
+def without_series(found: Beside) -> tuple[Beside, tuple[str, ...]]:
+    """Without what is called a time series and has no mask, ``patient001_4d`` of ACDC, and a note on it."""
+    series = sorted(name for name in found.images.keys() - found.masks.keys() if re.search("[_-]4d$", name, re.IGNORECASE))
+    if not series:
+        return found, ()
+    images = {name: path for name, path in found.images.items() if name not in series}
+    return Beside(images, found.masks), (f"{len(series)} time series without masks, as {series[0]}, are not used.",)
+
+
+def patients(found: Beside) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The folder of every image, where folders are patients, and a note that it is so; else nothing.
+
+    They are where each has a few images that begin with its name, as in ACDC, not where there are a few of them with many, as the
+    ``benign``, ``malignant`` and ``normal`` of BUSI: more folders than images in any of them.
+    """
+    counts = Counter(path.parent for path in found.images.values())
+    few = 1 < max(counts.values()) < len(counts)
+    if not few or not all(path.name.startswith(path.parent.name) for path in found.images.values()):
+        return {}, ()
+    note = (
+        f"{len(counts)} folders, as {min(counts)}, are taken for patients, whose images stay together (--groups says otherwise)."
+    )
+    return {name: path.parent.name for name, path in found.images.items()}, (note,)
+
+
+def inner_folders(root: Path, depth: int = _DEPTH) -> list[Path]:
+    """``root`` and the folders within it, two deep."""
     inner = [path for path in _listed(root) if isdir(path)] if depth else []
-    return [root, *(folder for path in inner for folder in _folders(path, depth - 1))]
+    return [root, *(folder for path in inner for folder in inner_folders(path, depth - 1))]
 
 
 def _within(folder: Path, problems: list[Problem]) -> Beside:

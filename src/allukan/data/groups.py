@@ -19,13 +19,14 @@ def load_groups(dataset: Dataset, spec: str | None) -> dict[str, str] | None:
     ``spec`` is ``"FILE.csv"`` or ``"FILE.csv:COLUMN"`` (commas, semicolons or tabs): a column ``id``, with or without the
     suffixes of the files, and one with the group (the second, unless named), or ranges of numbers in the columns
     ``first_frame`` and ``last_frame``; or ``"re:REGEX"``, whose first parenthesis (or whole match) counts.
-    With None ``groups.csv`` or ``sequences.csv`` beside the images is taken if there is one. Returns None where nothing is known.
+    With None ``groups.csv`` or ``sequences.csv`` beside the images is taken if there is one, else what their folders say. Returns
+    None where nothing is known.
     Raises ``UserError`` for a spec that cannot be read, leaves a case without group or gives it two.
     """
     if spec is None:
         default = next((dataset.root / name for name in _DEFAULTS if (dataset.root / name).is_file()), None)
         if default is None:
-            return None
+            return dict(dataset.groups) or None
         spec = str(default)
     groups = _by_pattern(dataset, spec[3:]) if spec.startswith("re:") else _by_table(dataset, spec)
     for name in dataset.ids:

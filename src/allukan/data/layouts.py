@@ -8,9 +8,10 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-from allukan.data.dataset import FOREGROUND, Case, Dataset
+from allukan.data.case_folders import CaseFolders, case_folders
+from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from allukan.data.downloads import Beside, Pair, beside, pair_of, told_by_files
+from allukan.data.downloads import Beside, Pair, beside, pair_of, patients, told_by_files, without_series
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
 from allukan.data.names import has_frames, is_data, is_slice, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
@@ -107,6 +108,8 @@ def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
         return open_parts(root, folders, lambda part, pair: _plain(part, pair, rules, problems, root))
     if pair := told_by_files(root):
         return _plain(root, pair, rules, problems)
+    if cases := case_folders(root, problems):
+        return _case_folders(root, cases, rules, problems)
     if (found := beside(root, problems)).images:
         return _beside(root, found, rules, problems)
     raise UserError(_unknown(root))
@@ -145,14 +148,30 @@ def _plain(root: Path, pair: Pair, rules: LabelRules, problems: list[Problem], d
 def _label_maps(
     root: Path, images: Mapping[str, Path], maps: Mapping[str, Path], described: Path, rules: LabelRules, problems: list[Problem]
 ) -> Dataset:
-    info = (root if (root / "dataset.json").is_file() else described) / "dataset.json"
-    declared = declared_labels(read_json(info), info) if info.is_file() else Declared()
+    declared = _declared(root if (root / "dataset.json").is_file() else described)
     files = {name: (path,) for name, path in images.items()}
     return label_map_dataset(Dataset(root, "label-maps"), files, maps, declared, rules, problems)
 
 
+def _declared(folder: Path) -> Declared:
+    info = folder / "dataset.json"
+    return declared_labels(read_json(info), info) if info.is_file() else Declared()
+
+
+def _case_folders(root: Path, found: CaseFolders, rules: LabelRules, problems: list[Problem]) -> Dataset:
+    given = GivenSplit(notes=found.notes)
+    empty = Dataset(root, "label-maps", given=given, patterns=found.patterns, channel_names=found.channels)
+    return label_map_dataset(empty, found.images, found.masks, _declared(root), rules, problems)
+
+
 def _beside(root: Path, found: Beside, rules: LabelRules, problems: list[Problem]) -> Dataset:
     """Label maps, or where an image has several masks binary ones that are united."""
+    found, series = without_series(found)
+    groups, note = patients(found)
+    return replace(_united(root, found, rules, problems), groups=groups, given=GivenSplit(notes=series + note))
+
+
+def _united(root: Path, found: Beside, rules: LabelRules, problems: list[Problem]) -> Dataset:
     if all(len(files) == 1 for files in found.masks.values()):
         return _label_maps(root, found.images, {name: files[0] for name, files in found.masks.items()}, root, rules, problems)
     find_unpaired(root, found.images, found.masks, problems)

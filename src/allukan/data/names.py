@@ -198,30 +198,3 @@ def odd_name(path: Path) -> str:
     if any(unicodedata.category(character) == "Cc" for character in path.name):
         return f"the name {path.name!r} in {path.parent} holds a line break or another control character: rename the file."
     return ""
-
-
-_MASK = re.compile(
-    r"(.+?)[_-](masks?|seg|segmentation|labels?|labelmap|gt|ground_?truth|anno|annotations?)(?:_(\d+))?", re.IGNORECASE
-)
-
-
-def mask_owner(name: str, images: Container[str]) -> tuple[str, str, str]:
-    """The image that a mask is named after, the word that was added (``mask`` of ``ID_mask``) and its number.
-
-    >>> mask_owner("a_mask_1", {"a"}), mask_owner("a_mask", {"a", "a_mask"}), mask_owner("b-GT", {"a"})
-    (('a', 'mask', '1'), ('a_mask', '', ''), ('b-GT', '', ''))
-    """
-    match = _MASK.fullmatch(name)
-    if name in images or match is None or match[1] not in images:
-        return name, "", ""
-    return match[1], match[2].lower(), match[3] or ""
-
-
-def owned(name: str, names: Container[str]) -> bool:
-    """Whether a name is that of a mask of another of these names.
-
-    >>> owned("a_mask_1", {"a", "a_mask_1"}), owned("a_mask", {"a_mask", "b"})
-    (True, False)
-    """
-    match = _MASK.fullmatch(name)
-    return match is not None and match[1] in names

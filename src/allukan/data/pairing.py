@@ -19,13 +19,13 @@ from allukan.data.names import (
     is_image,
     is_picture,
     is_volume,
-    mask_owner,
     not_read,
     odd_name,
     search,
     unread,
     visible,
 )
+from allukan.data.roles import mask_owner
 from allukan.errors import UserError
 from allukan.files import read_json as read_any
 from allukan.options import LabelRules
@@ -88,8 +88,8 @@ def masks_by_id(
     """
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for name, path in by_id(paths, problems).items():
-        owner, word, number = mask_owner(name, images)
-        found[owner if several or not number else name][word].append(path)
+        owner = mask_owner(name, images)
+        found[owner.image if several or not owner.number else name][owner.word].append(path)
     for name, kinds in found.items():
         if len(kinds) > 1:
             one, other, *_ = (files[0] for files in kinds.values())
@@ -125,7 +125,7 @@ def _unread(root: Path, ids: Container[str]) -> tuple[dict[str, str], dict[str, 
         if sentence := not_read(path, known):
             first = path.relative_to(root).parts[0].casefold()
             of_images = first.startswith("images") or first in IMAGE_FOLDERS
-            found[0 if of_images else 1][mask_owner(case_id(path), ids)[0]] = sentence
+            found[0 if of_images else 1][mask_owner(case_id(path), ids).image] = sentence
     return found
 
 

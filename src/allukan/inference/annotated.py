@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allukan.data import MASK_FOLDERS, bare, owned
 from allukan.errors import UserError
+from allukan.inference.inputs import slot
+from allukan.models import ImageFile
 
 _FOLDERS = frozenset({*MASK_FOLDERS, "labelstr", "labelsts", "labelsva", "overlays"})
 _log = logging.getLogger("allukan")
 
 
-def without_masks(files: Mapping[Path, Path]) -> dict[Path, Path]:
+def without_masks(files: Mapping[Path, Path], expected: Sequence[ImageFile]) -> dict[Path, Path]:
     """``files`` without the masks beside their images, ``a_mask.png`` beside ``a.png``, which the log names.
+
+    ``expected`` are the files of an image: beside ``P1_t1`` and ``P1_t2`` a mask is called ``P1_seg``.
 
     Raises ``UserError`` where some are below a folder of masks, as ``masks`` and ``labelsTr``, of annotators or of an earlier
     prediction, and others are not.
@@ -24,6 +28,8 @@ def without_masks(files: Mapping[Path, Path]) -> dict[Path, Path]:
     names = defaultdict[Path, set[str]](set)
     for path in files:
         names[path.parent].add(_name(path))
+        if at := slot(path.absolute(), expected):
+            names[path.parent].add(at[2].casefold())
     masks = {path for path in files if owned(_name(path), names[path.parent])}
     if masks:
         _log.warning(f"{len(masks)} masks beside their images are left out, as {min(masks)}.")

@@ -26,7 +26,7 @@ def find_images(inputs: Sequence[str | Path], card: ModelCard) -> list[InputImag
             images += read_datalist(given, card)
         else:  # one at a time: files of one image may have the same name in two folders
             loose |= {path: result for path, result in find_inputs([given], card.spatial_dims == 3).items() if path not in loose}
-    images += group(without_masks(loose), card)
+    images += group(without_masks(loose, card.image_files), card)
     taken: dict[str, InputImage] = {}
     for image in images:
         other = taken.setdefault(nfc(str(image.name)).casefold(), image)
