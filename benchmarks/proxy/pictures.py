@@ -21,6 +21,7 @@ from allukan.data import load_groups, make_folds, open_dataset, prepare
 from allukan.errors import UserError
 from benchmarks.proxy.slices import Slices
 
+FOLDS = 5  # seed s trains fold s mod 5
 _PARTS = ("train", "val", "test")
 
 
@@ -28,16 +29,15 @@ def pictures(
     folder: Annotated[Path, Argument(help="The dataset.", show_default=False)],
     out: Annotated[Path, Option(help="The file, .npz.")],
     size: Annotated[int, Option(min=16, help="Sides of the images.")] = 96,
-    folds: Annotated[int, Option(min=2, help="Parts that are tested in turn.")] = 5,
 ) -> None:
     """Write images, masks and, a fold, the part of every image."""
     dataset = open_dataset(folder)
     if out.exists():
         raise UserError(f"{out} exists already: remove it, or choose another --out.")
     prepared = prepare(dataset, dataset.select(dataset.ids), (size, size))
-    splits = make_folds(dataset, folds, groups=load_groups(dataset, None))
+    splits = make_folds(dataset, FOLDS, groups=load_groups(dataset, None))
     part = {(k, name): _PARTS.index(of) for k, split in enumerate(splits) for of in _PARTS for name in getattr(split, of)}
-    parts = np.array([[part[k, name] for name in prepared.ids] for k in range(folds)], np.uint8)
+    parts = np.array([[part[k, name] for name in prepared.ids] for k in range(FOLDS)], np.uint8)
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out, images=prepared.images, masks=prepared.masks, parts=parts)
 

@@ -18,6 +18,7 @@ from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.scores import crossed_difference
 from benchmarks.program import Program
+from benchmarks.proxy.pictures import FOLDS
 from benchmarks.proxy.rows import ROWS
 from benchmarks.report import Result
 from benchmarks.report import Row as Line
@@ -45,8 +46,8 @@ def line(cells: Cells, row: str, part: str) -> Line:
     found: Line = {"row": row, "parameters": options["parameters"], "seeds": len(own)}
     found["Dice, %"] = round(100 * fmean(np.mean(cell["scores"][part]) for cell in own.values()), 2)
     if seeds and reference != row:
-        table = [_subjects(own[seed], part) - _subjects(other[seed], part) for seed in seeds]
-        of = crossed_difference(100 * np.stack(table))
+        found_by = {seed: _subjects(own[seed], part) - _subjects(other[seed], part) for seed in seeds}
+        of = crossed_difference(100 * (_in_folds(found_by) if row.startswith("pictures/") else np.stack(list(found_by.values()))))
         se = None if math.isnan(of.se) else round(of.se, 2)  # of one seed: nothing is known of other trainings
         found |= {"against": reference, "difference": round(of.mean, 2), "standard error": se}
         found["interval"] = [round(end, 2) for end in of.interval]
@@ -60,6 +61,16 @@ def line(cells: Cells, row: str, part: str) -> Line:
 def _subjects(cell: dict[str, Any], part: str) -> np.ndarray:
     """Dice of every subject, the mean of its classes."""
     return np.mean(cell["scores"][part], axis=1)
+
+
+def _in_folds(differences: dict[int, np.ndarray]) -> np.ndarray:
+    """A row a seed, a column a picture: seed s has those of fold s mod 5 (``benchmarks.proxy.pictures``), nan elsewhere."""
+    counts = {seed % FOLDS: len(found) for seed, found in differences.items()}
+    first = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    table = np.full((len(differences), sum(counts.values())), np.nan)
+    for row, (seed, found) in zip(table, differences.items(), strict=True):
+        row[first[seed % FOLDS] :][: len(found)] = found
+    return table
 
 
 def table(

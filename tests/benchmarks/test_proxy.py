@@ -15,6 +15,7 @@ from allukan.errors import UserError
 from allukan.files import read_json, write_json
 from allukan.models import build_model
 from allukan.nn import KALayer
+from allukan.scores import crossed_difference
 from benchmarks.proxy import cells, table
 from benchmarks.proxy.frontier import draw, frontier
 from benchmarks.proxy.pictures import load_folds, pictures
@@ -131,7 +132,7 @@ def test_many_at_once_are_for_a_gpu(tmp_path: Path) -> None:
 
 def test_folds_of_pictures_test_every_image_once(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "set", 12, size=40)
-    pictures(tmp_path / "set", tmp_path / "set.npz", size=32, folds=3)
+    pictures(tmp_path / "set", tmp_path / "set.npz", size=32)
     folds = load_folds(tmp_path / "set.npz")
     assert sorted(torch.cat([fold["test"].subjects for fold in folds]).tolist()) == list(range(12))
     for fold in folds:
@@ -142,6 +143,31 @@ def test_folds_of_pictures_test_every_image_once(tmp_path: Path) -> None:
     cells.cells(tmp_path / "cells", "", "", tmp_path / "set.npz")
     with pytest.raises(UserError, match=r"set.npz exists already"):
         pictures(tmp_path / "set", tmp_path / "set.npz")
+
+
+def test_pictures_of_two_folds_are_two_trainings_with_images_of_their_own(tmp_path: Path) -> None:
+    """As many columns as pictures: 2 of fold 0, which seeds 0 and 5 test, and 3 of fold 1. Oracle: the table, made by hand."""
+    rows = {
+        "layer": {0: [0.9, 0.7], 1: [0.8, 0.6, 0.5], 5: [0.7, 0.9]},
+        "twin": {0: [0.6, 0.6], 1: [0.8, 0.5, 0.2], 5: [0.9, 0.8]},
+    }
+    for name, seeds in rows.items():
+        for seed, dice in seeds.items():
+            record = {
+                "row": f"pictures/{name}/3",
+                "seed": seed,
+                "parameters": 1,
+                "curve": [0.5],
+                "scores": {"test": [[d] for d in dice]},
+            }
+            write_json(tmp_path / f"pictures-{name}-3@{seed}.json", record)
+    [found] = [line for line in table.table(tmp_path, "test").rows if line["row"] == "pictures/layer/3"]
+    nan = np.nan
+    oracle = crossed_difference(
+        100 * np.array([[0.3, 0.1, nan, nan, nan], [nan, nan, 0.0, 0.1, 0.3], [-0.2, 0.1, nan, nan, nan]])
+    )
+    assert found["difference"] == round(oracle.mean, 2)
+    assert found["interval"] == [round(end, 2) for end in oracle.interval]
 
 
 def test_rows_have_references_of_their_size() -> None:

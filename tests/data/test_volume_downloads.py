@@ -150,7 +150,7 @@ def test_acdc_keeps_the_frames_of_a_patient_together(volumes):
     assert dataset.given.notes == (
         "3 time series without masks, as patient001_4d, are not used.",
         f"3 folders, as {volumes.root / 'training/patient001'}, are taken for patients, whose images stay together "
-        "(--groups says otherwise).",
+        "(if not: --groups re:.*).",
     )
     assert load_groups(dataset, "re:.*") == {name: name for name in dataset.ids}
     (volumes.root / "groups.csv").write_text("id,group\n" + "".join(f"{name},{n}\n" for n, name in enumerate(dataset.ids)))

@@ -126,7 +126,7 @@ def patients(found: Beside) -> tuple[dict[str, str], tuple[str, ...]]:
     if not few or not all(path.name.startswith(path.parent.name) for path in found.images.values()):
         return {}, ()
     note = (
-        f"{len(counts)} folders, as {min(counts)}, are taken for patients, whose images stay together (--groups says otherwise)."
+        f"{len(counts)} folders, as {min(counts)}, are taken for patients, whose images stay together (if not: --groups re:.*)."
     )
     return {name: path.parent.name for name, path in found.images.items()}, (note,)
 
