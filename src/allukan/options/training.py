@@ -254,7 +254,10 @@ class TrainConfig:
     ] = None
     groups: Annotated[
         str | None,
-        Help("images that belong together: FILE.csv[:COLUMN], or re:REGEX on the id", "groups.csv, sequences.csv or folders of patients of the data"),
+        Help(
+            "images that belong together: FILE.csv[:COLUMN], or re:REGEX on the id",
+            "groups.csv, sequences.csv or folders of patients of the data",
+        ),
     ] = None
     splits: Annotated[
         Annotated[str, MinLen(1)] | None,
