@@ -1,6 +1,7 @@
 """Splits: nothing leaks, nothing is lost, and the file can be trusted."""
 
 import json
+import re
 from itertools import chain
 from zlib import crc32
 
@@ -10,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from allukan.data import Splits, load_groups, make_splits, open_dataset
+from allukan.data import Splits, load_groups, make_splits, open_dataset, plan_splits
 from allukan.data.drawing import deal, foreground_shares, join
+from allukan.data.groups import likely_groups
 from allukan.errors import UserError
 
 
@@ -157,3 +159,39 @@ def test_an_empty_parenthesis_or_cell_is_no_group(make):
     (make.root / "groups.csv").write_text("id,patient\nc00,a\nc01,\n")
     with pytest.raises(UserError, match="say nothing about image 'c01'"):
         load_groups(dataset, None)
+
+
+def test_names_that_may_be_slices_of_patients_are_told_with_the_option_that_mends_it(make):
+    """As slices of TCGA in one folder: their patients are in train and in test, and nobody would see it."""
+    for patient in range(5):
+        for number in (1, 2, 3):
+            make.save(f"images/P{patient}_Slice_{number}.png", make.grey())
+            make.save(f"masks/P{patient}_Slice_{number}.png", make.mask())
+    dataset = open_dataset(make.root)
+    [hint] = [note for note in plan_splits(dataset).notes if "patients" in note]
+    assert hint.startswith("15 names begin in 5 ways, as 'P0_Slice_1' and 'P0_Slice_2' in one")
+    groups = load_groups(dataset, re.search("'(re:[^']+)'", hint)[1])
+    assert groups == {name: name[:2] for name in dataset.ids}
+    plan = plan_splits(dataset, groups=groups)
+    assert not any("patients" in note for note in plan.notes)
+    assert (
+        len({groups[name] for part in parts(plan.splits) for name in part})
+        == 5
+        == sum(len({groups[name] for name in part}) for part in parts(plan.splits))
+    )
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [str(i) for i in range(612)],
+        [f"ISIC_{i:07d}" for i in range(50)],
+        [f"{part}_{i}" for part in ("train", "testA", "testB") for i in range(20)],
+        [f"benign ({i})" for i in range(20)],
+        [f"case{i}_1" for i in range(20)],
+        [f"P{i}_{k}" for i in range(9) for k in range(4)] + ["overview"],
+    ],
+    ids=lambda ids: ids[0],
+)
+def test_names_of_other_kinds_are_no_patients(ids):
+    assert likely_groups(ids) == ""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
@@ -11,6 +12,8 @@ from allukan.errors import UserError
 from allukan.files import nfc, read_table
 
 _DEFAULTS = ("groups.csv", "sequences.csv")
+_NUMBERED = r"(?i)^(.+?)[_-](?:slice|frame|image|img|z|s)?[_-]?\d+$"  # P1_slice_003
+_FEWEST = 5  # beginnings of names that may be those of patients; fewer are kinds or parts, as train_1 and testA_1 of GlaS
 
 
 def load_groups(dataset: Dataset, spec: str | None) -> dict[str, str] | None:
@@ -33,6 +36,27 @@ def load_groups(dataset: Dataset, spec: str | None) -> dict[str, str] | None:
         if name not in groups:
             raise UserError(f"groups {spec!r} say nothing about image {name!r}: every image needs a group.")
     return groups
+
+
+def likely_groups(ids: Sequence[str]) -> str:
+    """A hint where nothing is known of groups and the names look like those of slices of patients; else empty.
+
+    >>> likely_groups([f"P{patient}_slice{n}" for patient in range(6) for n in range(9)])[:88]
+    "54 names begin in 6 ways, as 'P0_slice0' and 'P0_slice1' in one: if those are patients o"
+    >>> likely_groups([f"ISIC_{n}" for n in range(100)])
+    ''
+    """
+    found = [re.search(_NUMBERED, name) for name in ids]
+    beginnings = Counter(match[1] for match in found if match)
+    few = _FEWEST <= len(beginnings) <= len(ids) / 2
+    if not (few and all(found)):
+        return ""
+    usual = beginnings.most_common(1)[0][0]
+    first, second, *_ = (name for name, match in zip(ids, found, strict=True) if match and match[1] == usual)
+    return (
+        f"{len(ids)} names begin in {len(beginnings)} ways, as {first!r} and {second!r} in one: if those are patients or "
+        f"sequences, some are in train and in test, and scores will be too good; say --groups 're:{_NUMBERED}'."
+    )
 
 
 def _by_pattern(dataset: Dataset, pattern: str) -> dict[str, str]:

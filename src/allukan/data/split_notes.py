@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from allukan.data.dataset import Dataset
 from allukan.data.drawing import SHARES, Pairs, join
+from allukan.data.groups import likely_groups
 from allukan.data.masks import read_masks
 from allukan.data.splits import PARTS, Splits
 
@@ -64,7 +65,10 @@ def leak_notes(splits: Splits, groups: Mapping[str, str], pairs: Pairs) -> list[
 
 
 def group_notes(dataset: Dataset, groups: Mapping[str, str]) -> list[str]:
-    """How many ids the groups name that are no image."""
+    """How many ids the groups name that are no image; without groups, whether the names look like those of some."""
+    if not groups:
+        hint = likely_groups(dataset.ids)
+        return [hint] if hint else []
     unknown = sorted(groups.keys() - set(dataset.ids))
     if not unknown:
         return []
