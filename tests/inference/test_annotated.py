@@ -1,13 +1,16 @@
 """Masks are no images: whoever gives both together is told, before anything is predicted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from allukan.errors import UserError
 from allukan.inference.annotated import without_masks
-from allukan.models import ImageFile
+from allukan.inference.grouping import group
+from allukan.models import ImageFile, ModelCard
 
+CARD = ModelCard("allukan-tiny", 1, ("x",), "binary", (32, 32), (0.0,), (1.0,))
 ONE = [ImageFile("*", 1)]
 TWO = [ImageFile("*_t1", 1), ImageFile("*_t2", 1)]
 
@@ -58,6 +61,14 @@ def test_masks_beside_their_images_are_left_out_and_named(files, masks, caplog):
 def test_masks_of_sets_of_volumes_are_left_out(kept, masks, expected):
     given = {Path(file): Path(file).with_suffix("") for file in kept + masks}
     assert list(without_masks(given, expected)) == [Path(file) for file in kept]
+
+
+def test_a_model_of_one_file_takes_any_name_and_gives_the_folder_where_that_is_the_name(tmp_path):
+    """Trained on KiTS, whose images are all called ``imaging``."""
+    card = replace(CARD, files=(ImageFile("*/imaging", 1),))
+    given = {tmp_path / file: Path(file) for file in ("case_1/imaging", "case_2/imaging", "other/scan")}
+    assert [str(image.name) for image in group(given, card)] == ["case_1", "case_2", "other/scan"]
+    assert all(not image.fault for image in group(given, card))
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,9 @@ def group(found: Mapping[Path, Path], card: ModelCard, names: Sequence[str] = ()
 
 
 def _named_otherwise(path: Path, files: Sequence[ImageFile]) -> tuple[int, str, str] | None:
-    """As ``slot``: a number that no file of the model has comes after them all; a single file may do without a number."""
-    if not all(NUMBERED.fullmatch(file.pattern) for file in files):
-        return None
+    """As ``slot``: a number that no file of the model has comes after them all; a single file may have any other name."""
     folder, number = f"{path.parent.as_posix()}/", NUMBERED.fullmatch(bare(path).name)
-    if number:
+    if number and all(NUMBERED.fullmatch(file.pattern) for file in files):
         return len(files), folder, number[1]
     return (0, folder, bare(path).name) if len(files) == 1 else None
 
