@@ -34,18 +34,9 @@ def options_of(name):
 
 def test_these_are_the_programs():
     bench = ["efficiency", "gradients", "kernels", "layers", "models", "training"]
-    other = [
-        "ablation_study",
-        "depth_study",
-        "gradient_study",
-        "likeness",
-        "nnunet",
-        "onnx_runtime",
-        "tta",
-        "volume_memory",
-        "volumes",
-    ]
-    assert sorted([*bench, *other]) == PROGRAMS
+    studies = ["ablation_study", "curves", "depth_study", "gradient_study", "tta"]
+    other = ["likeness", "nnunet", "onnx_runtime", "volume_memory", "volumes"]
+    assert sorted([*bench, *studies, *other]) == PROGRAMS
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
