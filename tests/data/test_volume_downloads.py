@@ -95,6 +95,15 @@ def test_two_masks_in_every_folder_are_not_guessed_between(volumes):
         open_dataset(volumes.root)
 
 
+def test_two_files_of_one_name_are_a_problem(make):
+    for case in ("a", "b"):
+        for name in ("image.png", "image.jpg"):
+            make.save(f"{case}/{name}", make.grey())
+        make.save(f"{case}/mask.png", make.mask())
+    with pytest.raises(UserError, match=r"a/image.png and image.jpg have the same name: keep one of them. \(1 more"):
+        open_dataset(make.root)
+
+
 def test_one_folder_or_none_with_a_mask_is_another_layout(volumes):
     volumes("a/a_t1.nii.gz", "b/b_t1.nii.gz", "c/t1.nii.gz", "c/notes.nii.gz")
     problems = []
@@ -124,7 +133,9 @@ def test_synapse_with_another_word_in_every_folder(volumes, images, masks):
     assert [case.masks[0][0].name for case in dataset.cases] == ["label0001.nii.gz", "label0002.nii.gz"]
 
 
-@pytest.mark.parametrize(("image", "mask"), [("7_image", "7_mask"), ("Image_7", "Mask_7"), ("IMG7", "GT7"), ("7", "mask-7")])
+@pytest.mark.parametrize(
+    ("image", "mask"), [("7_image", "7_mask"), ("Image_7", "Mask_7"), ("IMG7", "GT7"), ("Image7", "mask7"), ("7", "mask-7")]
+)
 def test_pictures_with_a_word_for_each(make, image, mask):
     make.save(f"{image}.png", make.grey())
     make.save(f"{mask}.png", found := make.mask())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,39 +33,54 @@ def case_folders(root: Path, problems: list[Problem]) -> CaseFolders | None:
     An image without its mask is left out with a note. A folder with other files than most is a problem. Raises ``UserError``
     where several of the files are called masks.
     """
-    held = {folder: found for folder in inner_folders(root)[1:] if (found := _by_pattern(folder))}
+    doubles = list[Problem]()
+    held = {folder: found for folder in inner_folders(root)[1:] if (found := _by_pattern(folder, doubles))}
+    usual = _usual(held)
+    if usual is None:
+        return None
+    mask, channels = usual
+    complete = {folder: files for folder, files in held.items() if files.keys() == {mask, *channels}}
+    unlabelled = [folder for folder, files in held.items() if files.keys() == set(channels)]
+    others = [folder for folder in held if folder not in complete and folder not in unlabelled]
+    problems += doubles
+    problems += [_odd(folder, held[folder], {mask, *channels}) for folder in others if held[folder].keys() & {mask, *channels}]
+    names = _names(root, complete)
+    return CaseFolders(
+        {names[folder]: tuple(files[pattern] for pattern in channels) for folder, files in complete.items()},
+        {names[folder]: files[mask] for folder, files in complete.items()},
+        channels,
+        tuple(map(_word, channels)) if len(channels) > 1 else (),
+        _note(unlabelled, _word(mask)),
+    )
+
+
+def _by_pattern(folder: Path, doubles: list[Problem]) -> _Files:
+    """Nothing of a folder in which no file is read; files of one name are ``doubles``."""
+    try:
+        files = find_images(folder)
+    except (UserError, OSError):
+        return {}
+    found: dict[str, Path] = {}
+    for path in files:
+        stem = bare(path).name
+        named = re.fullmatch(rf"{re.escape(folder.name)}([_\-. ].+)?", stem)
+        other = found.setdefault(f"*{named[1] or ''}" if named else f"*/{stem}", path)
+        if other is not path:
+            doubles.append(Problem(case_id(folder), f"{path} and {other.name} have the same name: keep one of them."))
+    return found
+
+
+def _usual(held: Mapping[Path, _Files]) -> tuple[str, tuple[str, ...]] | None:
+    """The mask and the other files that most folders with a mask hold, sorted; None where no two hold the same."""
     counts = Counter(frozenset(files) for files in held.values() if any(map(_is_mask, files)))
     usual, times = counts.most_common(1)[0] if counts else (frozenset[str](), 0)
-    masks, channels = (sorted(p for p in usual if _is_mask(p) == kind) for kind in (True, False))
+    masks, channels = (sorted(pattern for pattern in usual if _is_mask(pattern) == kind) for kind in (True, False))
     if times < 2 or not channels:
         return None
     if len(masks) > 1:
         example = next(folder for folder, files in held.items() if files.keys() == usual)
         raise UserError(f"{example} holds {' and '.join(map(_word, masks))}, which both may be the mask: keep one of them.")
-    complete = {folder: files for folder, files in held.items() if files.keys() == usual}
-    rest = {folder: files for folder, files in held.items() if folder not in complete}
-    bare_images = [folder for folder, files in rest.items() if files.keys() == set(channels)]
-    problems += [
-        _odd(folder, files, usual) for folder, files in rest.items() if files.keys() & usual and folder not in bare_images
-    ]
-    names = _names(root, complete)
-    return CaseFolders(
-        {names[folder]: tuple(files[pattern] for pattern in channels) for folder, files in complete.items()},
-        {names[folder]: files[masks[0]] for folder, files in complete.items()},
-        tuple(channels),
-        tuple(map(_word, channels)) if len(channels) > 1 else (),
-        _unlabelled(bare_images, _word(masks[0])),
-    )
-
-
-def _by_pattern(folder: Path) -> _Files:
-    """Nothing of a folder in which no file is read."""
-    try:
-        files = find_images(folder)
-    except (UserError, OSError):
-        return {}
-    stems = {path: bare(path).name for path in files}
-    return {"*" + stem.removeprefix(folder.name) if stem.startswith(folder.name) else f"*/{stem}": p for p, stem in stems.items()}
+    return masks[0], tuple(channels)
 
 
 def _word(pattern: str) -> str:
@@ -92,5 +108,5 @@ def _names(root: Path, folders: Iterable[Path]) -> dict[Path, str]:
     return {folder: folder.relative_to(root).as_posix() for folder in ids} if twice else ids
 
 
-def _unlabelled(folders: list[Path], mask: str) -> tuple[str, ...]:
+def _note(folders: list[Path], mask: str) -> tuple[str, ...]:
     return (f"without {mask} and not used: {len(folders)} of the images, as {folders[0]}.",) if folders else ()

@@ -33,8 +33,8 @@ AS_IS = LabelRules()
 _log = logging.getLogger("allukan")
 _FOLDERS = {name.lower(): name for name in ("images", "imagesTr")}
 _HOW = (
-    "expected are images/ and masks/ (or train/, val/ and test/ of them), a_mask.png beside a.png, an nnU-Net raw folder, or a "
-    "JSON datalist with a 'training' list"
+    "expected are images/ and masks/ (or train/, val/ and test/ of them), a_mask.png beside a.png, a folder an image with its "
+    "files and its mask, an nnU-Net raw folder, or a JSON datalist with a 'training' list"
 )
 
 

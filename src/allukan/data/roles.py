@@ -7,7 +7,8 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 _WORDS = r"masks?|seg|segmentations?|labels?|labelmap|gt|ground_?truth|anno|annotations?"
-_IMAGES = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct")
+_KINDS = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct")
+_IMAGES = tuple(how(word) for word in _KINDS for how in (str.lower, str.capitalize, str.upper))
 _MASK = re.compile(_WORDS, re.IGNORECASE)
 _LAST = re.compile(rf"(.+?)([_-])({_WORDS})(?:_(\d+))?", re.IGNORECASE)
 _FIRST = re.compile(rf"({_WORDS})([_-]|(?=\d))(.+)", re.IGNORECASE)
@@ -57,17 +58,11 @@ def _owners(name: str) -> Iterator[Owner]:
     if last := _LAST.fullmatch(name):
         base, between, word, number = last.groups(default="")
         yield Owner(base, word.lower(), number)
-        yield from (Owner(base + between + image, word.lower(), number) for image in _spelled_as(word))
+        yield from (Owner(base + between + image, word.lower(), number) for image in _IMAGES)
     if first := _FIRST.fullmatch(name):
         word, between, rest = first.groups()
-        yield from (Owner(image + between + rest, word.lower()) for image in _spelled_as(word))
+        yield from (Owner(image + between + rest, word.lower()) for image in _IMAGES)
         if between:
             yield Owner(rest, word.lower())
     if is_mask_word(name):
-        yield from (Owner(image, name.lower()) for image in _spelled_as(name))
-
-
-def _spelled_as(word: str) -> Iterator[str]:
-    """The words for an image, in upper or lower case as this one is."""
-    how = str.upper if word.isupper() else str.capitalize if word[0].isupper() else str.lower
-    return map(how, _IMAGES)
+        yield from (Owner(image, name.lower()) for image in _IMAGES)
