@@ -1,8 +1,5 @@
 """What flips are worth, against the command line."""
 
-import subprocess
-import sys
-
 import pytest
 
 from allukan.data import write_phantoms
@@ -13,7 +10,7 @@ from allukan.training import TrainConfig, train
 from benchmarks.tta import tta
 
 
-def test_flips_are_scored_as_the_command_line_does(tmp_path):
+def test_flips_are_scored_as_the_command_line_does(shell, tmp_path):
     run = tmp_path / "study/a/clean/conv/0"
     write_phantoms(tmp_path / "a", count=12, size=32, seed=3)
     options = {"size": 32, "epochs": 1, "accelerator": "cpu", "devices": "1", "batch_size": 4}
@@ -21,8 +18,7 @@ def test_flips_are_scored_as_the_command_line_does(tmp_path):
     evaluate(open_run(run), predictor=Predictor(run / "model", "cpu"))
     write_json(run / "finished.json", {})
     [row] = tta(tmp_path / "study", "conv").rows
-    command = [sys.executable, "-m", "allukan", "evaluate", run, "--tta", "--device", "cpu", "--out", tmp_path / "flips"]
-    subprocess.run(command, check=True, capture_output=True)
+    assert shell("evaluate", run, "--tta", "--device", "cpu", "--out", tmp_path / "flips").code == 0
     before, after = (
         [float(case["iou"]) for case in read_table(folder / "cases.csv")] for folder in (run / "evaluation", tmp_path / "flips")
     )
