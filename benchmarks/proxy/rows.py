@@ -65,6 +65,7 @@ RECIPES: dict[str, dict[str, Any]] = {  # of the twin and of input alike
     "no warm-up": {"warmup": 0},
     "batches of 32": {"batch": 32},
     "batches of 8": {"batch": 8},
+    "full size": {"topology": {"full_depth": 1}},
     "deep": {"topology": {"deep_supervision": True}},
     "cutmix": {"augment": ("affine", "elastic", "intensity", "cutmix")},
     "copypaste": {"augment": ("affine", "elastic", "intensity", "copypaste")},

@@ -83,7 +83,8 @@ def test_every_trick_changes_the_training(data: dict[str, Slices], name: str) ->
 
 def test_every_recipe_changes_the_training(data: dict[str, Slices]) -> None:
     rows = [
-        f"nano/twin/10/{name}" for name in ("no warm-up", "batches of 8", "deep", "cutmix", "copypaste", "adamw", "no average")
+        f"nano/twin/10/{name}"
+        for name in ("no warm-up", "batches of 8", "deep", "full size", "cutmix", "copypaste", "adamw", "no average")
     ]
     assert all(ROWS[name].against == "nano/twin/10" for name in rows)
     found = [run(replace(ROWS[name], epochs=2), data, 0)["network"] for name in ("nano/twin/10", *rows)]

@@ -9,7 +9,15 @@ from allukan.models.norm_first import NormFirst
 from allukan.nn import KAConv2d, Spline
 
 WIDTHS = (4, 4, 8, 8, 12)
-ALL = {"depth": 3, "token_depth": 1, "residual": True, "drop_path": 0.3, "deep_supervision": True, "widths": WIDTHS}
+ALL = {
+    "depth": 3,
+    "token_depth": 1,
+    "residual": True,
+    "drop_path": 0.3,
+    "deep_supervision": True,
+    "full_depth": 2,
+    "widths": WIDTHS,
+}
 
 
 def network(model="allukan-tiny", **topology):
@@ -22,6 +30,28 @@ def test_every_parameter_of_everything_at_once_learns(model):
     built = network(model, **ALL)
     sum(level.square().mean() for level in built.levels(torch.randn(4, 1, 64, 64))).backward()
     assert not [n for n, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+
+
+def test_the_map_before_the_first_pooling_is_added_at_full_size():
+    """With no layer there the network has the weights of the plain one, and its head sees the sum of both maps."""
+    plain, added = network().eval(), network(full_depth=0).eval()
+    added.load_state_dict(plain.state_dict())
+    seen = {}
+    for name, part in (("plain", plain.head), ("added", added.head)):
+        part.register_forward_pre_hook(lambda module, given, name=name: seen.update({name: given[0]}))
+    added.encoder[0].register_forward_hook(lambda module, given, found: seen.update(first=found))
+    x = torch.randn(1, 1, 45, 70)
+    assert not torch.allclose(plain(x), added(x))
+    assert torch.allclose(seen["added"], seen["plain"] + seen["first"], atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["allukan-tiny", "allukan-paper-tiny", "convtwin-tiny", "ukan"])
+def test_layers_at_full_size(model):
+    counts = [
+        sum(p.numel() for p in network(model, **given).parameters()) for given in ({}, {"full_depth": 0}, {"full_depth": 2})
+    ]
+    assert counts[0] == counts[1] < counts[2]
+    assert network(model, full_depth=1)(torch.randn(2, 1, 33, 64)).shape == (2, 2, 33, 64)
 
 
 def test_levels_halve_the_size_and_the_first_is_the_output():

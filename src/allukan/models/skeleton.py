@@ -43,7 +43,8 @@ class Maker(Protocol):
 class UShape(Opaque):
     """Three double convolutions with max pooling, two strided patch embeddings with a tokenised block each, and the way back up
     by linear resizing and ADDED skips. Works for any input size; the deepest maps are 1/32 of it. With ``topology.strides``
-    there may be fewer stages, the first three of them convolutional, and each divides the size as told along every axis.
+    there may be fewer stages, the first three of them convolutional, and each divides the size as told along every axis. Nothing
+    is computed at the size of the image on the way back, unless ``topology.full_depth`` asks for it.
 
     Args:
         in_channels: channels of the image.
@@ -81,9 +82,18 @@ class UShape(Opaque):
         self.embeddings = nn.ModuleList(embed(i) for i in tokenised)
         self.decoder = nn.ModuleList(stage(a, b, a, kernel) for (a, b), kernel in zip(upward, kernels[:0:-1], strict=True))
         self.decoder_tokens = nn.ModuleList(tokens(widths[i - 1], kernels[i]) for i in reversed(tokenised))
+        self.full = self._full_stage(widths[0], topology, kernels[0], make)
         self.head = make.head(widths[0], out_channels)
         coarser = downward[1:] if topology.deep_supervision else ()
         self.heads = nn.ModuleList(make.head(c, out_channels) for c in coarser)
+
+    @staticmethod
+    def _full_stage(channels: int, topology: Topology, kernel: Axes, make: Maker) -> nn.Module | None:
+        """What follows the sum of the last map and the first before pooling; None where that is not added."""
+        if not topology.full_depth:
+            return None if topology.full_depth is None else nn.Identity()
+        drop = nn.Identity() if topology.residual else None
+        return make.stage((channels,) * (topology.full_depth + 1), image=False, drop=drop, kernel=kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, *S)`` → logits ``(B, out_channels, *S)``; ``ValueError`` for another number of channels."""
@@ -97,9 +107,11 @@ class UShape(Opaque):
     def _features(self, x: Tensor) -> list[Tensor]:
         """What the stages of the decoder give, from the coarsest to the size of x; without further heads the last one only."""
         check_input(x, self.in_channels, self.spatial_dims)
-        sizes, skips = [tuple(x.shape[2:])], []
-        for stage, pool in zip(self.encoder, self.pools, strict=True):
-            x = max_pool(stage(x), pool)
+        sizes, skips, first = [tuple(x.shape[2:])], [], x
+        for i, (stage, pool) in enumerate(zip(self.encoder, self.pools, strict=True)):
+            x = stage(x)
+            first = first if i or self.full is None else x
+            x = max_pool(x, pool)
             skips.append(x)
         for embed in self.embeddings:
             x = embed(x)
@@ -109,7 +121,10 @@ class UShape(Opaque):
         for i, stage in enumerate(self.decoder):
             skip = skips.pop() if skips else None
             x = resize(stage(x), sizes[0] if skip is None else skip.shape[2:])
-            x = x if skip is None else x + skip
+            if skip is not None:
+                x = x + skip
+            elif self.full is not None:
+                x = self.full(x + first)
             x = self.decoder_tokens[i](x) if i < len(self.decoder_tokens) else x
             found = [*(found if len(self.heads) else ()), x]
         return found

@@ -59,6 +59,13 @@ class Topology:
     deep_supervision: Annotated[
         bool, Help("a further head at each coarser stage of the decoder, for UShape.levels; used in training only")
     ] = False
+    full_depth: Annotated[
+        Annotated[Whole, Ge(0), Le(_DEEPEST)] | None,
+        Help(
+            "layers at the size of the image after the last of the decoder, where the map before the first pooling is added",
+            "no map",
+        ),
+    ] = None
     strides: Annotated[
         Annotated[tuple[_Stride | tuple[_Stride, ...], ...], MinLen(1), MaxLen(_MOST_STAGES)] | None,
         BeforeValidator(_tuples),
