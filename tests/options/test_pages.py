@@ -36,7 +36,7 @@ def in_force():
     spline, topology, order = PRESETS["default"]
     values = {f"options.spline.{f.name}": getattr(spline, f.name) for f in fields(Spline)}
     values |= {f"options.topology.{f.name}": getattr(topology, f.name) for f in fields(Topology)}
-    values |= {f"options.topology.{name}": default_of(Topology, name) for name in ("widths", "strides", "kernels")}
+    values |= {f"options.topology.{name}": default_of(Topology, name) for name in ("widths", "strides", "kernels", "full_depth")}
     return found | {name: written(value) for name, value in values.items()} | NETWORK | {"options.order": order}
 
 

@@ -63,7 +63,7 @@ class Topology:
         Annotated[Whole, Ge(0), Le(_DEEPEST)] | None,
         Help(
             "layers at the size of the image after the last of the decoder, where the map before the first pooling is added",
-            "no map",
+            "none",
         ),
     ] = None
     strides: Annotated[
