@@ -95,6 +95,14 @@ def test_two_masks_in_every_folder_are_not_guessed_between(volumes):
         open_dataset(volumes.root)
 
 
+def test_masks_beside_an_image_called_as_its_folder_may_be_several(make):
+    for case in ("a", "b"):
+        make.save(f"{case}/{case}.png", make.grey())
+        make.save(f"{case}/{case}_mask.png", make.mask())
+    make.save("a/a_mask_1.png", make.mask())
+    assert [len(case.masks[0]) for case in open_dataset(make.root).cases] == [2, 1]
+
+
 def test_two_files_of_one_name_are_a_problem(make):
     for case in ("a", "b"):
         for name in ("image.png", "image.jpg"):

@@ -75,7 +75,7 @@ def _usual(held: Mapping[Path, _Files]) -> tuple[str, tuple[str, ...]] | None:
     counts = Counter(frozenset(files) for files in held.values() if any(map(_is_mask, files)))
     usual, times = counts.most_common(1)[0] if counts else (frozenset[str](), 0)
     masks, channels = (sorted(pattern for pattern in usual if _is_mask(pattern) == kind) for kind in (True, False))
-    if times < 2 or not channels:
+    if times < 2 or channels in ([], ["*"]):  # P1/P1.png beside P1/P1_mask.png is the layout of BUSI, which takes several masks
         return None
     if len(masks) > 1:
         example = next(folder for folder, files in held.items() if files.keys() == usual)
