@@ -25,7 +25,7 @@ from benchmarks.report import Result, Row
 
 def curves(
     study: Annotated[Path, Argument(help="Folder of a study.", show_default=False)],
-    models: Annotated[str, listed("Of the study, the first of which the others are held against")] = "convtwin,best",
+    models: Annotated[str, listed("Of the study, the others are held against the first that a set has")] = "convtwin,best",
     share: Annotated[float, Option(min=0, max=1, help="Of the best mean of the first model, to be reached.")] = 0.95,
 ) -> Result:
     """How high the mean curve of every model comes, and after how many epochs and minutes it reaches a share of the first's best.

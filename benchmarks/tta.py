@@ -17,6 +17,7 @@ from allukan.errors import UserError
 from allukan.files import read_table
 from allukan.inference import Predictor, evaluate, open_run
 from allukan.scores import crossed_difference
+from allukan.study.differences import ACROSS
 from allukan.study.results import Result as Trained
 from allukan.study.results import read_results
 from benchmarks.program import Program, listed, names
@@ -31,7 +32,7 @@ def tta(
     chosen = names(models)
     runs: dict[tuple[str, str], list[Trained]] = {}
     for result in read_results([study]):
-        if result.model in chosen:
+        if result.model in chosen and ACROSS not in result.data:
             runs.setdefault((result.data, result.model), []).extend(result.folds or (result,))
     if not runs:
         raise UserError(f"{study} has no model {', '.join(chosen)}.")

@@ -169,7 +169,7 @@ def test_names_that_may_be_slices_of_patients_are_told_with_the_option_that_mend
             make.save(f"masks/P{patient}_Slice_{number}.png", make.mask())
     dataset = open_dataset(make.root)
     [hint] = [note for note in plan_splits(dataset).notes if "patients" in note]
-    assert hint.startswith("15 names begin in 5 ways, as 'P0_Slice_1' and 'P0_Slice_2' in one")
+    assert re.match(r"15 names begin in 5 ways, as 'P\d_Slice_\d', and [1-5] of these are in more than one part", hint)
     groups = load_groups(dataset, re.search("'(re:[^']+)'", hint)[1])
     assert groups == {name: name[:2] for name in dataset.ids}
     plan = plan_splits(dataset, groups=groups)
@@ -194,4 +194,10 @@ def test_names_that_may_be_slices_of_patients_are_told_with_the_option_that_mend
     ids=lambda ids: ids[0],
 )
 def test_names_of_other_kinds_are_no_patients(ids):
-    assert likely_groups(ids) == ""
+    assert likely_groups(ids[::2], ids[1::2]) == ""
+
+
+def test_patients_that_somebody_kept_together_are_no_news():
+    parts = [[f"P{patient}_{n}" for patient in patients for n in range(4)] for patients in (range(4), range(4, 6), range(6, 8))]
+    assert likely_groups(*parts) == ""
+    assert "and 1 of these are in more than one part" in likely_groups(parts[0], parts[1], [*parts[2], "P0_9"])

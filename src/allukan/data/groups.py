@@ -38,24 +38,22 @@ def load_groups(dataset: Dataset, spec: str | None) -> dict[str, str] | None:
     return groups
 
 
-def likely_groups(ids: Sequence[str]) -> str:
-    """A hint where nothing is known of groups and the names look like those of slices of patients; else empty.
+def likely_groups(*parts: Sequence[str]) -> str:
+    """A hint where the names in the parts of a split look like those of slices of patients, and some are in two; else empty.
 
-    >>> likely_groups([f"P{patient}_slice{n}" for patient in range(6) for n in range(9)])[:88]
-    "54 names begin in 6 ways, as 'P0_slice0' and 'P0_slice1' in one: if those are patients o"
-    >>> likely_groups([f"ISIC_{n}" for n in range(100)])
+    >>> likely_groups(*([f"P{patient}_slice{n}" for patient in range(6)] for n in range(3)))[:87]
+    "18 names begin in 6 ways, as 'P0_slice0', and 6 of these are in more than one part: if "
+    >>> likely_groups([f"ISIC_{n}" for n in range(100)], ["ISIC_100"])
     ''
     """
-    found = [re.search(_NUMBERED, name) for name in ids]
-    beginnings = Counter(match[1] for match in found if match)
-    few = _FEWEST <= len(beginnings) <= len(ids) / 2
-    if not (few and all(found)):
+    found = [[re.search(_NUMBERED, name) for name in part] for part in parts]
+    places = Counter(start for part in found for start in {match[1] for match in part if match})
+    count, spread = sum(map(len, parts)), sum(times > 1 for times in places.values())
+    if not (spread and all(map(all, found)) and _FEWEST <= len(places) <= count / 2):
         return ""
-    usual = beginnings.most_common(1)[0][0]
-    first, second, *_ = (name for name, match in zip(ids, found, strict=True) if match and match[1] == usual)
     return (
-        f"{len(ids)} names begin in {len(beginnings)} ways, as {first!r} and {second!r} in one: if those are patients or "
-        f"sequences, some are in train and in test, and scores will be too good; say --groups 're:{_NUMBERED}'."
+        f"{count} names begin in {len(places)} ways, as {parts[0][0]!r}, and {spread} of these are in more than one part: if "
+        f"they are patients or sequences, scores will be too good; say --groups 're:{_NUMBERED}'."
     )
 
 

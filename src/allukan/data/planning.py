@@ -60,7 +60,7 @@ def plan_splits(
     else:
         splits = make_splits(dataset, protocol, seed, groups, pairs)
         notes += uneven_notes(splits, groups or {}, pairs)
-    return SplitPlan(splits, (*notes, *group_notes(dataset, groups or {}), *class_notes(dataset, splits)))
+    return SplitPlan(splits, (*notes, *group_notes(dataset, splits, groups or {}), *class_notes(dataset, splits)))
 
 
 def _one_of(folds: int, fold: int, dataset: Dataset, seed: int, groups: Mapping[str, str], pairs: Pairs) -> SplitPlan:
@@ -70,7 +70,7 @@ def _one_of(folds: int, fold: int, dataset: Dataset, seed: int, groups: Mapping[
     unused = [f"the split given by {dataset.given.origin} is not used: {folds} folds of all images are drawn."]
     notes = [*dataset.given.notes, *(unused if dataset.given.folds else [])]
     notes += uneven_notes(splits, groups, pairs, fold_shares(folds))
-    return SplitPlan(splits, (*notes, *group_notes(dataset, groups), *class_notes(dataset, splits)))
+    return SplitPlan(splits, (*notes, *group_notes(dataset, splits, groups), *class_notes(dataset, splits)))
 
 
 def _literature(dataset: Dataset, protocol: str, seed: int, source: str | None, fold: int | None) -> SplitPlan:

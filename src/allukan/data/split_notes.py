@@ -64,10 +64,10 @@ def leak_notes(splits: Splits, groups: Mapping[str, str], pairs: Pairs) -> list[
     return notes
 
 
-def group_notes(dataset: Dataset, groups: Mapping[str, str]) -> list[str]:
+def group_notes(dataset: Dataset, splits: Splits, groups: Mapping[str, str]) -> list[str]:
     """How many ids the groups name that are no image; without groups, whether the names look like those of some."""
     if not groups:
-        hint = likely_groups(dataset.ids)
+        hint = likely_groups(*(ids for part in PARTS if (ids := getattr(splits, part))))
         return [hint] if hint else []
     unknown = sorted(groups.keys() - set(dataset.ids))
     if not unknown:
