@@ -69,7 +69,107 @@ def test_folders_whose_files_say_which_are_masks(make):
     dataset = open_dataset(make.root)
     assert (dataset.ids, dataset.classes) == (("ISIC_0", "ISIC_1", "ISIC_2"), ("foreground",))
     make.save("ISIC2018_Task1_Training_GroundTruth/ISIC_9.png", squares((1, 1)))
+    with pytest.raises(UserError, match=r"mask 'ISIC_9' of .* has no image"):
+        open_dataset(make.root)
+
+
+@pytest.mark.parametrize(("images", "masks"), [("scans", "scans_masks"), ("data", "data-gt"), ("X", "Ground Truth X")])
+def test_two_folders_of_which_one_is_called_masks(make, images, masks):
+    for i in range(3):
+        make.save(f"{images}/{i}.png", make.grey())
+        make.save(f"{masks}/{i}.png", squares((i, i)))
+    dataset = open_dataset(make.root)
+    assert [case.masks[0][0].parent.name for case in dataset.cases] == [masks] * 3
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train_images", "train_masks", "test_images", "test_masks"),
+        ("trainval-image", "trainval-mask", "test-image", "test-mask"),
+        ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth", "ISIC_Test_Input", "ISIC_Test_GroundTruth"),
+    ],
+)
+def test_folders_of_parts_and_of_masks(make, names):
+    for first, (images, masks) in enumerate((names[:2], names[2:])):
+        for i in range(2):
+            make.save(f"{images}/{first}{i}.jpg", make.grey())
+            make.save(f"{masks}/{first}{i}_segmentation.png" if "ISIC" in masks else f"{masks}/{first}{i}.png", squares((i, i)))
+    dataset = open_dataset(make.root)
+    assert dataset.given.folds == {None: {"train": ("00", "01"), "test": ("10", "11")}}
+    assert [case.masks[0][0].parent.name for case in dataset.cases] == [names[1]] * 2 + [names[3]] * 2
+
+
+def test_a_test_folder_without_masks_among_folders_of_parts(make):
+    for i in range(3):
+        make.save(f"train_images/{i}.png", make.grey())
+        make.save(f"train_masks/{i}.png", squares((i, i)))
+        make.save(f"test_images/9{i}.png", make.grey())
+    dataset = open_dataset(make.root)
+    assert (dataset.ids, dataset.given.folds) == (("0", "1", "2"), {})
+    assert dataset.given.notes == (f"{make.root / 'test_images'} has no masks: its images are not used.",)
+
+
+def test_three_folders_of_a_part_are_not_guessed_between(make):
+    for folder in ("train_images", "train_masks", "train_masks_2"):
+        make.save(f"{folder}/1.png", squares((1, 1)))
     with pytest.raises(UserError, match="no dataset that is recognised"):
+        open_dataset(make.root)
+
+
+def test_vessels_are_no_field_of_view(make):
+    """DRIVE, whose ``mask`` is where the camera saw anything."""
+    for part, name in (("training", "21"), ("training", "22"), ("test", "01")):
+        make.save(f"{part}/images/{name}_{part}.tif", np.stack([make.grey()] * 3, axis=-1))
+        make.save(f"{part}/1st_manual/{name}_manual1.png", squares((1, 1)))
+        make.save(f"{part}/2nd_manual/{name}_manual2.png", squares((2, 2)))
+        make.save(f"{part}/mask/{name}_{part}_mask.png", squares((0, 0)) + 255)
+    dataset = open_dataset(make.root)
+    assert dataset.ids == ("01_test", "21_training", "22_training")
+    assert all(read_masks(case, dataset).sum() == 25 for case in dataset.cases)
+    where = f"{make.root / 'training' / 'mask'} is not used: beside 1st_manual it is taken for the field of view."
+    assert where in dataset.given.notes
+    assert open_dataset(make.root / "test").ids == ("01_test",)
+
+
+def test_vessels_of_two_hands_are_not_guessed_between(make):
+    for i in range(3):
+        make.save(f"Image_{i}L.jpg", make.grey())
+        make.save(f"Image_{i}L_1stHO.png", squares((1, 1)))
+        make.save(f"Image_{i}L_2ndHO.png", squares((2, 2)))
+    with pytest.raises(UserError, match=r"Image_0L_1stHO.png and Image_0L_2ndHO.png both fit image 'Image_0L': keep one of them"):
+        open_dataset(make.root)
+
+
+@pytest.fixture
+def nuclei(make):
+    """DSB 2018: a folder an image, a file a nucleus."""
+    for name, count in (("3f", 1), ("a1", 3), ("b0", 2)):
+        make.save(f"{name}/images/{name}.png", make.grey())
+        for i in range(count):
+            make.save(f"{name}/masks/{name}{i}x.png", squares((7 * i, 9 * i)))
+    return make.root
+
+
+def test_nuclei_are_united(nuclei):
+    dataset = open_dataset(nuclei)
+    assert (dataset.ids, dataset.classes, dataset.target) == (("3f", "a1", "b0"), ("foreground",), "binary")
+    assert [int(read_masks(case, dataset).sum()) for case in dataset.cases] == [25, 75, 50]
+    assert dataset.patterns == ("*",)
+
+
+def test_an_image_without_nuclei_is_noted(nuclei, make):
+    make.save("c9/images/c9.png", make.grey())
+    dataset = open_dataset(nuclei)
+    assert dataset.ids == ("3f", "a1", "b0")
+    assert dataset.given.notes == (f"without masks and not used: 1 of the images, as {nuclei / 'c9'}.",)
+
+
+def test_the_folder_above_nuclei_is_told_where_they_are(make):
+    for name in ("3f", "a1"):
+        make.save(f"stage1/{name}/images/{name}.png", make.grey())
+        make.save(f"stage1/{name}/masks/{name}x.png", squares((1, 2)))
+    with pytest.raises(UserError, match=r"holds 1 dataset: give .*stage1"):
         open_dataset(make.root)
 
 

@@ -121,7 +121,7 @@ def test_ignored_values_in_binary_masks(make):
 
 def test_jpeg_label_maps_are_refused(make):
     root = maps(make, [blocks([0, 1, 2], [2, 1, 0])] * 3, ".jpg")
-    with pytest.raises(UserError, match=r"c0\.jpg is a JPEG, which changes the numbers"):
+    with pytest.raises(UserError, match=r"c0\.jpg is a JPEG of more than black and white, which changes the numbers"):
         open_dataset(root)
     assert len(problems(root)) == 3
     (root / "masks/c0.jpg").rename(root / "masks/c0.png")  # whatever it is called
@@ -131,9 +131,44 @@ def test_jpeg_label_maps_are_refused(make):
         read_masks(dataset.cases[0], dataset)
 
 
-def disc(value):
+def disc(value, radius=17, outside=0):
     y, x = np.mgrid[:64, :64]
-    return np.where((y - 30) ** 2 + (x - 33) ** 2 < 300, value, 0)
+    return np.where((y - 30) ** 2 + (x - 33) ** 2 < radius**2, value, outside).astype(np.uint8)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("folder", ["masks", "masks/polyp"])
+def test_jpegs_of_black_and_white_are_cut_at_the_middle(make, folder, colour):
+    """As the masks of Kvasir-SEG come, some of which are blurred at the edges, and one may be black."""
+    truth = [disc(255), disc(255, 6), disc(0)]
+    for i, mask in enumerate(truth):
+        make.save(f"images/c{i}.jpg", make.grey(64, 64))
+        image = Image.fromarray(mask).convert("RGB" if colour else "L")
+        if i == 0:
+            image = image.resize((32, 32)).resize((64, 64), Image.Resampling.BILINEAR)
+        (make.root / folder).mkdir(parents=True, exist_ok=True)
+        image.save(make.root / folder / f"c{i}.jpg", quality=75)
+    dataset = open_dataset(make.root)
+    assert dataset.target == "binary"
+    for case, mask in zip(dataset.cases, truth, strict=True):
+        assert (read_masks(case, dataset)[0] != (mask > 0)).mean() < 0.01
+    assert [what for what in notes(make.root) if "JPEG" in what] == [
+        f"3 masks, as {make.root / folder}/c0.jpg, are JPEGs: from 128 upwards is foreground."
+    ]
+
+
+@pytest.mark.parametrize("grey", [disc(60), disc(128), np.maximum(disc(85), disc(255, 8)), disc(2)])
+@pytest.mark.parametrize("folder", ["masks", "masks/0"])
+def test_jpegs_of_several_classes_are_not_cut(make, folder, grey):
+    make.save("images/a.png", make.grey(64, 64))
+    make.save(f"{folder}/a.jpg", grey)
+    assert any("a.jpg is a JPEG of more than black and white" in what for what in problems(make.root))
+
+
+def test_coloured_jpegs_are_not_cut(make):
+    make.save("images/a.png", make.grey(64, 64))
+    make.save("masks/a.jpg", np.stack([disc(255), disc(0), disc(0)], axis=-1))
+    assert "is a JPEG of more than black and white" in problems(make.root)[0]
 
 
 def test_a_jpeg_saved_as_png_looks_interpolated(make, tmp_path):
@@ -230,11 +265,3 @@ def test_inverted_masks_are_noted(make):
     for i in range(4):
         make.save(f"masks/0/c{i:02d}.png", 255 - make.mask())
     assert any("inverted?" in what for what in notes(root))
-
-
-def test_a_jpeg_mask_is_told_what_to_do(make):
-    make.save("images/a.png", make.grey())
-    make.save("masks/0/a.jpg", make.mask())
-    dataset = open_dataset(make.root)
-    with pytest.raises(UserError, match=r"not binary: .*: it is a JPEG, cut it at the middle and save it as PNG"):
-        read_masks(dataset.cases[0], dataset)

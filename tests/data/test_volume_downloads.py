@@ -1,10 +1,13 @@
 """Sets of volumes as their authors give them away: BraTS, KiTS, LiTS, Synapse and ACDC without moving a file, and their like."""
 
+import nibabel
 import numpy as np
 import pytest
 
 from allukan.data import load_groups, open_dataset, plan_splits, read_masks
 from allukan.data.case_folders import case_folders
+from allukan.data.layouts import scan_dataset
+from allukan.data.volumes import read_image
 from allukan.errors import UserError
 from allukan.options import LabelRules
 from tests.volume_sets import blob, save
@@ -66,6 +69,43 @@ def test_kits_whose_files_have_one_name_in_all_folders(volumes):
     [note] = dataset.given.notes
     assert note == f"without segmentation and not used: 1 of the images, as {volumes.root / 'data/case_00210'}."
     assert note in plan_splits(dataset, source="drawn", pairs=[]).notes
+
+
+def totalsegmentator(volumes, organs=("liver", "spleen"), cases=("s0000", "s0001", "s0002")):
+    volumes(*(f"{case}/ct.nii.gz" for case in cases))
+    for k, organ in enumerate(organs):
+        values = (0, *np.eye(2, dtype=int)[k])
+        volumes(*(f"{case}/segmentations/{organ}.nii.gz" for case in cases), labels=True, values=values)
+    return volumes.root
+
+
+def test_totalsegmentator_with_a_file_a_class(volumes):
+    dataset = open_dataset(totalsegmentator(volumes))
+    assert (dataset.ids, dataset.classes, dataset.target) == (("s0000", "s0001", "s0002"), ("liver", "spleen"), "multilabel")
+    assert (dataset.patterns, dataset.spatial_dims, dataset.layout) == (("*/ct",), 3, "folders")
+    case = dataset.cases[1]
+    files = [volumes.root / f"s0001/segmentations/{organ}.nii.gz" for organ in ("liver", "spleen")]
+    truth = np.stack([nibabel.load(file).get_fdata().transpose(2, 1, 0) for file in files])
+    found = read_masks(case, dataset, read_image(case.images[0]))
+    assert truth.any()
+    np.testing.assert_array_equal(found.sum((1, 2, 3)), truth.sum((1, 2, 3)))
+    merged = open_dataset(volumes.root, LabelRules(foreground=True))
+    assert read_masks(merged.cases[1], merged).sum() == truth.max(0).sum()
+
+
+def test_a_class_that_one_volume_lacks_is_a_problem(volumes):
+    root = totalsegmentator(volumes)
+    (root / "s0001/segmentations/liver.nii.gz").unlink()
+    with pytest.raises(UserError, match="s0001 lacks the mask liver, which other images have: add an empty one"):
+        open_dataset(root)
+    assert scan_dataset(root)[0].ids == ("s0000", "s0002")
+
+
+def test_folders_of_the_decathlon_without_their_list(volumes):
+    for name in ("a", "b"):
+        volumes(f"imagesTr/{name}.nii.gz")
+        volumes(f"labelsTr/{name}.nii.gz", labels=True)
+    assert (open_dataset(volumes.root).ids, open_dataset(volumes.root).classes) == (("a", "b"), ("1", "2"))
 
 
 def test_pictures_in_folders_of_their_own(make):

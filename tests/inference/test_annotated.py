@@ -56,6 +56,8 @@ def test_masks_beside_their_images_are_left_out_and_named(files, masks, caplog):
         (["volume-1.nii", "volume-2.nii"], ["segmentation-1.nii"], ONE),
         (["P1/P1_t1.nii", "P1/P1_t2.nii", "P2/P2_t1.nii"], ["P1/P1_seg.nii"], TWO),
         (["case_0/imaging.nii", "case_1/imaging.nii"], ["case_0/segmentation.nii"], [ImageFile("*/imaging", 1)]),
+        (["s1/ct.nii", "s2/ct.nii"], [f"s{i}/segmentations/{organ}.nii" for i in (1, 2) for organ in ("liver", "spleen")], ONE),
+        (["3f/images/3f.png", "a1/images/a1.png", "b0/images/b0.png"], ["3f/masks/x.png", "a1/masks/y.png"], ONE),
     ],
 )
 def test_masks_of_sets_of_volumes_are_left_out(kept, masks, expected):

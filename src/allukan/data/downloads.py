@@ -1,78 +1,21 @@
-"""Sets as they are downloaded: folders of images and masks by whatever name, and masks beside their images."""
+"""Sets as they are downloaded: masks beside their images."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
 from os.path import isdir  # which is False where Path.is_dir raises: no permission
 from pathlib import Path
 from typing import NamedTuple
 
-from allukan.data.names import IMAGE_FOLDERS, MASK_FOLDERS, bare, case_id, is_image, is_volume, visible
+from allukan.data.names import case_id, may_look
 from allukan.data.pairing import Problem, by_id, find_images, masks_by_id
-from allukan.data.roles import mask_owner, owned
+from allukan.data.roles import owned
 from allukan.errors import UserError
 
 _DEPTH = 2  # of folders within a folder that are looked into: whoever names a whole disk should not wait
 _log = logging.getLogger("allukan")
-
-
-class Pair(NamedTuple):
-    """A folder of images and that of their masks, which may not exist where the first is called ``images``."""
-
-    images: Path
-    masks: Path
-
-
-def pair_of(root: Path) -> Pair | None:
-    """``images`` and ``masks`` of a folder, or what stands for them, as ``Original`` and ``Ground Truth`` of CVC-ClinicDB.
-
-    Raises ``UserError`` where several do.
-    """
-    images = _called(root, IMAGE_FOLDERS)
-    masks = _called(root, MASK_FOLDERS) if images else None
-    if images is None or (masks is None and images.name != IMAGE_FOLDERS[0]):
-        return None
-    return Pair(images, masks or root / MASK_FOLDERS[0])
-
-
-def told_by_files(root: Path) -> Pair | None:
-    """The two folders of images of ``root``, where each file of one is by its name a mask of a file of the other.
-
-    So is ISIC, ``…_Input/ISIC_1.jpg`` and ``…_GroundTruth/ISIC_1_segmentation.png``.
-    """
-    held = {path: {bare(file).name for file in _listed(path) if _is_file(file)} for path in _listed(root) if isdir(path)}
-    folders = [path for path, names in held.items() if names]
-    if len(folders) == 2:
-        for images, masks in (folders, folders[::-1]):
-            if all(mask_owner(name, held[images]).word for name in held[masks]):
-                return Pair(images, masks)
-    return None
-
-
-def _is_file(path: Path) -> bool:
-    return not isdir(path) and (is_image(path) or is_volume(path))
-
-
-def _called(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder of the first name, else the only one of any, in upper or lower case."""
-    if isdir(root / names[0]):
-        return root / names[0]
-    found = [path for path in _listed(root) if path.name.casefold() in names and isdir(path)]
-    if len(found) > 1:
-        both = f"{found[0].name} and {found[1].name}"
-        raise UserError(f"{root} has the folders {both}, which both may hold {names[0]}: rename one to {names[0]}.")
-    return found[0] if found else None
-
-
-def _listed(folder: Path) -> list[Path]:
-    """Nothing where it may not be looked at: what is not this dataset is no reason to stop."""
-    try:
-        return visible(folder)
-    except OSError:
-        return []
 
 
 class Beside(NamedTuple):
@@ -133,7 +76,7 @@ def patients(found: Beside) -> tuple[dict[str, str], tuple[str, ...]]:
 
 def inner_folders(root: Path, depth: int = _DEPTH) -> list[Path]:
     """``root`` and the folders within it, two deep."""
-    inner = [path for path in _listed(root) if isdir(path)] if depth else []
+    inner = [path for path in may_look(root) if isdir(path)] if depth else []
     return [root, *(folder for path in inner for folder in inner_folders(path, depth - 1))]
 
 

@@ -17,6 +17,7 @@ Folds = Mapping[int | None, Mapping[str, tuple[str, ...]]]
 _NAMES = {
     "train": "train",
     "training": "train",
+    "trainval": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",

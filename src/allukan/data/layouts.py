@@ -11,8 +11,9 @@ from pathlib import Path
 from allukan.data.case_folders import CaseFolders, case_folders
 from allukan.data.dataset import FOREGROUND, Case, Dataset, GivenSplit
 from allukan.data.decode import IMAGE_SUFFIXES, VOLUME_SUFFIXES
-from allukan.data.downloads import Beside, Pair, beside, pair_of, patients, told_by_files, without_series
+from allukan.data.downloads import Beside, beside, patients, without_series
 from allukan.data.listed import declared_labels, open_decathlon, open_nnunet
+from allukan.data.mask_folders import MaskFolders, mask_folders
 from allukan.data.names import has_frames, is_data, is_slice, is_volume, notes, on_disk, visible
 from allukan.data.pairing import (
     Declared,
@@ -24,7 +25,8 @@ from allukan.data.pairing import (
     masks_by_id,
     read_json,
 )
-from allukan.data.part_folders import open_parts, overlooked, part_folders
+from allukan.data.pairs import Pair, pair_of, two_folders
+from allukan.data.part_folders import Part, open_parts, overlooked, paired_parts, part_folders
 from allukan.errors import UserError
 from allukan.files import name_text
 from allukan.options import LabelRules
@@ -94,7 +96,8 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
 
 def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     if pair := pair_of(root):
-        return replace(_plain(root, pair, rules, problems), given=overlooked(root, pair.images))
+        given = overlooked(root, pair.images)
+        return replace(_plain(root, pair, rules, problems), given=replace(given, notes=pair.notes + given.notes))
     if any(is_data(path) for path in root.glob("imagesTr/*_0000.*")):
         return open_nnunet(root, rules, problems)
     lists = [path for path in visible(root) if path.suffix == ".json" and "training" in read_json(path)]
@@ -103,16 +106,34 @@ def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     if len(lists) > 1:
         raise UserError(f"{root} holds {len(lists)} JSON datalists: give one of them, as {lists[0]}.")
     if (root / "imagesTr").is_dir():
-        return open_nnunet(root, rules, problems)
-    if folders := part_folders(root):
-        return open_parts(root, folders, lambda part, pair: _plain(part, pair, rules, problems, root))
-    if pair := told_by_files(root):
+        return _without_channels(root, rules, problems)
+    return _downloaded(root, rules, problems)
+
+
+def _downloaded(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
+    """What is told by the names of folders and files."""
+    if parts := part_folders(root) or paired_parts(root):
+        return _parts(root, parts, rules, problems)
+    if pair := two_folders(root):
         return _plain(root, pair, rules, problems)
+    if folders := mask_folders(root, problems):
+        return _mask_folders(root, folders, rules)
     if cases := case_folders(root, problems):
         return _case_folders(root, cases, rules, problems)
     if (found := beside(root, problems)).images:
         return _beside(root, found, rules, problems)
     raise UserError(_unknown(root))
+
+
+def _without_channels(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
+    """Folders of the Decathlon whose list is lost, which say all but the names of the classes."""
+    if (root / "dataset.json").is_file() or not (root / "labelsTr").is_dir():
+        return open_nnunet(root, rules, problems)
+    return _plain(root, Pair(root / "imagesTr", root / "labelsTr"), rules, problems)
+
+
+def _parts(root: Path, parts: Mapping[str, Part], rules: LabelRules, problems: list[Problem]) -> Dataset:
+    return open_parts(root, parts, lambda part: _plain(part.root, part.pair, rules, problems, root))
 
 
 def _unknown(root: Path) -> str:
@@ -121,8 +142,8 @@ def _unknown(root: Path) -> str:
         wanted = _FOLDERS.get(path.name.lower(), path.name)
         if wanted != path.name:
             return f"{path} is spelled otherwise than expected: rename it to {wanted}."
-    if inner := [str(path) for path in folders if pair_of(path)]:
-        return f"{root} holds {len(inner)} datasets: give one of them, as {inner[0]}."
+    if inner := [path for path in folders if pair_of(path) or part_folders(path) or mask_folders(path, [])]:
+        return f"{root} holds {len(inner)} dataset{'s: give one of them, as' * (len(inner) > 1) or ': give'} {inner[0]}."
     return f"{root} is empty: {_HOW}." if not visible(root) else f"{root} holds no dataset that is recognised: {_HOW}."
 
 
@@ -162,6 +183,18 @@ def _case_folders(root: Path, found: CaseFolders, rules: LabelRules, problems: l
     given = GivenSplit(notes=found.notes)
     empty = Dataset(root, "label-maps", given=given, patterns=found.patterns, channel_names=found.channels)
     return label_map_dataset(empty, found.images, found.masks, _declared(root), rules, problems)
+
+
+def _mask_folders(root: Path, found: MaskFolders, rules: LabelRules) -> Dataset:
+    """A file a class, or several files of one class."""
+    classes = () if rules.foreground else found.classes
+    cases = []
+    for name, image in found.images.items():
+        files = found.masks[name]
+        masks = tuple((files[one],) for one in classes) or (tuple(files.values()),)
+        cases.append(Case(name, (image,), masks))
+    pattern, given = found.pattern, GivenSplit(notes=found.notes)
+    return Dataset(root, "folders", classes or (FOREGROUND,), tuple(cases), ignored=rules.value, given=given, patterns=(pattern,))
 
 
 def _beside(root: Path, found: Beside, rules: LabelRules, problems: list[Problem]) -> Dataset:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from allukan.data.dataset import Case, Dataset
 from allukan.data.decode import decode
@@ -19,6 +21,8 @@ from allukan.errors import UserError
 if TYPE_CHECKING:
     from allukan.data.volumes import Image
 
+_MIDDLE = (64, 192)  # between black and white, where a JPEG of a mask has nothing but edges
+_GREY = 0.01  # of the white pixels: areas of grey in a JPEG that are no edges
 IGNORED = 255  # in the planes of all classes, where a pixel is neither background nor a class
 
 
@@ -73,9 +77,7 @@ def _binary(path: Path, ignored: int | None, like: Image | None) -> NDArray[np.u
     found = np.unique(values[~left_out])
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         shown = ", ".join(map(str, found[:4].tolist())) + (" …" if len(found) > 4 else "")
-        lossy = not _is_volume(path, like) and decode(path).lossy
-        cure = ": it is a JPEG, cut it at the middle and save it as PNG" if lossy else ""
-        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other{cure}.")
+        raise UserError(f"mask {path} is not binary: it holds {len(found)} values ({shown}) instead of 0 and one other.")
     return np.where(left_out, np.uint8(IGNORED), (values > 0).astype(np.uint8))
 
 
@@ -109,7 +111,21 @@ def _decode_mask(path: Path) -> Decoded:
         raise UserError(f"mask {path} is {kind} whose zero is white: save it again with black as zero.")
     if found.colours is None and found.values.shape[2] not in (1, 3):
         raise UserError(f"mask {path} has {found.values.shape[2]} channels: expected is one plane, grey or RGB.")
-    return found
+    return _cut(path, found) if found.lossy else found
+
+
+def _cut(path: Path, found: Decoded) -> Decoded:
+    """A JPEG of black and white, as Kvasir-SEG has, cut at the middle; ``UserError`` for one that may hold anything else."""
+    shown = found.values if found.colours is None else found.colours
+    grey = shown.max(2)
+    low, high = _MIDDLE
+    coloured = (grey - shown.min(2) >= low).any()
+    areas = ndimage.minimum_filter((grey >= low) & (grey < high), 3).sum()
+    white = (grey >= high).sum()
+    if grey.dtype != np.uint8 or coloured or areas > _GREY * white or (grey.any() and not white):
+        what = "is a JPEG of more than black and white, which changes the numbers of classes"
+        raise UserError(f"mask {path} {what}: save the original as PNG or TIFF.")
+    return replace(found, values=np.where(grey >= 128, np.uint8(255), np.uint8(0))[..., None], colours=None)
 
 
 def read_labels(path: Path, like: Image | None = None) -> NDArray[Any]:
@@ -122,8 +138,6 @@ def read_labels(path: Path, like: Image | None = None) -> NDArray[Any]:
 
         return volumes.read_labels(path, like).array[0]
     found = _decode_mask(path)
-    if found.lossy:
-        raise UserError(f"label map {path} is a JPEG, which changes the numbers of classes: save the original as PNG or TIFF.")
     raw = found.values[..., 0]
     if found.values.shape[2] > 1 and (found.colours is not None or (found.values != raw[..., None]).any()):
         raise UserError(f"label map {path} is coloured: store the number of the class, grey or as a palette index.")

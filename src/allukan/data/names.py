@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from allukan.data.dataset import Dataset
@@ -25,9 +26,10 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "originals", "original")  # t
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
     *("ground truth", "ground_truth", "ground-truth", "groundtruth", "gt"),
+    *(MANUAL_FOLDERS := ("manual", "manual1", "1st_manual")),  # as vessels come, where ``mask`` is the field of view
 )
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_FOREIGN = re.compile(r'[<>:"|?*\\/\x00-\x1f]|[. ]$')  # which Windows has in no name
+_FOREIGN = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$')  # which Windows has in no name
 
 
 def is_data(path: Path) -> bool:
@@ -38,6 +40,14 @@ def is_data(path: Path) -> bool:
 def visible(folder: Path) -> list[Path]:
     """What is in a folder, sorted, without what ``is_data`` leaves out."""
     return sorted(path for path in folder.iterdir() if is_data(path))
+
+
+def may_look(folder: Path) -> list[Path]:
+    """As ``visible``; nothing where it may not be looked at: what is not this dataset is no reason to stop."""
+    try:
+        return visible(folder)
+    except OSError:
+        return []
 
 
 def is_image(path: Path) -> bool:
@@ -149,15 +159,17 @@ def on_disk(path: Path) -> Path:
 
 def notes(dataset: Dataset) -> list[tuple[str, str]]:
     """What is left out of a dataset, and names that other systems cannot keep apart or write: (where, sentence)."""
-    files = [path for case in dataset.cases for path in (*case.images, *(p for masks in case.masks for p in masks))]
+    files = [path for case in dataset.cases for path in (*case.images, *chain(*case.masks))]
     folders = sorted({path.parent for path in files}) if dataset.layout != "decathlon" else []
     known = VOLUME_SUFFIXES if dataset.spatial_dims == 3 else PICTURE_SUFFIXES
     found = [
         (str(folder), sentence) for folder in folders for sentence in (*unread(visible(folder), known), *_nested(folder, folders))
     ]
+    if lossy := [path for case in dataset.cases for path in chain(*case.masks) if suffix(path) in (".jpg", ".jpeg")]:
+        found.append((str(lossy[0].parent), f"{len(lossy)} masks, as {lossy[0]}, are JPEGs: from 128 upwards is foreground."))
     for what, names in (("images", dataset.ids), ("classes", dataset.classes if dataset.layout == "folders" else ())):
         found += [(first, f"{what} {first!r} and {second!r} {_SAME}") for first, second in alike(names)]
-        odd = [name for name in names if _DEVICE.fullmatch(name) or _FOREIGN.search(name)]
+        odd = [name for name in names if any(_DEVICE.fullmatch(part) or _FOREIGN.search(part) for part in name.split("/"))]
         if odd:
             sentence = f"{len(odd)} of the names of {what}, as {odd[0]!r}, cannot be written on Windows: rename them."
             found.append((odd[0], sentence))

@@ -1,4 +1,4 @@
-"""The layout ``train/ val/ test/``: a folder of images and masks for every part of a split."""
+"""The layout ``train/ val/ test/``: a folder of images and masks, or one of each, for every part of a split."""
 
 from __future__ import annotations
 
@@ -6,55 +6,70 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from allukan.data.dataset import Dataset, GivenSplit
-from allukan.data.downloads import Pair, pair_of
 from allukan.data.given_splits import part_named
+from allukan.data.pairs import Pair, pair_of, pairs_by_part
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
 
 
-def part_folders(root: Path) -> dict[str, Path]:
+class Part(NamedTuple):
+    """Where the images and masks of a part of a split are, and by which name and in which folder."""
+
+    name: str
+    root: Path
+    pair: Pair
+
+
+def part_folders(root: Path) -> dict[str, Part]:
     """The folders below ``root`` that are parts of a split and hold a folder of images, by part.
 
     Raises ``UserError`` for two of one part, as ``val`` and ``valid``.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Part] = {}
     for path in sorted(root.iterdir()):
         part = part_named(path.name)
-        if part and path.is_dir() and pair_of(path):
+        if part and path.is_dir() and (pair := pair_of(path)):
             if part in found:
                 raise UserError(f"{root} has the folders {found[part].name} and {path.name} for one part: join them.")
-            found[part] = path
+            found[part] = Part(path.name, path, pair)
     return {part: found[part] for part in PARTS if part in found}
 
 
-def open_parts(root: Path, folders: Mapping[str, Path], open_one: Callable[[Path, Pair], Dataset]) -> Dataset:
-    """The images of all parts as one dataset with the split that they are; ``open_one`` opens a folder.
+def paired_parts(root: Path) -> dict[str, Part]:
+    """The same of ``train_images/``, ``train_masks/``, ``test_images/`` … without a folder for a part."""
+    pairs = pairs_by_part(root)
+    return {part: Part(pairs[part].images.name, root, pairs[part]) for part in PARTS if part in pairs}
+
+
+def open_parts(root: Path, parts: Mapping[str, Part], open_one: Callable[[Part], Dataset]) -> Dataset:
+    """The images of all parts as one dataset with the split that they are; ``open_one`` opens a part.
 
     A test folder without masks is left out with a note. Where images of two parts have the same name, the ids of all begin with
     their part: ``train/0001``. Raises ``UserError`` where the parts differ in layout or classes, and for a set without train.
     """
-    notes, pairs = [], {part: pair for part, path in folders.items() if (pair := pair_of(path))}
-    if "test" in pairs and not pairs["test"].masks.is_dir():
-        notes.append(f"{folders['test']} has no masks: its images are not used.")
-        del pairs["test"]
-    if "train" not in pairs:
+    notes, used = [], dict(parts)
+    if "test" in used and not used["test"].pair.masks.is_dir():
+        notes.append(f"{root / used.pop('test').name} has no masks: its images are not used.")
+    if "train" not in used:
         raise UserError(
-            f"{root} has the folders {', '.join(pairs) or 'test'} but none to train on: add train/ with images/ and masks/."
+            f"{root} has the folders {', '.join(used) or 'test'} but none to train on: add train/ with images/ and masks/."
         )
-    opened = {part: open_one(folders[part], pair) for part, pair in pairs.items()}
+    opened = {part: open_one(found) for part, found in used.items()}
+    notes += [note for found in used.values() for note in found.pair.notes]
     if max(Counter(name for dataset in opened.values() for name in dataset.ids).values(), default=1) > 1:
         opened = {part: _prefixed(dataset, part) for part, dataset in opened.items()}
     ids = {part: dataset.ids for part, dataset in opened.items() if dataset.ids}
-    origin = f"folders {', '.join(folders[part].name for part in ids)} of {root}"
+    origin = f"folders {', '.join(used[part].name for part in ids)} of {root}"
     given = GivenSplit(origin, {None: ids} if len(ids) > 1 else {}, tuple(notes))
     return replace(_merged(root, opened), given=given)
 
 
 def overlooked(root: Path, images: Path) -> GivenSplit:
     """No split, with a note on the folders of parts beside ``images`` of ``root``."""
-    return GivenSplit(notes=tuple(f"{path} is not used: there is {images}." for path in part_folders(root).values()))
+    return GivenSplit(notes=tuple(f"{part.root} is not used: there is {images}." for part in part_folders(root).values()))
 
 
 def _prefixed(dataset: Dataset, part: str) -> Dataset:

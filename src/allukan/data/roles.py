@@ -6,11 +6,13 @@ import re
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-_WORDS = r"masks?|seg|segmentations?|labels?|labelmap|gt|ground_?truth|anno|annotations?"
-_KINDS = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct")
+_HANDS = r"manual\d?|\d(?:st|nd|rd)_?(?:manual|ho)"  # of DRIVE, HRF and CHASE
+_WORDS = rf"masks?|seg|segmentations?|labels?|labelmap|gt|ground_?truth|anno|annotations?|{_HANDS}"
+_KINDS = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct", "training", "test")
 _IMAGES = tuple(how(word) for word in _KINDS for how in (str.lower, str.capitalize, str.upper))
 _MASK = re.compile(_WORDS, re.IGNORECASE)
 _LAST = re.compile(rf"(.+?)([_-])({_WORDS})(?:_(\d+))?", re.IGNORECASE)
+_AMONG = re.compile(rf"(?:^|[^a-z])(?:{_WORDS}|ground[ -]truth)(?:[^a-z]|$)")
 _FIRST = re.compile(rf"({_WORDS})([_-]|(?=\d))(.+)", re.IGNORECASE)
 
 
@@ -29,6 +31,15 @@ def is_mask_word(name: str) -> bool:
     (True, False)
     """
     return _MASK.fullmatch(name) is not None
+
+
+def has_mask_word(name: str) -> bool:
+    """Whether a word of a name says that it is of masks.
+
+    >>> has_mask_word("ISIC2018_Task1_Training_GroundTruth"), has_mask_word("train_masks"), has_mask_word("unmasked")
+    (True, True, False)
+    """
+    return _AMONG.search(name.casefold()) is not None
 
 
 def mask_owner(name: str, images: Container[str]) -> Owner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,25 +12,26 @@ from allukan.errors import UserError
 from allukan.inference.inputs import slot
 from allukan.models import ImageFile
 
-_FOLDERS = frozenset({*MASK_FOLDERS, "labelstr", "labelsts", "labelsva", "overlays"})
+_FOLDERS = frozenset({*MASK_FOLDERS, "manual2", "2nd_manual", "labelstr", "labelsts", "labelsva", "overlays"})
 _log = logging.getLogger("allukan")
 
 
 def without_masks(files: Mapping[Path, Path], expected: Sequence[ImageFile]) -> dict[Path, Path]:
-    """``files`` without the masks beside their images, ``a_mask.png`` beside ``a.png``, which the log names.
+    """``files`` without the masks beside their images, which the log names.
 
-    ``expected`` are the files of an image: beside ``P1_t1`` and ``P1_t2`` a mask is called ``P1_seg``.
+    Those are ``a_mask.png`` beside ``a.png``, and in folders of one image each a folder of its masks, ``P1/ct.nii`` and
+    ``P1/segmentations``. ``expected`` are the files of an image: beside ``P1_t1`` and ``P1_t2`` a mask is called ``P1_seg``.
 
-    Raises ``UserError`` where some are below a folder of masks, as ``masks`` and ``labelsTr``, of annotators or of an earlier
-    prediction, and others are not.
+    Raises ``UserError`` where some are below another folder of masks, as ``masks`` and ``labelsTr``, of annotators or of an
+    earlier prediction, and others are not.
     """
-    _check_folders(list(files))
+    masks = _in_folders(list(files))
     names = defaultdict[Path, set[str]](set)
     for path in files:
         names[path.parent].add(_name(path))
         if at := slot(path.absolute(), expected):
             names[path.parent].add(at[2].casefold())
-    masks = {path for path in files if owned(_name(path), names[path.parent])}
+    masks |= {path for path in files if owned(_name(path), names[path.parent])}
     if masks:
         _log.warning(f"{len(masks)} masks beside their images are left out, as {min(masks)}.")
     return {path: result for path, result in files.items() if path not in masks}
@@ -40,17 +41,23 @@ def _name(path: Path) -> str:
     return bare(path).name.casefold()
 
 
-def _check_folders(paths: list[Path]) -> None:
+def _in_folders(paths: list[Path]) -> set[Path]:
     """Folders above all files say nothing: who gives masks alone may want just them."""
     folders = paths[0].absolute().parents if paths else ()
     above = next((folder for folder in folders if all(path.absolute().is_relative_to(folder) for path in paths)), None)
     if above is None:
-        return
+        return set()
     within = {path: _folder_of_masks(path.absolute().relative_to(above)) for path in paths}
     images = [path for path, folder in within.items() if folder is None]
-    masks = [above / folder for folder in within.values() if folder is not None]
-    if masks and images:
-        raise UserError(f"{masks[0]} holds masks, which are no images to predict: give the images alone, as {images[0].parent}.")
+    masks = {path: above / folder for path, folder in within.items() if folder is not None}
+    cases = {folder.parent for folder in masks.values()}
+    alone = Counter(folder for path in images for folder in path.absolute().parents if folder in cases)
+    if not (masks and images):
+        return set()
+    if len(cases) > 1 and all(alone[folder] == 1 for folder in cases):
+        return set(masks)
+    first = next(iter(masks.values()))
+    raise UserError(f"{first} holds masks, which are no images to predict: give the images alone, as {images[0].parent}.")
 
 
 def _folder_of_masks(path: Path) -> Path | None:
