@@ -42,7 +42,7 @@ def test_of_a_dicom_folder_only_the_slices_are_packed(predictors, tmp_path):
 
 def test_a_folder_without_a_usable_image_is_refused(predictors, picture, tmp_path):
     card = predictors["binary"].card
-    picture.write_bytes(b"GIF89a")
+    picture.write_bytes(b"RIFF    WEBP")
     with pytest.raises(UserError, match=r"sent holds no example that the model takes: scan: scan\.png "):
         open_examples(picture.parent, card, tmp_path / "copies", MEGABYTE)
     picture.unlink()

@@ -29,10 +29,10 @@ def test_0_done(shell, trained, phantoms, tmp_path):
 def test_1_something_keeps_a_training_from_starting(shell, phantoms, tmp_path):
     data = shutil.copytree(phantoms, tmp_path / "data")
     broken = sorted((data / "images").iterdir())[0]
-    broken.write_bytes(b"GIF89a")
+    broken.write_bytes(b"RIFF    WEBP")
     done = shell("data", "check", data)
     assert done.code == 1
-    assert "holds a GIF" in " ".join(done.out.split())
+    assert "holds a WebP image" in " ".join(done.out.split())
 
 
 def test_2_some_inputs_could_not_be_read_the_others_are_done(shell, trained, images, tmp_path):

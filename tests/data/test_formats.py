@@ -16,7 +16,9 @@ from PIL import Image
 
 from allukan.data import IMAGE_SUFFIXES, read_image
 from allukan.data.decode import decode, header, is_deep
+from allukan.data.masks import read_labels
 from allukan.data.pixels import CHANNEL_LIMIT, PIXEL_LIMIT
+from allukan.errors import UserError
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 H, W = 20, 30
@@ -285,15 +287,41 @@ def test_alpha_between_other_channels(tmp_path):
     check(write_tiff(tmp_path / "x.tif", array, photometric="rgb", extrasamples=[0, 2, 0]), array[..., [0, 1, 2, 3, 5]])
 
 
-@pytest.mark.parametrize("content", ["PNG", "JPEG", "BMP", "TIFF"])
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+@pytest.mark.parametrize("content", ["PNG", "JPEG", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif"])
 def test_the_content_tells_what_a_file_is(tmp_path, content, suffix):
     Image.fromarray(numbers("uint8", 3)).save(tmp_path / "right", format=content)
     (tmp_path / f"x.{suffix}").write_bytes((tmp_path / "right").read_bytes())
     assert np.array_equal(read_image([tmp_path / f"x.{suffix}"]), read_image([tmp_path / "right"]))
     assert header(tmp_path / f"x.{suffix}") == header(tmp_path / "right")
-    if content != "JPEG":
+    if content not in ("JPEG", "GIF"):  # which has 256 colours
         assert np.array_equal(read_image([tmp_path / f"x.{suffix}"]), numbers("uint8", 3))
+
+
+@pytest.mark.parametrize("optimize", [False, True])
+def test_gif(tmp_path, optimize):
+    """Grey by its values, whatever the order of its palette, as the vessels of DRIVE; in colour it is no label map."""
+    path = tmp_path / "x.gif"
+    for values in (numbers("uint8", 1)[..., 0], numbers("uint8", 1)[..., 0] // 128 * np.uint8(255)):
+        Image.fromarray(values).save(path, optimize=optimize)
+        check(path, values[..., None])
+        assert np.array_equal(read_labels(path), values)
+        Image.fromarray(values).save(path, optimize=optimize, transparency=0)
+        assert np.array_equal(decode(path).opaque, values != 0)
+    index = numbers("uint8", 1)[..., 0] % 4
+    image = Image.fromarray(index, mode="P")
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 9, 8, 7])
+    image.save(path, optimize=optimize)
+    check(path, np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [9, 8, 7]], np.uint8)[index])
+    with pytest.raises(UserError, match="is coloured: store the number of the class"):
+        read_labels(path)
+
+
+def test_a_white_palette_of_a_gif_does_not_turn_the_mask(tmp_path):
+    image = Image.fromarray(np.array([[0, 1, 1]], np.uint8), mode="P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / "x.gif", optimize=False)
+    assert read_labels(tmp_path / "x.gif").tolist() == [[255, 0, 0]]
 
 
 def test_masks_of_transparency_are_no_second_image(tmp_path):
@@ -334,6 +362,7 @@ def tables():
         ("PNG", "grey or RGB with alpha", several(map(str, PNG_KINDS["RGBA"][1])), "1 or 3", "interlaced up to 8 bits"),
         ("PNG", "palette", several(map(str, PALETTE_BITS)), "3 (mask: the index)", "interlaced too"),
         ("JPEG", "grey, RGB, CMYK", "8", "1, 3, 3", "baseline, progressive"),
+        ("GIF", "grey, colour", "8", "1, 3", "one frame"),
         ("BMP", "1 bit, grey, palette, RGB, RGBA", "1, 4, 8", "1 or 3", "none"),
         ("TIFF, BigTIFF", "numbers", several(NUMBERS), f"{several(map(str, CHANNELS))} … {CHANNEL_LIMIT}", several(LOSSLESS)),
         ("TIFF", "packed bits", several(map(str, PACKED)), "1", "none (1 bit: CCITT RLE, G3, G4 too)"),

@@ -75,6 +75,18 @@ def bmp_bomb(path):
     path.write_bytes(data)
 
 
+def patched_gif(place, *sizes):
+    """Of the whole, beside its one frame of 48 × 64."""
+
+    def write(path):
+        Image.fromarray(GREY).save(path)
+        data = bytearray(path.read_bytes())
+        data[place : place + 4] = struct.pack("<HH", *sizes)
+        path.write_bytes(data)
+
+    return write
+
+
 def interlaced(path):
     with path.open("wb") as file:
         png.Writer(48, 64, bitdepth=16, greyscale=False, interlace=True).write(file, DEEP.reshape(64, -1).tolist())
@@ -130,7 +142,11 @@ REFUSED = {
     "cmyk16.tif": (tiff(np.dstack([DEEP, DEEP[..., :1]]), photometric="separated"), "4 SEPARATED channels of 16 bits"),
     "predictor.tif": (tiff(GREY, compression="packbits", predictor=2), "predictor 2 and compression PackBits"),
     "565.tif": (patched(RGB, "BitsPerSample", (5, 6, 5)), r"of \(5, 6, 5\) bits"),
-    "gif.png": (other(b"GIF89a" + bytes(50)), "a GIF, which is not read"),
+    "bomb.gif": (patched_gif(6, 14000, 13000), f"13000×14000 {BOMB}"),
+    "animation.gif": (animation, "an animation of 2 frames"),
+    "part.gif": (patched_gif(6, 60, 64), "a GIF whose frame covers a part of it only"),
+    "empty.gif": (other(b"GIF89a" + bytes(50)), "cannot be read as an image"),
+    "avif.png": (other(b"\0\0\0\x20ftypavif" + bytes(50)), "an AVIF image, which is not read"),
     "webp.jpg": (other(b"RIFF\x20\0\0\0WEBPVP8 " + bytes(50)), "a WebP image"),
     "dicom.tif": (other(bytes(128) + b"DICM" + bytes(50)), "holds no pixel data"),
     "page.png": (other(b"<!DOCTYPE html><html>not found</html>"), "a web page"),
@@ -173,6 +189,8 @@ def kinds():
     yield "progressive.jpg", lambda path: Image.fromarray(GREY).save(path, progressive=True)
     yield "cmyk.jpg", lambda path: Image.fromarray(RGB).convert("CMYK").save(path)
     yield "rgb.bmp", lambda path: Image.fromarray(RGB).save(path)
+    yield "grey.gif", lambda path: Image.fromarray(GREY).save(path)
+    yield "palette.gif", lambda path: Image.fromarray(RGB).quantize(16).save(path, transparency=3)
     yield "palette.bmp", lambda path: Image.fromarray(RGB).quantize(16).save(path)
 
 

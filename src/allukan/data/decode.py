@@ -14,20 +14,20 @@ from allukan.data import png, raster, tiff
 from allukan.data.pixels import Decoded, Header
 from allukan.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})  # by which pictures are found in a folder
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff"})  # by which pictures are found in a folder
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".dcm"}  # that can be one: a DICOM file is a picture or a volume
 VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm"})  # by which volumes are
 _READERS = {  # by how a file begins
     b"\x89PNG\r\n\x1a\n": (png.header, png.decode),
     b"\xff\xd8\xff": (raster.jpeg_header, raster.jpeg),
     b"BM": (raster.bmp_header, raster.bmp),
+    b"GIF8": (raster.gif_header, raster.gif),
     b"II*\0": (tiff.header, tiff.decode),
     b"MM\0*": (tiff.header, tiff.decode),
     b"II+\0": (tiff.header, tiff.decode),  # BigTIFF
     b"MM\0+": (tiff.header, tiff.decode),
 }
 _OTHERS = {  # by what the file holds at a position
-    (0, b"GIF8"): "a GIF",
     (8, b"WEBP"): "a WebP image",
     (4, b"ftypavif"): "an AVIF image",
     (4, b"ftyphei"): "a HEIC image",
@@ -114,7 +114,7 @@ def _reader(path: Path) -> tuple[Callable[[Path], Header], Callable[[Path], Deco
     for (position, magic), name in _OTHERS.items():
         if start.startswith(magic, position):
             raise UserError(f"{path} holds {name}, which is not read as an image: save it as PNG or TIFF.")
-    raise UserError(f"{path} cannot be read as an image (it is no PNG, JPEG, TIFF, BMP or DICOM): replace or remove it.")
+    raise UserError(f"{path} cannot be read as an image (it is no PNG, JPEG, TIFF, BMP, GIF or DICOM): replace or remove it.")
 
 
 class _Quiet:

@@ -1,4 +1,4 @@
-"""JPEG and BMP to arrays, with Pillow, and what PNG has in common with them."""
+"""JPEG, BMP and GIF to arrays, with Pillow, and what PNG has in common with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from allukan.data.pixels import Decoded, Header, check_size, upright
@@ -45,6 +46,37 @@ def bmp(path: Path) -> Decoded:
     """A BMP: grey, palette, colour, with or without alpha."""
     with BmpImageFile(path) as image:
         return decoded(path, image)
+
+
+def gif_header(path: Path) -> Header:
+    """What a GIF promises; ``UserError`` for an animation."""
+    with GifImageFile(path) as image:
+        _check_frame(path, image)
+        return Header(1, "grey") if _is_grey(image) else Header(3, "palette")
+
+
+def gif(path: Path) -> Decoded:
+    """A GIF of one frame: grey where its palette is, else in colour. What stands at which place of the palette says nothing."""
+    with GifImageFile(path) as image:
+        _check_frame(path, image)
+        found, grey = decoded(path, image), _is_grey(image)
+        shown = found.values if found.colours is None else found.colours
+        clear = image.info.get("transparency") if image.mode == "L" else None
+        opaque = found.opaque if clear is None else found.values[..., 0] != clear
+        return Decoded(shown[..., :1] if grey else shown, opaque=opaque)
+
+
+def _is_grey(image: GifImageFile) -> bool:
+    palette = np.reshape(image.getpalette("RGB") or [], (-1, 3))
+    return image.mode == "L" or bool((palette == palette[:, :1]).all())
+
+
+def _check_frame(path: Path, image: GifImageFile) -> None:
+    check_size(path, image.height, image.width)
+    if image.n_frames > 1:
+        raise UserError(f"{path} is an animation of {image.n_frames} frames: save one of them as PNG.")
+    if image.tile and image.tile[0].extents != (0, 0, image.width, image.height):
+        raise UserError(f"{path} is a GIF whose frame covers a part of it only: save it as PNG.")
 
 
 def header_of(path: Path, image: Image.Image) -> Header:

@@ -25,7 +25,7 @@ _OTHERS = {  # which people take for volumes
     b"type =": "an AFNI header",
     b"MATRIX7": "ECAT",
 }
-_KNOWN = "known are NIfTI, NRRD, MetaImage, DICOM, TIFF, PNG, JPEG and BMP"
+_KNOWN = "known are NIfTI, NRRD, MetaImage, DICOM, TIFF, PNG, JPEG, BMP and GIF"
 
 
 def kind_of(path: Path) -> str:
