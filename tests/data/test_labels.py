@@ -131,6 +131,16 @@ def test_jpeg_label_maps_are_refused(make):
         read_masks(dataset.cases[0], dataset)
 
 
+def test_masks_that_are_all_the_same_are_noted(make):
+    """A field of view, or copies of one file."""
+    view, black = blocks([255, 255, 0]), blocks([0, 0, 0])
+    root = maps(make, [view, view, view, black, blocks([0, 0, 255])])
+    said = "the masks of 3 of 5 images are the same: are they a field of view, or copies of one file?"
+    assert said in notes(root)
+    make.save("masks/c2.png", blocks([255, 0, 0]))
+    assert not any("are the same" in what for what in notes(root))
+
+
 def disc(value, radius=17, outside=0):
     y, x = np.mgrid[:64, :64]
     return np.where((y - 30) ** 2 + (x - 33) ** 2 < radius**2, value, outside).astype(np.uint8)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import sha1
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ class _Seen:
     channels: tuple[int, ...] = ()
     foreground: tuple[float, ...] = ()
     values: frozenset[int] = frozenset()
+    mask: bytes = b""
     findings: tuple[Finding, ...] = ()
     spacing: str = ""
     orientation: str = ""
@@ -124,7 +126,7 @@ def _look_at_volume(case: Case, dataset: Dataset) -> _Seen:
     except UserError as error:
         return replace(seen, findings=(Finding(str(error), case.id),))
     values = frozenset(foreground_values(case, image)) if dataset.layout == "folders" else frozenset[int]()
-    return replace(seen, foreground=_shares(masks), values=values)
+    return replace(seen, foreground=_shares(masks), values=values, mask=_digest(masks))
 
 
 def _shares(masks: NDArray[np.uint8]) -> tuple[float, ...]:
@@ -136,6 +138,7 @@ def _look_at_picture(case: Case, dataset: Dataset) -> _Seen:
     foreground: tuple[float, ...] = ()
     channels: tuple[int, ...] = ()
     values: frozenset[int] = frozenset()
+    digest = b""
     try:
         image = read_values(case.images)
         size, headers = _text(image.shape[:2]), [header(path) for path in case.images]
@@ -144,13 +147,18 @@ def _look_at_picture(case: Case, dataset: Dataset) -> _Seen:
         findings.append(Finding(str(error), case.id))
     try:
         masks = read_masks(case, dataset)
-        foreground = _shares(masks)
+        foreground, digest = _shares(masks), _digest(masks)
         values = frozenset(foreground_values(case)) if dataset.layout == "folders" else values
         if size and _text(masks.shape[1:]) != size:
             findings.append(Finding(f"mask is {_text(masks.shape[1:])} pixels, image {size}", case.id))
     except UserError as error:
         findings.append(Finding(str(error), case.id))
-    return _Seen(size, mode, channels, foreground, values, tuple(findings))
+    return _Seen(size, mode, channels, foreground, values, digest, tuple(findings))
+
+
+def _digest(masks: NDArray[np.uint8]) -> bytes:
+    """Of masks with something in them."""
+    return sha1(masks.tobytes(), usedforsecurity=False).digest() if masks.any() else b""
 
 
 def _uneven(seen: list[_Seen], root: str | Path) -> list[Finding]:
@@ -173,12 +181,17 @@ def _empty(dataset: Dataset, seen: list[_Seen]) -> list[Finding]:
 
 
 def _doubtful(dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
-    """What is allowed and often a mistake: class numbers in binary masks, and masks that are black where they mean white."""
+    """What is allowed and often a mistake: class numbers in binary masks, and masks that are inverted or all the same."""
     values = sorted(set().union(*(case.values for case in seen)) - {255})
     if len(values) > 1:
         shown = ", ".join(map(str, values[:5])) + (" …" if len(values) > 5 else "")
         what = f"the binary masks have {shown} as foreground: if these are numbers of classes, put them into masks/ as label maps"
         yield Finding(what, str(dataset.root), fatal=False)
+    masks = Counter(case.mask for case in seen if case.mask)
+    for _, count in masks.most_common(1):
+        if count > max(2, len(seen) / 2):
+            what = f"the masks of {count} of {len(seen)} images are the same: are they a field of view, or copies of one file?"
+            yield Finding(what, str(dataset.root), fatal=False)
     for k, name in enumerate(dataset.classes):
         shares = [case.foreground[k] for case in seen if len(case.foreground) == len(dataset.classes)]
         if shares and sum(shares) / len(shares) > _MOSTLY:
