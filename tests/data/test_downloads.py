@@ -182,6 +182,31 @@ def test_parts_with_folders_by_other_names(make):
     assert dataset.given.folds == {None: {"train": ("a", "b"), "val": ("c",), "test": ("d",)}}
 
 
+@pytest.mark.parametrize("kind", ["", "benign/"])
+def test_parts_with_masks_beside_their_images(make, kind):
+    """Were pooled and drawn anew without a word."""
+    for part, names in (("train", "abc"), ("valid", "d"), ("test", "ef")):
+        for name in names:
+            make.save(f"{part}/{kind}{name}.png", make.grey())
+            make.save(f"{part}/{kind}{name}_mask.png", squares((1, 1)))
+    given = open_dataset(make.root).given
+    assert given.folds == {None: {"train": ("a", "b", "c"), "val": ("d",), "test": ("e", "f")}}
+    assert given.origin == f"folders test, train, valid of {make.root}"
+
+
+def test_one_part_or_images_outside_of_parts_are_no_split(make):
+    for name in ("train/a", "train/b"):
+        make.save(f"{name}.png", make.grey())
+        make.save(f"{name}_mask.png", squares((1, 1)))
+    assert open_dataset(make.root).given.folds == {}
+    make.save("test/c.png", make.grey())
+    make.save("test/c_mask.png", squares((1, 1)))
+    assert open_dataset(make.root).given.folds != {}
+    make.save("d.png", make.grey())
+    make.save("d_mask.png", squares((1, 1)))
+    assert open_dataset(make.root).given.folds == {}
+
+
 def test_the_folder_tells_images_of_one_name_apart(make):
     for patient in ("p1", "p2"):
         make.save(f"{patient}/scan.png", make.grey())

@@ -53,6 +53,13 @@ def test_brats_of_two_grades_with_patients_of_one_name(volumes):
     assert open_dataset(brats(volumes, above="LGG/", cases=("P1",))).ids == ("HGG/P1", "HGG/P2", "LGG/P1")
 
 
+def test_brats_in_parts(volumes):
+    brats(volumes, above="train/")
+    brats(volumes, above="val/", cases=("BraTS20_004",))
+    folds = {None: {"train": ("BraTS20_001", "BraTS20_002", "BraTS20_003"), "val": ("BraTS20_004",)}}
+    assert open_dataset(volumes.root).given.folds == folds
+
+
 def test_names_of_classes_stand_in_a_description(volumes):
     (brats(volumes) / "dataset.json").write_text('{"labels": {"background": 0, "core": 1, "enhancing": 4}}')
     assert open_dataset(volumes.root).classes == ("core", "enhancing")

@@ -26,7 +26,7 @@ from allukan.data.pairing import (
     read_json,
 )
 from allukan.data.pairs import Pair, pair_of, two_folders
-from allukan.data.part_folders import Part, open_parts, overlooked, paired_parts, part_folders
+from allukan.data.part_folders import Part, open_parts, overlooked, paired_parts, part_folders, split_of
 from allukan.errors import UserError
 from allukan.files import name_text
 from allukan.options import LabelRules
@@ -180,7 +180,7 @@ def _declared(folder: Path) -> Declared:
 
 
 def _case_folders(root: Path, found: CaseFolders, rules: LabelRules, problems: list[Problem]) -> Dataset:
-    given = GivenSplit(notes=found.notes)
+    given = replace(split_of(root, {name: files[0] for name, files in found.images.items()}), notes=found.notes)
     empty = Dataset(root, "label-maps", given=given, patterns=found.patterns, channel_names=found.channels)
     return label_map_dataset(empty, found.images, found.masks, _declared(root), rules, problems)
 
@@ -201,7 +201,8 @@ def _beside(root: Path, found: Beside, rules: LabelRules, problems: list[Problem
     """Label maps, or where an image has several masks binary ones that are united."""
     found, series = without_series(found)
     groups, note = patients(found)
-    return replace(_united(root, found, rules, problems), groups=groups, given=GivenSplit(notes=series + note))
+    given = replace(split_of(root, found.images), notes=series + note)
+    return replace(_united(root, found, rules, problems), groups=groups, given=given)
 
 
 def _united(root: Path, found: Beside, rules: LabelRules, problems: list[Problem]) -> Dataset:

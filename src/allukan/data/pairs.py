@@ -54,14 +54,15 @@ def two_folders(root: Path) -> Pair | None:
 def pairs_by_part(root: Path) -> dict[str, Pair]:
     """Two folders for every part of a split, all in ``root``: ``train_images`` and ``train_masks``, and the four or six of ISIC.
 
-    A part of one folder has no masks. Empty where a part has more than two, or two of which nothing says which are masks.
+    Another part than train may be one folder, without masks. Empty where a part has more than two, or two of which nothing says
+    which are masks.
     """
     parts = defaultdict[str, dict[Path, frozenset[str]]](dict)
     for path, names in _holding(root).items():
         said = {part_named(word) for word in re.split("[^a-z]+", path.name.casefold())} - {""}
         if len(said) == 1:
             parts[said.pop()][path] = names
-    found = {part: _pair(held) or _alone(held) for part, held in parts.items()}
+    found = {part: _pair(held) or (None if part == "train" else _alone(held)) for part, held in parts.items()}
     pairs = {part: pair for part, pair in found.items() if pair}
     return pairs if len(pairs) == len(parts) and "train" in pairs else {}
 

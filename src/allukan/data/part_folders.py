@@ -67,6 +67,18 @@ def open_parts(root: Path, parts: Mapping[str, Part], open_one: Callable[[Part],
     return replace(_merged(root, opened), given=given)
 
 
+def split_of(root: Path, images: Mapping[str, Path]) -> GivenSplit:
+    """The split that folders of parts right below ``root`` make of ``images`` in or below them; none unless all are in such."""
+    places = {name: path.relative_to(root).parts[0] for name, path in images.items()}
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
+    for name, place in sorted(places.items()):
+        parts.setdefault(part_named(place), []).append(name)
+    ids = {part: tuple(names) for part, names in parts.items() if names}
+    if len(ids) < 2 or "train" not in ids or "" in ids:
+        return GivenSplit()
+    return GivenSplit(f"folders {', '.join(sorted(set(places.values())))} of {root}", {None: ids})
+
+
 def overlooked(root: Path, images: Path) -> GivenSplit:
     """No split, with a note on the folders of parts beside ``images`` of ``root``."""
     return GivenSplit(notes=tuple(f"{part.root} is not used: there is {images}." for part in part_folders(root).values()))
