@@ -194,6 +194,29 @@ def test_parts_with_masks_beside_their_images(make, kind):
     assert given.origin == f"folders test, train, valid of {make.root}"
 
 
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks/0"), ("images", "labels"), ("image", "mask")])
+def test_parts_within_the_folders_of_images_and_masks(make, images, masks):
+    top, *classes = masks.split("/")
+    for part, names in (("train", "abc"), ("val", "de"), ("test", "f")):
+        for name in names:
+            make.save(f"{images}/{part}/{name}.png", make.grey())
+            make.save("/".join((top, part, *classes, f"{name}.png")), squares((1, 1)))
+    dataset = open_dataset(make.root)
+    assert dataset.given.folds == {None: {"train": ("a", "b", "c"), "val": ("d", "e"), "test": ("f",)}}
+    assert dataset.target == "binary"
+    assert all(read_masks(case, dataset).sum() == 25 for case in dataset.cases)
+
+
+def test_parts_within_without_masks(make):
+    for part, name in (("train", "a"), ("train", "b"), ("test", "c")):
+        make.save(f"images/{part}/{name}.png", make.grey())
+    for name in "ab":
+        make.save(f"labels/train/{name}.png", squares((1, 1)))
+    dataset = open_dataset(make.root)
+    assert (dataset.ids, dataset.given.folds) == (("a", "b"), {})
+    assert dataset.given.notes == (f"{make.root / 'images/test'} has no masks: its images are not used.",)
+
+
 def test_one_part_or_images_outside_of_parts_are_no_split(make):
     for name in ("train/a", "train/b"):
         make.save(f"{name}.png", make.grey())

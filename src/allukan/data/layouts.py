@@ -26,7 +26,7 @@ from allukan.data.pairing import (
     read_json,
 )
 from allukan.data.pairs import Pair, pair_of, two_folders
-from allukan.data.part_folders import Part, open_parts, overlooked, paired_parts, part_folders, split_of
+from allukan.data.part_folders import Part, open_parts, overlooked, paired_parts, part_folders, parts_within, split_of
 from allukan.errors import UserError
 from allukan.files import name_text
 from allukan.options import LabelRules
@@ -96,6 +96,8 @@ def _recognised(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
 
 def _folder(root: Path, rules: LabelRules, problems: list[Problem]) -> Dataset:
     if pair := pair_of(root):
+        if parts := parts_within(root, pair):
+            return _parts(root, parts, rules, problems)
         given = overlooked(root, pair.images)
         return replace(_plain(root, pair, rules, problems), given=replace(given, notes=pair.notes + given.notes))
     if any(is_data(path) for path in root.glob("imagesTr/*_0000.*")):

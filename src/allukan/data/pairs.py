@@ -99,11 +99,12 @@ def _alone(held: _Names) -> Pair | None:
 def _holding(root: Path) -> dict[Path, frozenset[str]]:
     """The folders of images within ``root``, with the names of these."""
     folders = [path for path in may_look(root) if isdir(path)]
-    held = {path: frozenset(bare(file).name for file in may_look(path) if _is_file(file)) for path in folders}
+    held = {path: frozenset(bare(file).name for file in may_look(path) if is_file(file)) for path in folders}
     return {path: names for path, names in held.items() if names}
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """A picture or a volume, no folder of slices."""
     return not isdir(path) and (is_image(path) or is_volume(path))
 
 

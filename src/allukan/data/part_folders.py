@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from os.path import isdir
 from pathlib import Path
 from typing import NamedTuple
 
 from allukan.data.dataset import Dataset, GivenSplit
 from allukan.data.given_splits import part_named
-from allukan.data.pairs import Pair, pair_of, pairs_by_part
+from allukan.data.names import may_look
+from allukan.data.pairs import Pair, is_file, pair_of, pairs_by_part
 from allukan.data.splits import PARTS
 from allukan.errors import UserError
 
@@ -52,7 +54,7 @@ def open_parts(root: Path, parts: Mapping[str, Part], open_one: Callable[[Part],
     """
     notes, used = [], dict(parts)
     if "test" in used and not used["test"].pair.masks.is_dir():
-        notes.append(f"{root / used.pop('test').name} has no masks: its images are not used.")
+        notes.append(f"{_place(used.pop('test'))} has no masks: its images are not used.")
     if "train" not in used:
         raise UserError(
             f"{root} has the folders {', '.join(used) or 'test'} but none to train on: add train/ with images/ and masks/."
@@ -65,6 +67,15 @@ def open_parts(root: Path, parts: Mapping[str, Part], open_one: Callable[[Part],
     origin = f"folders {', '.join(used[part].name for part in ids)} of {root}"
     given = GivenSplit(origin, {None: ids} if len(ids) > 1 else {}, tuple(notes))
     return replace(_merged(root, opened), given=given)
+
+
+def parts_within(root: Path, pair: Pair) -> dict[str, Part]:
+    """The same of ``images/train``, ``masks/train``, ``images/val`` …; empty where ``images`` holds images itself."""
+    images, masks = ({part_named(path.name): path for path in may_look(folder) if isdir(path)} for folder in pair[:2])
+    if "train" not in images or any(map(is_file, may_look(pair.images))):
+        return {}
+    found = {part: Pair(path, masks.get(part, pair.masks / path.name)) for part, path in images.items()}
+    return {part: Part(found[part].images.name, root, found[part]) for part in PARTS if part in found}
 
 
 def split_of(root: Path, images: Mapping[str, Path]) -> GivenSplit:
@@ -82,6 +93,10 @@ def split_of(root: Path, images: Mapping[str, Path]) -> GivenSplit:
 def overlooked(root: Path, images: Path) -> GivenSplit:
     """No split, with a note on the folders of parts beside ``images`` of ``root``."""
     return GivenSplit(notes=tuple(f"{part.root} is not used: there is {images}." for part in part_folders(root).values()))
+
+
+def _place(part: Part) -> Path:
+    return part.root if part.root.name == part.name else part.pair.images
 
 
 def _prefixed(dataset: Dataset, part: str) -> Dataset:
