@@ -132,6 +132,106 @@ def test_vessels_are_no_field_of_view(make):
     assert open_dataset(make.root / "test").ids == ("01_test",)
 
 
+def test_a_part_of_nothing_but_a_field_of_view_has_no_masks(make):
+    """DRIVE as it is given away now, whose test has no vessels."""
+    for part, name in (("training", "21"), ("training", "22"), ("test", "01")):
+        make.save(f"{part}/images/{name}_{part}.tif", np.stack([make.grey()] * 3, axis=-1))
+        make.save(f"{part}/mask/{name}_{part}_mask.gif", squares((0, 0)) + 255)
+        if part == "training":
+            make.save(f"{part}/1st_manual/{name}_manual1.gif", squares((1, 1)))
+    dataset = open_dataset(make.root)
+    assert (dataset.ids, dataset.given.folds) == (("21_training", "22_training"), {})
+    assert f"{make.root / 'test'} has no masks: its images are not used." in dataset.given.notes
+
+
+def test_some_manual_masks_do_not_replace_the_others(make):
+    for i in range(3):
+        make.save(f"images/{i}.png", make.grey())
+        make.save(f"masks/{i}.png", squares((1, 1)))
+    make.save("manual1/1.png", squares((2, 2)))
+    dataset = open_dataset(make.root)
+    assert [case.masks[0][0].parent.name for case in dataset.cases] == ["masks"] * 3
+    assert dataset.given.notes == (f"{make.root / 'manual1'} is not used: there is {make.root / 'images'}.",)
+
+
+def test_what_is_not_used_is_named(make):
+    for i in range(3):
+        for folder in ("images", "masks", "labels", "image_aug/deep"):
+            make.save(f"{folder}/{i}.png", squares((1, 1)))
+    (make.root / "docs").mkdir()
+    for name in ("train.txt", "docs/readme.txt"):
+        (make.root / name).write_text("0")
+    why = f"is not used: there is {make.root / 'images'}."
+    assert open_dataset(make.root).given.notes == (
+        f"{make.root / 'image_aug'} {why}",
+        f"{make.root / 'labels'} {why}",
+        f"{make.root / 'train.txt'} is not used: a split is told by --splits FILE.",
+    )
+
+
+@pytest.mark.parametrize("extra", ["test_hard/x", "images/extra/x", "masks/extra/x"])
+def test_folders_beside_parts_are_named(make, extra):
+    for part, name in (("train", "a"), ("train", "b"), ("test", "c")):
+        make.save(f"images/{part}/{name}.png", make.grey())
+        make.save(f"masks/{part}/{name}.png", squares((1, 1)))
+    make.save(f"{extra}.png", squares((1, 1)))
+    notes = open_dataset(make.root).given.notes
+    assert notes == (f"{(make.root / extra).parent} is not used: the split is of train, test.",)
+
+
+def test_two_folders_of_one_part_are_not_guessed_between(make):
+    for part in ("train", "trainval"):
+        for folder in ("images", "masks"):
+            make.save(f"{folder}/{part}/{part}.png", squares((1, 1)))
+    with pytest.raises(UserError, match="images has the folders train and trainval for one part: join them, or keep one"):
+        open_dataset(make.root)
+
+
+def test_parts_of_masks_without_parts_of_images(make):
+    make.save("images/a.png", make.grey())
+    make.save("masks/train/a.png", squares((1, 1)))
+    with pytest.raises(UserError, match=r"masks/train is called as a part of a split, and .*images has none: make them alike"):
+        open_dataset(make.root)
+
+
+def test_images_in_folders_of_patients(make):
+    for folder in ("images", "masks"):
+        make.save(f"{folder}/P1/1.png", squares((1, 1)))
+    with pytest.raises(UserError, match=r"images holds no images, but .*images/P1 does: move them up, with names that differ"):
+        open_dataset(make.root)
+
+
+def test_a_part_without_masks_is_told_where_they_are_expected(make):
+    for part in ("train", "val"):
+        make.save(f"images/{part}/{part}.png", make.grey())
+    make.save("masks/train/train.png", squares((1, 1)))
+    with pytest.raises(UserError, match=r"images/val has no masks: expected are .*masks/val, or leave its images out"):
+        open_dataset(make.root)
+
+
+def test_white_masks_of_one_part_and_ones_of_another_are_no_two_classes(make):
+    for part, name, value in (("train", "a", 255), ("test", "b", 1)):
+        make.save(f"{part}/images/{name}.png", make.grey())
+        make.save(f"{part}/masks/{name}.png", squares((1, 1), value=value))
+    with pytest.raises(UserError, match=r"the masks of train in .* hold 255 and those of test 1: store them alike"):
+        open_dataset(make.root)
+    assert open_dataset(make.root, LabelRules(foreground=True)).ids == ("a", "b")
+
+
+def test_images_outside_of_parts_leave_a_note(make):
+    for name in ("train/a", "test/b", "test_hard/c"):
+        make.save(f"{name}.png", make.grey())
+        make.save(f"{name}_mask.png", squares((1, 1)))
+    given = open_dataset(make.root).given
+    where = make.root / "test_hard/c.png"
+    assert (given.folds, given.notes) == ({}, (f"the parts of a split in {make.root} are not used: {where} is in none of them.",))
+
+
+def test_several_masks_of_an_image_are_united_with_a_note(busi):
+    [note] = open_dataset(busi).given.notes
+    assert note.startswith("1 images, as 'benign (3)', have several masks, which are united to one class")
+
+
 def test_vessels_of_two_hands_are_not_guessed_between(make):
     for i in range(3):
         make.save(f"Image_{i}L.jpg", make.grey())
@@ -156,6 +256,33 @@ def test_nuclei_are_united(nuclei):
     assert (dataset.ids, dataset.classes, dataset.target) == (("3f", "a1", "b0"), ("foreground",), "binary")
     assert [int(read_masks(case, dataset).sum()) for case in dataset.cases] == [25, 75, 50]
     assert dataset.patterns == ("*",)
+
+
+def test_numbered_masks_are_no_classes(make):
+    for name in ("a", "b"):
+        make.save(f"{name}/images/{name}.png", make.grey())
+        for i in range(2):
+            make.save(f"{name}/masks/mask_{i}.png", squares((7 * i, 9 * i)))
+    dataset = open_dataset(make.root)
+    assert dataset.classes == ("foreground",)
+    assert read_masks(dataset.cases[0], dataset).sum() == 50
+
+
+def test_label_maps_in_folders_of_their_own(make):
+    for name, value in (("a", 1), ("b", 2), ("c", 3)):
+        make.save(f"{name}/images/{name}.png", make.grey())
+        make.save(f"{name}/masks/{name}_label.png", squares((1, 2), value=value))
+    dataset = open_dataset(make.root)
+    assert (dataset.layout, dataset.classes, dataset.target) == ("label-maps", ("1", "2", "3"), "multiclass")
+
+
+@pytest.mark.parametrize("extra", ["d/images/e.png", "d/images/d.webp"])
+def test_a_folder_unlike_the_others_is_a_problem(nuclei, make, extra):
+    make.save("d/masks/x.png", squares((1, 1)))
+    make.save("d/images/e.png", make.grey())
+    (make.root / "d/images/e.png").rename(make.root / extra)
+    with pytest.raises(UserError, match="other folders one image and its masks: make it alike"):
+        open_dataset(nuclei)
 
 
 def test_an_image_without_nuclei_is_noted(nuclei, make):

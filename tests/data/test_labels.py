@@ -167,7 +167,17 @@ def test_jpegs_of_black_and_white_are_cut_at_the_middle(make, folder, colour):
     ]
 
 
-@pytest.mark.parametrize("grey", [disc(60), disc(128), np.maximum(disc(85), disc(255, 8)), disc(2)])
+@pytest.mark.parametrize(
+    "grey",
+    [
+        disc(60),
+        disc(128),
+        np.maximum(disc(85), disc(255, 8)),
+        disc(2),
+        np.maximum(disc(200), disc(255, 8)),
+        np.maximum(disc(50), disc(255, 8)),
+    ],
+)
 @pytest.mark.parametrize("folder", ["masks", "masks/0"])
 def test_jpegs_of_several_classes_are_not_cut(make, folder, grey):
     make.save("images/a.png", make.grey(64, 64))
@@ -274,4 +284,4 @@ def test_inverted_masks_are_noted(make):
     assert not any("inverted" in what for what in notes(root))
     for i in range(4):
         make.save(f"masks/0/c{i:02d}.png", 255 - make.mask())
-    assert any("inverted?" in what for what in notes(root))
+    assert any("inverted, or" in what for what in notes(root))

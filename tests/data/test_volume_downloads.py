@@ -103,9 +103,47 @@ def test_totalsegmentator_with_a_file_a_class(volumes):
 def test_a_class_that_one_volume_lacks_is_a_problem(volumes):
     root = totalsegmentator(volumes)
     (root / "s0001/segmentations/liver.nii.gz").unlink()
-    with pytest.raises(UserError, match="s0001 lacks the mask liver, which other images have: add an empty one"):
+    with pytest.raises(UserError, match="s0001 has no mask liver, which other images have: add an empty one"):
         open_dataset(root)
     assert scan_dataset(root)[0].ids == ("s0000", "s0002")
+
+
+def test_organs_that_are_saved_where_they_are_present_are_not_united(volumes):
+    for case, organs in (("s1", "a"), ("s2", "ab"), ("s3", "b"), ("s4", "c")):
+        volumes(f"{case}/ct.nii.gz")
+        volumes(*(f"{case}/segmentations/organ_{organ}.nii.gz" for organ in organs), labels=True, values=(0, 1, 1))
+    with pytest.raises(UserError, match=r"s1 has no mask organ_b, .* or say --foreground to take all masks as one class"):
+        open_dataset(volumes.root)
+    assert open_dataset(volumes.root, LabelRules(foreground=True)).classes == ("foreground",)
+
+
+@pytest.mark.parametrize("other", ["prediction", "label_viz", "ground_truth_expert1", "lesion"])
+def test_another_mask_is_no_channel(volumes, other):
+    for case in ("a", "b"):
+        volumes(f"{case}/t1.nii.gz", f"{case}/flair.nii.gz")
+        volumes(f"{case}/mask.nii.gz", f"{case}/{other}.nii.gz", labels=True)
+    with pytest.raises(UserError, match=f"a holds mask and {other}, which may all be masks: keep one of them"):
+        open_dataset(volumes.root)
+
+
+def test_channels_and_strange_folders_are_named(volumes):
+    root = brats(volumes)
+    volumes("old/P04_x.nii.gz")
+    notes = open_dataset(root).given.notes
+    assert f"1 folders hold other files than the rest and are not used, as {root / 'old'}." in notes
+    assert "seg is taken for the mask, and the other files for channels: flair, t1, t1ce, t2." in notes
+
+
+def test_visits_of_a_patient_stay_together(volumes):
+    for patient, visit in (("p1", "a"), ("p1", "b"), ("p2", "a"), ("p3", "a"), ("p4", "a")):
+        volumes(f"{patient}/{visit}/flair.nii.gz")
+        volumes(f"{patient}/{visit}/mask.nii.gz", labels=True)
+    dataset = open_dataset(volumes.root)
+    groups = load_groups(dataset, None)
+    assert dataset.ids == ("p1/a", "p1/b", "p2/a", "p3/a", "p4/a")
+    assert len(set(groups.values())) == 4
+    assert groups["p1/a"] == groups["p1/b"]
+    assert any("4 folders, as" in note and "are taken for patients" in note for note in dataset.given.notes)
 
 
 def test_folders_of_the_decathlon_without_their_list(volumes):
@@ -138,7 +176,7 @@ def test_two_masks_in_every_folder_are_not_guessed_between(volumes):
     brats(volumes)
     for case in ("BraTS20_001", "BraTS20_002", "BraTS20_003"):
         volumes(f"{case}/{case}_mask.nii.gz", labels=True)
-    with pytest.raises(UserError, match="BraTS20_001 holds mask and seg, which both may be the mask: keep one of them"):
+    with pytest.raises(UserError, match="BraTS20_001 holds mask and seg, which may all be masks: keep one of them"):
         open_dataset(volumes.root)
 
 

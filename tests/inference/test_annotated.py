@@ -26,6 +26,10 @@ TWO = [ImageFile("*_t1", 1), ImageFile("*_t2", 1)]
         (["set/imagesTs/a_0000.png", "set/imagesTr/b_0000.png", "set/labelsTs/a.png"], "set/labelsTs", "set/imagesTs"),
         (["a.png", "predicted/masks/a.png", "predicted/overlays/a.png"], "predicted/masks", "."),
         (["a.png", "predicted/overlays/a.png"], "predicted/overlays", "."),
+        (["scans/a.png", "scans_masks/a.png"], "scans_masks", "scans"),
+        (["train_images/a.png", "train_masks/a.png"], "train_masks", "train_images"),
+        (["ISIC_Input/1.jpg", "ISIC_GroundTruth/1_segmentation.png"], "ISIC_GroundTruth", "ISIC_Input"),
+        (["ct.nii", "segmentations/liver.nii"], "segmentations", "ct.nii"),
     ],
 )
 def test_folders_of_masks_beside_images_are_refused(files, masks, images, tmp_path):

@@ -40,7 +40,7 @@ from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
-from allukan.data.roles import owned
+from allukan.data.roles import has_mask_word, owned
 from allukan.data.splits import Splits
 from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
@@ -78,6 +78,7 @@ __all__ = [
     "file_patterns",
     "fit_channels",
     "given_parts",
+    "has_mask_word",
     "is_image",
     "is_picture",
     "is_volume",

@@ -27,7 +27,7 @@ from allukan.data.volume_cases import read_volume
 from allukan.errors import UserError
 from allukan.options import LabelRules
 
-_MOSTLY = 0.75  # share of the pixels from which a foreground may be the background
+_MOSTLY = 0.6  # share of the pixels from which a foreground may be the background, or what the camera sees
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,8 @@ def _doubtful(dataset: Dataset, seen: list[_Seen]) -> Iterator[Finding]:
     for k, name in enumerate(dataset.classes):
         shares = [case.foreground[k] for case in seen if len(case.foreground) == len(dataset.classes)]
         if shares and sum(shares) / len(shares) > _MOSTLY:
-            what = f"foreground covers {100 * sum(shares) / len(shares):.0f} % of the pixels: are the masks inverted?"
+            shown = f"foreground covers {100 * sum(shares) / len(shares):.0f} % of the pixels"
+            what = f"{shown}: are the masks inverted, or a field of view?"
             yield Finding(what, f"class {name}", fatal=False)
 
 

@@ -21,8 +21,9 @@ from allukan.errors import UserError
 if TYPE_CHECKING:
     from allukan.data.volumes import Image
 
-_MIDDLE = (64, 192)  # between black and white, where a JPEG of a mask has nothing but edges
-_GREY = 0.01  # of the white pixels: areas of grey in a JPEG that are no edges
+_BLACK, _WHITE = 16, 240  # nearly: what a JPEG makes of a mask between them is edges, and no flat area
+_FLAT = 6  # range of an area of one grey
+_GREY = 0.01  # of the white pixels: what areas of grey may be
 IGNORED = 255  # in the planes of all classes, where a pixel is neither background nor a class
 
 
@@ -118,10 +119,10 @@ def _cut(path: Path, found: Decoded) -> Decoded:
     """A JPEG of black and white, as Kvasir-SEG has, cut at the middle; ``UserError`` for one that may hold anything else."""
     shown = found.values if found.colours is None else found.colours
     grey = shown.max(2)
-    low, high = _MIDDLE
-    coloured = (grey - shown.min(2) >= low).any()
-    areas = ndimage.minimum_filter((grey >= low) & (grey < high), 3).sum()
-    white = (grey >= high).sum()
+    coloured = (grey - shown.min(2) >= 64).any()
+    darkest, lightest = ndimage.minimum_filter(grey, 3), ndimage.maximum_filter(grey, 3)
+    areas = ((darkest >= _BLACK) & (lightest < _WHITE) & (lightest - darkest <= _FLAT)).sum()
+    white = (grey >= _WHITE).sum()
     if grey.dtype != np.uint8 or coloured or areas > _GREY * white or (grey.any() and not white):
         what = "is a JPEG of more than black and white, which changes the numbers of classes"
         raise UserError(f"mask {path} {what}: save the original as PNG or TIFF.")

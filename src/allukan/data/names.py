@@ -26,8 +26,9 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img", "originals", "original")  # t
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "annotations", "annotation", "segmentations", "segmentation"),
     *("ground truth", "ground_truth", "ground-truth", "groundtruth", "gt"),
-    *(MANUAL_FOLDERS := ("manual", "manual1", "1st_manual")),  # as vessels come, where ``mask`` is the field of view
+    *(MANUAL_FOLDERS := ("manual1", "1st_manual")),  # as vessels come, where ``mask`` is the field of view
 )
+_VOXELS = (".raw", ".zraw", ".raw.gz")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _FOREIGN = re.compile(r'[<>:"|?*\\\x00-\x1f]|[. ]$')  # which Windows has in no name
 
@@ -125,7 +126,10 @@ def bare(path: Path) -> Path:
 
 def unread(paths: Iterable[Path], known: frozenset[str] = IMAGE_SUFFIXES) -> list[str]:
     """A sentence for each kind of file that might be an image and is not among the ``known``, which are read."""
-    others = [path for path in paths if suffix(path) not in known | _BESIDE and not path.is_dir()]
+    paths = list(paths)
+    headers = {bare(path) for path in paths if suffix(path) in (".mhd", ".nhdr")}  # whose voxels are in another file
+    read = {path for path in paths if suffix(path) in _VOXELS and bare(path) in headers}
+    others = [path for path in paths if suffix(path) not in known | _BESIDE and path not in read and not path.is_dir()]
     kinds = {path: kind if re.search("[a-z]", kind := suffix(path)) else "" for path in others}  # IM.001 has no suffix
     return [
         f"{_sentence(kind, count, next(path for path in others if kinds[path] == kind))} to {_target(known)}."

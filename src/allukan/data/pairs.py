@@ -14,16 +14,27 @@ from allukan.data.names import IMAGE_FOLDERS, MANUAL_FOLDERS, MASK_FOLDERS, bare
 from allukan.data.roles import has_mask_word, mask_owner
 from allukan.errors import UserError
 
-_FIELDS_OF_VIEW = ("mask", "masks")  # where a folder of manual masks stands beside it
+FIELDS_OF_VIEW = ("mask", "masks")  # where a folder of manual masks stands beside it
 _Names = Mapping[Path, frozenset[str]]  # of the images in folders
 
 
 class Pair(NamedTuple):
-    """A folder of images and that of their masks, which may not exist where the first is called ``images``; what is not used."""
+    """A folder of images and that of their masks, which may not exist where the first is called ``images``."""
 
     images: Path
     masks: Path
-    notes: tuple[str, ...] = ()
+    fields_of_view: tuple[Path, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """On what is not used."""
+        why = f"beside {self.masks.name} it is taken for the field of view"
+        return tuple(f"{path} is not used: {why}." for path in self.fields_of_view)
+
+    @property
+    def folders(self) -> set[Path]:
+        """All of them."""
+        return {self.images, self.masks, *self.fields_of_view}
 
 
 def pair_of(root: Path) -> Pair | None:
@@ -68,13 +79,15 @@ def pairs_by_part(root: Path) -> dict[str, Pair]:
 
 
 def _beside_field_of_view(root: Path, images: Path) -> Pair | None:
-    manual, fields = (
-        [path for path in may_look(root) if path.name.casefold() in names and isdir(path)]
-        for names in (MANUAL_FOLDERS, _FIELDS_OF_VIEW)
-    )
-    if len(manual) != 1 or not fields or all(map(isdir, may_look(manual[0]))):
+    """Where every image has a mask of the first hand."""
+    inner = [path for path in may_look(root) if isdir(path)]
+    manual, fields = ([path for path in inner if path.name.casefold() in names] for names in (MANUAL_FOLDERS, FIELDS_OF_VIEW))
+    if len(manual) != 1 or not fields:
         return None
-    return Pair(images, manual[0], (f"{fields[0]} is not used: beside {manual[0].name} it is taken for the field of view.",))
+    names = _names(images)
+    if names - {mask_owner(name, names).image for name in _names(manual[0], every=True)}:
+        return None
+    return Pair(images, manual[0], tuple(fields))
 
 
 def _pair(held: _Names) -> Pair | None:
@@ -99,8 +112,12 @@ def _alone(held: _Names) -> Pair | None:
 def _holding(root: Path) -> dict[Path, frozenset[str]]:
     """The folders of images within ``root``, with the names of these."""
     folders = [path for path in may_look(root) if isdir(path)]
-    held = {path: frozenset(bare(file).name for file in may_look(path) if is_file(file)) for path in folders}
-    return {path: names for path, names in held.items() if names}
+    return {path: names for path in folders if (names := _names(path))}
+
+
+def _names(folder: Path, *, every: bool = False) -> frozenset[str]:
+    """Of the images in a folder; of ``every`` file also where they are in formats not read."""
+    return frozenset(bare(path).name for path in may_look(folder) if is_file(path) or (every and not isdir(path)))
 
 
 def is_file(path: Path) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-_HANDS = r"manual\d?|\d(?:st|nd|rd)_?(?:manual|ho)"  # of DRIVE, HRF and CHASE
+_HANDS = r"manual\d|\d(?:st|nd|rd)_?(?:manual|ho)"  # of DRIVE, HRF and CHASE
 _WORDS = rf"masks?|seg|segmentations?|labels?|labelmap|gt|ground_?truth|anno|annotations?|{_HANDS}"
 _KINDS = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct", "training", "test")
 _IMAGES = tuple(how(word) for word in _KINDS for how in (str.lower, str.capitalize, str.upper))

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from allukan.data import MASK_FOLDERS, bare, owned
+from allukan.data import MASK_FOLDERS, bare, has_mask_word, owned
 from allukan.errors import UserError
 from allukan.inference.inputs import slot
 from allukan.models import ImageFile
@@ -57,9 +57,14 @@ def _in_folders(paths: list[Path]) -> set[Path]:
     if len(cases) > 1 and all(alone[folder] == 1 for folder in cases):
         return set(masks)
     first = next(iter(masks.values()))
-    raise UserError(f"{first} holds masks, which are no images to predict: give the images alone, as {images[0].parent}.")
+    place = images[0] if images[0].parent.absolute() in cases else images[0].parent
+    raise UserError(f"{first} holds masks, which are no images to predict: give the images alone, as {place}.")
 
 
 def _folder_of_masks(path: Path) -> Path | None:
     """The uppermost above a file, if any."""
-    return next((folder for folder in reversed(path.parents) if folder.name.casefold() in _FOLDERS), None)
+    return next((folder for folder in reversed(path.parents) if _is_of_masks(folder.name.casefold())), None)
+
+
+def _is_of_masks(folder: str) -> bool:
+    return folder in _FOLDERS or has_mask_word(folder)
