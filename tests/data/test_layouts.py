@@ -45,6 +45,12 @@ def test_a_label_map_may_lack_a_class_but_hold_no_unknown_one(make):
         read_masks(dataset.cases[0], dataset)
 
 
+def test_folders_that_nnunet_does_not_know_are_named(make):
+    root = make.nnunet()
+    make.save("imagesVal/v_0000.png", make.grey())
+    assert open_dataset(root).given.notes == (f"{root / 'imagesVal'} is not used: it is no folder of nnU-Net.",)
+
+
 def test_several_channels_go_all_the_way(make):
     dataset = open_dataset(make.nnunet(count=8, channels=2))
     assert sum(file_channels(dataset)) == 2

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from allukan.data import Splits, check_dataset, load_groups, open_dataset, read_masks, write_image
-from allukan.data.names import on_disk, search
+from allukan.data.names import on_disk, search, unread
 from allukan.errors import UserError
 
 NFC, NFD = (unicodedata.normalize(form, "é läsion") for form in ("NFC", "NFD"))
@@ -370,3 +370,11 @@ def test_a_folder_in_other_letters_is_named(make):
     (root / "masks").rename(root / "other")
     with pytest.raises(UserError, match="Images is spelled otherwise than expected: rename it to images"):
         open_dataset(root)
+
+
+def test_the_voxels_beside_a_header_are_read(tmp_path):
+    """PROMISE12 comes as .mhd with .raw."""
+    known = frozenset({".mhd", ".nhdr"})
+    names = ("a.mhd", "a.raw", "b.nhdr", "b.raw.gz", "c.zraw")
+    [said] = unread([tmp_path / name for name in names], known)
+    assert said.startswith(f"1 file in {tmp_path}, as c.zraw, ends in .zraw, which is not read")

@@ -16,6 +16,7 @@ from allukan.data.given_splits import nnunet_splits, with_test
 from allukan.data.listed_splits import Listed, labelled_entries, listed_split
 from allukan.data.names import case_id, is_volume, not_read, odd_name, on_disk
 from allukan.data.pairing import Declared, Problem, by_id, find_images, label_map_dataset, read_json
+from allukan.data.unused import unused
 from allukan.errors import UserError
 from allukan.files import nfc
 from allukan.options import LabelRules
@@ -38,6 +39,8 @@ def open_nnunet(root: Path, rules: LabelRules, problems: list[Problem]) -> Datas
     if (root / "imagesTs").is_dir():
         tests, truth, given = _labelled_tests(root, given, images, problems)
         images, masks = images | tests, masks | truth
+    known = {root / name for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs")}
+    given = replace(given, notes=given.notes + unused(root, known, ": it is no folder of nnU-Net"))
     dataset = Dataset(root, "nnunet", given=given, patterns=patterns, channel_names=channel_names(info))
     return label_map_dataset(dataset, images, masks, declared, rules, problems)
 

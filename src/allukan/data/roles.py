@@ -11,7 +11,7 @@ _WORDS = rf"masks?|seg|segmentations?|labels?|labelmap|gt|ground_?truth|anno|ann
 _KINDS = ("image", "images", "img", "imaging", "volume", "vol", "scan", "original", "ct", "training", "test")
 _IMAGES = tuple(how(word) for word in _KINDS for how in (str.lower, str.capitalize, str.upper))
 _MASK = re.compile(_WORDS, re.IGNORECASE)
-_LAST = re.compile(rf"(.+?)([_-])({_WORDS})(?:_(\d+))?", re.IGNORECASE)
+_LAST = re.compile(rf"(.+?)([_.-])({_WORDS})(?:_(\d+))?", re.IGNORECASE)
 _AMONG = re.compile(rf"(?:^|[^a-z])(?:{_WORDS}|ground[ -]truth)(?:[^a-z]|$)")
 _FIRST = re.compile(rf"({_WORDS})([_-]|(?=\d))(.+)", re.IGNORECASE)
 
@@ -49,6 +49,8 @@ def mask_owner(name: str, images: Container[str]) -> Owner:
     (('a', 'mask', '1'), ('a_mask', '', ''), ('b-GT', '', ''))
     >>> mask_owner("label0001", {"img0001"}).image, mask_owner("segmentation-7", {"volume-7", "scan-7"}).image
     ('img0001', 'volume-7')
+    >>> mask_owner("a.seg", {"a"}).image, mask_owner("21_manual1", {"21_training"}).image
+    ('a', '21_training')
     """
     if name in images:
         return Owner(name)
