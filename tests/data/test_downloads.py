@@ -229,7 +229,7 @@ def test_images_outside_of_parts_leave_a_note(make):
 
 def test_several_masks_of_an_image_are_united_with_a_note(busi):
     [note] = open_dataset(busi).given.notes
-    assert note.startswith("1 images, as 'benign (3)', have several masks, which are united to one class")
+    assert note.startswith("1 of the images, as 'benign (3)', have several masks, which are united to one class")
 
 
 def test_vessels_of_two_hands_are_not_guessed_between(make):

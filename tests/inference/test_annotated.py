@@ -83,6 +83,7 @@ def test_a_model_of_one_file_takes_any_name_and_gives_the_folder_where_that_is_t
         [],
         ["a.png"],
         ["images/a.png", "images/b.png"],
+        ["segmentation_study/a.png", "others/b.png"],  # of nothing given
         ["masks/images/a.png", "masks/b.png"],  # all below masks
         ["masks/0/a.png", "masks/1/a.png"],
         ["labels/a.png"],

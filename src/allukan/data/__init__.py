@@ -40,7 +40,7 @@ from allukan.data.pairing import Problem, read_json
 from allukan.data.phantoms import phantom, write_phantoms
 from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
-from allukan.data.roles import has_mask_word, owned
+from allukan.data.roles import has_mask_word, mask_owner, owned
 from allukan.data.splits import Splits
 from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
 from allukan.options import DRAWN, LabelRules, parse_ignore
@@ -85,6 +85,7 @@ __all__ = [
     "load_groups",
     "make_folds",
     "make_splits",
+    "mask_owner",
     "match_pattern",
     "names_of_files",
     "near_duplicates",

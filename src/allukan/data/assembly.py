@@ -101,7 +101,7 @@ def _united(root: Path, found: Beside, rules: LabelRules, problems: list[Problem
 
 def _note_united(masks: Mapping[str, Collection[Path]]) -> tuple[str, ...]:
     several = [name for name, files in masks.items() if len(files) > 1]
-    what = f"{len(several)} images, as {several[0]!r}, have several masks, which are united to one class"
+    what = f"{len(several)} of the images, as {several[0]!r}, have several masks, which are united to one class"
     return (f"{what} (if they are classes: put them into masks/CLASS/).",)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from allukan.data import MASK_FOLDERS, bare, has_mask_word, owned
+from allukan.data import MASK_FOLDERS, bare, has_mask_word, mask_owner, owned
 from allukan.errors import UserError
 from allukan.inference.inputs import slot
 from allukan.models import ImageFile
@@ -47,7 +47,7 @@ def _in_folders(paths: list[Path]) -> set[Path]:
     above = next((folder for folder in folders if all(path.absolute().is_relative_to(folder) for path in paths)), None)
     if above is None:
         return set()
-    within = {path: _folder_of_masks(path.absolute().relative_to(above)) for path in paths}
+    within = _folders_of_masks({path: path.absolute().relative_to(above) for path in paths})
     images = [path for path, folder in within.items() if folder is None]
     masks = {path: above / folder for path, folder in within.items() if folder is not None}
     cases = {folder.parent for folder in masks.values()}
@@ -61,10 +61,13 @@ def _in_folders(paths: list[Path]) -> set[Path]:
     raise UserError(f"{first} holds masks, which are no images to predict: give the images alone, as {place}.")
 
 
-def _folder_of_masks(path: Path) -> Path | None:
-    """The uppermost above a file, if any."""
-    return next((folder for folder in reversed(path.parents) if _is_of_masks(folder.name.casefold())), None)
+def _folders_of_masks(paths: Mapping[Path, Path]) -> dict[Path, Path | None]:
+    """Of every file by its relative path; a folder that has but a word of masks in its name counts for masks of other images."""
+    named = {path: _uppermost(at, lambda folder: folder in _FOLDERS) for path, at in paths.items()}
+    worded = {path: _uppermost(at, has_mask_word) for path, at in paths.items()}
+    images = {_name(path) for path in paths if worded[path] is None}
+    return {path: named[path] or (worded[path] if mask_owner(_name(path), images).image in images else None) for path in paths}
 
 
-def _is_of_masks(folder: str) -> bool:
-    return folder in _FOLDERS or has_mask_word(folder)
+def _uppermost(path: Path, of_masks: Callable[[str], bool]) -> Path | None:
+    return next((folder for folder in reversed(path.parents) if of_masks(folder.name.casefold())), None)

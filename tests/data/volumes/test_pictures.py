@@ -96,8 +96,8 @@ def test_label_pictures_by_the_rules_of_label_maps(tmp_path):
     assert (np.asarray(Pillow.open(tmp_path / "o.png")) == image.array[0] * np.uint16(100)).all()
     with pytest.raises(UserError, match="holds labels up to 65535, not 70000"):
         write_labels(tmp_path / "big.png", np.full((20, 30), 70_000), image)
-    Pillow.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "x.jpg")
-    with pytest.raises(UserError, match="is a JPEG, which changes the numbers"):
+    Pillow.fromarray(np.full((20, 30), 9, np.uint8)).save(tmp_path / "x.jpg")
+    with pytest.raises(UserError, match="is a JPEG of more than black and white, which changes the numbers"):
         read_labels(tmp_path / "x.jpg")
 
 
