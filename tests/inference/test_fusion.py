@@ -200,3 +200,18 @@ def test_an_exported_model_holds_operators_of_torch_only(name):
     assert all(name.startswith("aten.") or name == "<built-in function getitem>" for name in operators(program))
     with torch.inference_mode():
         assert error(program.module()(x), fused(x)) < 1e-5
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
+
+
+def test_convolutions_that_change_their_weight_are_left_alone():
+    """Weight standardisation: the scale of the norm would be divided out."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Standardised(3, 8, 3), nn.BatchNorm2d(8))
+    x = torch.randn(2, 3, 9, 9)
+    model(x)
+    torch.testing.assert_close(fuse(model)(x), model.eval()(x))

@@ -65,14 +65,14 @@ def _foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
 def _neighbours(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
     """Modules of which the second gets the output of the first, channel by channel, and nobody else does."""
     if _plain(module):
-        yield from (pair for pair in pairwise(_steps(module)) if isinstance(pair[0], _CONVOLUTIONS))
+        yield from (pair for pair in pairwise(_steps(module)) if _computes(pair[0], _CONVOLUTIONS))
     elif isinstance(module, ForkedResidual) and not _watched(module.fork):
         main = module.fork.main if isinstance(module.fork, Fork) else module.fork
         yield from ((main, norm) for norm in islice(_steps(module.units), 1))
     elif isinstance(module, TokenBlock):
         for linear, mixer in zip(module.linears, module.mixers, strict=True):
             *_, last = _steps(linear)
-            if isinstance(last, _LINEAR):
+            if _computes(last, _LINEAR):
                 yield last, next(_steps(mixer))
 
 
@@ -89,6 +89,11 @@ def _steps(module: nn.Module) -> Iterator[nn.Module]:
 
 def _plain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not _watched(module)
+
+
+def _computes(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    """Whether it is one of these and no subclass that computes otherwise, as one that standardises its weight does."""
+    return isinstance(module, kinds) and (isinstance(module, KALayer) or type(module) in kinds) and "forward" not in vars(module)
 
 
 def _watched(module: nn.Module) -> bool:

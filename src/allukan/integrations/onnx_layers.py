@@ -97,7 +97,9 @@ class TabulatedUnit(nn.Module):
 def _weight(layer: KALayer) -> Tensor:
     """Of the linear map; behind the expanded basis with the coefficients in it."""
     weight = layer.weight.detach()
-    return compose(layer.coef.detach(), layer.base_weight.detach(), weight) if layer.phi.expanded else weight
+    if not layer.phi.expanded:
+        return weight
+    return compose(layer.coef.detach(), layer.base_weight.detach(), weight, layer.phi.edges)
 
 
 def _scaled(norm: Any, scale: float, shift: float) -> nn.Module | None:

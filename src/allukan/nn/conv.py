@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allukan.nn.layer import KALayer
+from allukan.nn.layer import KALayer, check_floats
 from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
@@ -113,7 +113,8 @@ class KAConv(KALayer):
         return F.pad(x, self._border, mode=self.padding_mode) if self._border else x
 
     def check_input(self, x: Tensor) -> None:
-        """``ValueError`` unless x is ``(B, C, *S)`` with the channels and dimensions of the layer."""
+        """``ValueError`` unless x is ``(B, C, *S)`` of floating point with the channels and dimensions of the layer."""
+        check_floats(self, x)
         if x.ndim != self.spatial_dims + 2 or sizes(x)[1] != self.in_channels:
             raise ValueError(
                 f"{type(self).__name__} expects (B, {self.in_channels}, *S) with {self.spatial_dims} spatial dimensions, "

@@ -20,6 +20,12 @@ from allukan.ops.linear_maps import LinearMap
 from allukan.ops.phi import Phi
 
 
+def check_floats(layer: nn.Module, x: Tensor) -> None:
+    """``ValueError`` for whole numbers, whose φ would be cut to whole numbers."""
+    if not x.is_floating_point():
+        raise ValueError(f"{type(layer).__name__} expects floating point, got {x.dtype}: say x.float()")
+
+
 class KALayer(Opaque):
     """y_q = Σ_p λ_qp φ_a(q)(x_p) + β_q over inputs × kernel offsets p (SaKAN, arXiv 2602.03156; DESIGN section 2).
 
@@ -89,6 +95,7 @@ class KALayer(Opaque):
             self.plan.expanded,
             spline.recompute,
             spline.impl,
+            spline.sharing == "edge",
         )
 
     def refine(self, grid_size: int) -> None:
@@ -111,9 +118,10 @@ class KALayer(Opaque):
                 f"grid_size {self.spline.grid_size} of basis {self.spline.basis!r} cannot be refined to {grid_size}: "
                 "B-splines can, to a multiple"
             )
+        finer = replace(self.spline, grid_size=grid_size)
         coef = bspline.refine(self.coef.detach(), self.spline.spline_order, self.spline.grid_range, factor)
         self.coef = nn.Parameter(coef, requires_grad=self.coef.requires_grad)
-        self._take(replace(self.spline, grid_size=grid_size))
+        self._take(finer)
 
     def reset_parameters(self) -> None:
         """Unit variance for unit-variance inputs, forward and backward (``unit_gain``); the same function for every sharing.

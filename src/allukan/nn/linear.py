@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from allukan.nn.layer import KALayer
+from allukan.nn.layer import KALayer, check_floats
 from allukan.nn.norm import make_norm
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
@@ -51,7 +51,8 @@ class KALinear(KALayer):
         return self.unit(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)
 
     def check_input(self, x: Tensor) -> None:
-        """``ValueError`` unless the last dimension of x has the features of the layer."""
-        if sizes(x)[-1] != self.in_features:
+        """``ValueError`` unless the last dimension of x, of floating point, has the features of the layer."""
+        check_floats(self, x)
+        if not x.ndim or sizes(x)[-1] != self.in_features:
             name = type(self).__name__
             raise ValueError(f"{name} expects {self.in_features} features in the last dimension, got {tuple(x.shape)}")

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
@@ -21,6 +22,7 @@ from allukan.ops.tracing import sees_operators, sizes
 
 BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
 NORMS = ("batch", "instance", "group", "layer")
 
 
@@ -64,9 +66,7 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
     None where there is none, where the layer is made of separate operations anyway, and for norms that only their own code
     knows: of another class, with hooks, an instance norm that tracks.
     """
-    if norm is None or norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks:
-        return None
-    if norm_functions(x, phi) is None:
+    if norm is None or _watched(norm) or not _fits(norm, sizes(x)[1]) or norm_functions(x, phi) is None:
         return None
     kind = type(norm).forward
     if kind is nn.LayerNorm.forward:
@@ -79,6 +79,18 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
     else:
         return None
     return _with_statistics(wanted, x) if sees_operators() else wanted
+
+
+def _watched(norm: nn.Module) -> bool:
+    """Whether somebody sees what goes in or comes out, or has put another ``forward`` in its place."""
+    own = norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks
+    return any(own) or any(getattr(_module, name) for name in _GLOBAL_HOOKS) or "forward" in vars(norm)
+
+
+def _fits(norm: nn.Module, channels: int) -> bool:
+    """Whether it is for so many channels; if not, torch says so in its own words."""
+    numbers = [getattr(norm, name, None) for name in ("weight", "bias", "running_mean", "running_var")]
+    return _features(norm) == channels and all(t is None or t.numel() == channels for t in numbers)
 
 
 def _groups(norm: nn.Module, size: Sequence[int]) -> int:
@@ -100,7 +112,7 @@ def _of_batch(norm: _BatchNorm, x: Tensor) -> Norm:
     if team is None:
         F._verify_batch_size(sizes(x))  # type: ignore[attr-defined]
     how = _channel_norm(0, False, norm.eps) if team is None else ChannelNorm(0, False, norm.eps, team=team)
-    if not norm.training or mean is None or var is None:
+    if not (norm.training and norm.track_running_stats) or mean is None or var is None:
         return Norm(how, gamma, beta)
     return Norm(how, gamma, beta, None, Running(mean, var, _share(norm)))
 
@@ -110,9 +122,11 @@ _channel_norm = cached(ChannelNorm)
 
 def _share(norm: _BatchNorm) -> float:
     """By how much this batch moves running statistics, as torch's: with momentum None to the mean over all batches."""
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked.add_(1)
-    return 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+        if norm.momentum is None:
+            return 1 / float(norm.num_batches_tracked)
+    return norm.momentum or 0.0
 
 
 def _with_statistics(norm: Norm, x: Tensor) -> Norm:

@@ -49,6 +49,8 @@ def ka_layer(
 
     Source: KA layer and KAonv layer of arXiv 2602.03156.
     """
+    if not sees_operators():
+        _check(x, coef, base_weight, phi, norm, maps)
     outputs = ordinary(x, coef, base_weight, phi, norm, maps)
     if outputs is not None:
         return outputs
@@ -65,6 +67,17 @@ def ka_layer(
         ours = tools(engine, x, coef, base_weight)
         return _outputs(_enter(x, gamma, beta, mean, var, how, ours), coef, base_weight, how, maps, ours)[0]
     return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
+
+
+def _check(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]) -> None:
+    """What torch would refuse, before memory is read by address: other devices, and parameters of other sizes than φ has."""
+    device = x.device
+    for tensor in (coef, base_weight, *(t for _, *pair in maps for t in pair), *(norm[1:3] if norm else ())):
+        if tensor is not None and tensor.device != device:  # type: ignore[union-attr]
+            raise ValueError(f"the layer is on {tensor.device} and x on {device}: move one of them")  # type: ignore[union-attr]
+    if coef.shape[1] != phi.coefficients or base_weight.shape[0] != coef.shape[0]:
+        sizes_of = f"coef {tuple(coef.shape)} and base_weight {tuple(base_weight.shape)}"
+        raise ValueError(f"{sizes_of} do not fit: a row of coef has {phi.coefficients} numbers, and base_weight one a row")
 
 
 def norm_functions(x: Tensor, phi: Phi) -> ModuleType | None:
@@ -89,7 +102,7 @@ def _composed(
     if phi.expanded:
         ((linear, weight, bias),) = maps
         h = expansion.apply(x, phi, engine).flatten(1, 2)
-        return (_combine(linear, _autocast(x), h, compose(coef, base_weight, weight), bias),)
+        return (_combine(linear, _autocast(x), h, compose(coef, base_weight, weight, phi.edges), bias),)
     cast = _autocast(x)
     room = _headroom(x, base_weight)
     if room is not None:
@@ -108,14 +121,14 @@ def _found(norm: Norm) -> tuple[Statistics, Tensor | None, Tensor | None, Channe
     return norm.found, norm.gamma, norm.beta, norm.how
 
 
-def compose(coef: Tensor, base_weight: Tensor, weight: Tensor) -> Tensor:
+def compose(coef: Tensor, base_weight: Tensor, weight: Tensor, edges: bool) -> Tensor:
     """Weights ``(C', C·(M + 1), *kernel)`` of the linear map behind ``basis_expansion``.
 
-    An activation an edge (coef ``(weight.numel(), M)``): w_qp for the base and λ_qp c_qpm for the spline. Shared ones ``(A, M)``:
-    λ_qp w_a(q) and λ_qp c_a(q)m.
+    An activation an edge (``edges``, coef ``(weight.numel(), M)``): w_qp for the base and λ_qp c_qpm for the spline. Shared ones
+    ``(A, M)``: λ_qp w_a(q) and λ_qp c_a(q)m.
     """
     shape, activations = sizes(weight), sizes(coef)[0]
-    if activations == shape.numel():
+    if edges:
         stacked = torch.cat([base_weight.unsqueeze(-1), coef * weight.reshape(-1, 1)], dim=-1).view(*shape, -1)
     else:
         shared = torch.cat([base_weight.unsqueeze(-1), coef], dim=-1)
@@ -287,7 +300,7 @@ class _Expanded(Function):
         gamma, beta, mean, var, how, weight, bias = rest
         entry = _enter(x, gamma, beta, mean, var, how, tools(how.engine, x))
         cast = _autocast(x)
-        w, b = _to(cast, compose(coef, base_weight, weight)), None if bias is None else _to(cast, bias)
+        w, b = _to(cast, compose(coef, base_weight, weight, how.phi.edges)), None if bias is None else _to(cast, bias)
         ctx.save_for_backward(x, gamma, beta, *_of_norm(entry), coef, base_weight, weight)
         ctx.how, ctx.biased = _afterwards(how, entry), bias is not None and ctx.needs_input_grad[9]
         u = normalise.normalised(entry.x, entry.to)
@@ -305,7 +318,7 @@ def _expanded_backward(how: _How, biased: bool, grad: Tensor, x: Tensor, *given:
     entry, phi, (linear,) = _enter(x, gamma, beta, mean, var, how, ours), how.phi, how.linears
     leaves = [p.detach().requires_grad_() for p in parameters]
     with torch.enable_grad():
-        composed = compose(*leaves)
+        composed = compose(leaves[0], leaves[1], leaves[2], how.phi.edges)
     parts = _parts(normalise.normalised(entry.x, entry.to), phi)
     wide, grad_u, grad_bias = torch.zeros_like(composed), [], None
     w = composed.detach().to(grad.dtype)

@@ -112,7 +112,9 @@ def statistics(x: Tensor, norm: ChannelNorm) -> Statistics:
 
 
 def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
-    """Move running statistics ``(G,)`` by this share to those of a batch, the variance to the unbiased one."""
+    """Move running statistics ``(G,)`` by this share to those of a batch that is not empty, the variance to the unbiased one."""
+    if not found.of:
+        return
     unbiased = found.var.detach() * (found.of / max(1, found.of - 1))
     mean.lerp_(found.mean.detach()[0].to(mean.dtype), share)
     var.lerp_(unbiased[0].to(var.dtype), share)

@@ -48,6 +48,8 @@ def ordinary(
     if found is not None:
         running = Running(found.mean, found.var, 0.0)
     parameters, channels = (coef, base_weight, gamma, beta), kind if isinstance(kind, ChannelNorm) else None
+    if running is not None and running.mean.dtype is not torch.float32:
+        return None
     if channels is not None:
         x = x.contiguous()  # once, not for every loop
     if not unit.takes(x, parameters, phi, channels, found is not None):
@@ -80,6 +82,10 @@ class _Ordinary(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple:
+        device = grads[0].device.type
+        if torch.is_autocast_enabled(device):  # which was off in the forward pass: what is read by address is as it was there
+            with torch.autocast(device, enabled=False):
+                return differentiable_once(ONCE, _backward, ctx.how, ctx.needs_input_grad, *grads, *ctx.saved_tensors)
         return differentiable_once(ONCE, _backward, ctx.how, ctx.needs_input_grad, *grads, *ctx.saved_tensors)
 
 

@@ -29,6 +29,7 @@ class Phi:
         expanded: not φ(x) is computed but its M + 1 terms, for a linear map with composed weights (``basis_expansion``).
         recompute: a layer computes φ(x) again in the backward pass instead of saving it for it.
         impl: "auto" or the name of an engine.
+        edges: every edge has an activation of its own, which λ scales without its base.
     """
 
     grid_size: int
@@ -41,6 +42,7 @@ class Phi:
     expanded: bool = False
     recompute: bool = False
     impl: str = "auto"
+    edges: bool = False
 
     @property
     def grid(self) -> tuple[int, int, GridRange]:

@@ -64,6 +64,11 @@ def rows_needed(grid: Grid, basis: str, base: str) -> int:
 @cache
 def curves(grid: Grid, basis: str, base: str) -> Curves:
     """The tables of one kind of activation, made once."""
+    with torch.device("cpu"):  # whatever the default is
+        return _curves(grid, basis, base)
+
+
+def _curves(grid: Grid, basis: str, base: str) -> Curves:
     lo = grid[2][0]
     first, last, scale = _extent(grid, basis, base)
     shift = math.ceil(lo * scale) - lo * scale  # knots fall on row borders, and u is as exact around 0 as x is

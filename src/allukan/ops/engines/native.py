@@ -61,7 +61,8 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     """The gradients of ``forward`` likewise; with ``to`` that of φ's argument, and its sums a channel."""
     if not x.numel():
         nothing = layout.gradient_like(x, coef, phi.blocks, CHANNELS_LAST)
-        return nothing, torch.zeros_like(coef), torch.zeros_like(base_weight), None
+        sums = None if to is None else normalise.channel_sums(nothing, x, to.mean)
+        return nothing, torch.zeros_like(coef), torch.zeros_like(base_weight), sums
     if scattered(x, coef, phi.blocks):
         parts = (_gathered(grad, phi.blocks), _gathered(normalise.normalised(x, to), phi.blocks))
         inner, *others, _ = backward(*parts, coef, base_weight, phi)
@@ -72,7 +73,8 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, base_weight: Tensor, phi: Ph
     g = _in_order_of(values, grad) if activations == 1 else plain(grad)
     threads = team_size(x.numel() * activations // phi.blocks)
     out, rows = torch.empty_like(values), None if to is None else room(x, threads)
-    sums, numbers = torch.zeros(threads, activations, count + 1, dtype=torch.float64), _NONE if to is None else thirds(to.numbers)
+    sums = torch.zeros(threads, activations, count + 1, dtype=torch.float64, device="cpu")  # whatever the default is
+    numbers = _NONE if to is None else thirds(to.numbers)
     maps, theta = (values.data_ptr(), g.data_ptr(), out.data_ptr()), (c.data_ptr(), w.data_ptr(), sums.data_ptr())
     run("backward", threads, job(phi, x.shape, activations, _period(to)), *maps, *theta, numbers, address(rows))
     grad_coef, grad_weight = torch.empty_like(c), torch.empty_like(w)

@@ -26,6 +26,11 @@ def plain(tensor: Tensor) -> Tensor:
     return tensor if is_plain(tensor) else tensor.detach().to(torch.float32).contiguous()
 
 
+def _floats(*shape: int) -> Tensor:
+    """Room, whatever the default type and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
 def address(tensor: Tensor | None) -> int:
     """Of its first element, 0 for none."""
     return 0 if tensor is None else tensor.data_ptr()
@@ -48,7 +53,7 @@ def prepared(
     if norm.team is not None or not x.numel() or not all(is_plain(t) for t in (*tracked, gamma, beta) if t is not None):
         return normalise.prepared(x, gamma, beta, norm, running, _HERE)
     values, sums, found, sizes = _summed(x, norm)
-    numbers = torch.empty(3, found.shape[1], x.shape[1])
+    numbers = _floats(3, found.shape[1], x.shape[1])
     addresses = (sums.data_ptr(), values.data_ptr(), found.data_ptr(), numbers.data_ptr())
     moving = (0, 0, 0.0) if running is None else (running.mean.data_ptr(), running.var.data_ptr(), running.share)
     loops.settle(addresses, (address(gamma), address(beta)), moving, sizes, norm.eps)
@@ -63,7 +68,7 @@ def _summed(x: Tensor, norm: ChannelNorm) -> tuple[Tensor, Tensor, Tensor, tuple
     batch, channels, groups = size[0], size[1], norm.groups or size[1]
     sums = room(x, threads)
     run("sum_channels", threads, _job(size, 0), values.data_ptr(), row_sums=sums.data_ptr())
-    found = torch.empty(2, batch if norm.samples else 1, groups)
+    found = _floats(2, batch if norm.samples else 1, groups)
     return values, sums, found, (threads, batch, channels, groups, norm.samples, size.numel() // (batch * channels))
 
 
@@ -75,7 +80,7 @@ def _statistics(found: Tensor, x: Tensor) -> Statistics:
 def track(found: Statistics, mean: Tensor, var: Tensor, share: float) -> None:
     """See ``normalise.track``."""
     ours = (found.mean, found.var, mean, var)
-    if all(is_plain(t) for t in ours):
+    if found.of and all(is_plain(t) for t in ours):
         loops.track(*(t.data_ptr() for t in ours), mean.numel(), share, found.of / max(1, found.of - 1))
         torch.autograd.graph.increment_version((mean, var))
     else:
@@ -92,7 +97,7 @@ def _job(shape: torch.Size, period: int) -> bytes:
 def affine(found: Statistics, gamma: Tensor | None, beta: Tensor | None, norm: ChannelNorm, channels: int) -> Affine:
     """See ``normalise.affine``."""
     rows, groups = found.mean.shape
-    out = torch.empty(3, rows, channels)
+    out = _floats(3, rows, channels)
     given = [None if t is None else plain(t) for t in (found.mean, found.var, gamma, beta)]
     loops.fold(*map(address, given), out.data_ptr(), rows, channels, groups, norm.eps)
     return Affine(out)
@@ -102,7 +107,7 @@ def input_gradient(sums: Tensor, found: Statistics, gamma: Tensor | None, norm: 
     """See ``normalise.input_gradient``; the parts are those of the threads."""
     if norm.team is not None:
         return normalise.input_gradient(sums, found, gamma, norm, channels)
-    out, of_parameters = torch.empty(3, len(found.mean), channels), torch.empty(2, channels)
+    out, of_parameters = _floats(3, len(found.mean), channels), _floats(2, channels)
     _finish(sums, found, gamma, norm, out, *of_parameters.unbind())
     return InputGradient(*out.unbind(), *of_parameters.unbind())
 
@@ -114,7 +119,7 @@ def returned(
     if norm.team is not None or norm.fixed or not x.numel():
         return normalise.returned(g, sums, x, gamma, found, norm, _HERE)
     channels = x.shape[1]
-    numbers, grad_gamma, grad_beta = torch.empty(3, len(found.mean), channels), torch.empty(channels), torch.empty(channels)
+    numbers, grad_gamma, grad_beta = _floats(3, len(found.mean), channels), _floats(channels), _floats(channels)
     _finish(sums, found, gamma, norm, numbers, grad_gamma, grad_beta)
     own, along, level = thirds(numbers)
     return _mixed(g, x, (own, level, along), numbers.stride(0)), grad_gamma, grad_beta
@@ -148,7 +153,7 @@ def _mixed(g: Tensor, x: Tensor, addresses: tuple[int, int, int], period: int) -
 
 def room(x: Tensor, threads: int) -> Tensor:
     """For the sums a channel of every thread, ``(threads, B·C, 2)`` in float64."""
-    return torch.zeros(threads, x.shape[0] * x.shape[1], 2, dtype=torch.float64)
+    return torch.zeros(threads, x.shape[0] * x.shape[1], 2, dtype=torch.float64, device="cpu")
 
 
 def thirds(numbers: Tensor) -> tuple[int, int, int]:

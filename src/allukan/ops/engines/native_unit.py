@@ -118,7 +118,7 @@ def backward(
 
 def _room(threads: int, sums: int) -> Tensor:
     """Sums start as zeros, as fewer threads may come than are asked for."""
-    return torch.zeros(threads * sums, dtype=torch.float64)
+    return torch.zeros(threads * sums, dtype=torch.float64, device="cpu")  # whatever the default is
 
 
 def _places(numbers: Tensor | None, how: Plan) -> tuple[int, int, int, int]:
