@@ -121,3 +121,9 @@ def test_a_folder_that_is_not_there_is_told_by_the_name_of_the_file(tmp_path):
         write_text(tmp_path / "nowhere/x.json", "{}")
     assert caught.value.filename == str(tmp_path / "nowhere/x.json")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_at_the_start_of_a_value_stays(tmp_path):
+    rows = [{"id": " a", "x": "1"}, {"id": "b", "x": " 2"}]
+    write_table(tmp_path / "t.csv", rows)
+    assert read_table(tmp_path / "t.csv") == rows

@@ -97,7 +97,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
 
 def _split(text: str, delimiter: str) -> list[list[str]]:
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True))
+        spaced = (
+            f"{delimiter} " in text.partition("\n")[0]
+        )  # behind every delimiter, as some write; else spaces belong to a value
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced))
     except csv.Error:
         return []
     return [line for line in lines if any(cell.strip() for cell in line)]

@@ -15,6 +15,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 
 from allukan.data import Splits
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.inference.state import weights_digest
 from allukan.models import ModelCard, save_model
 
 SIDE = 32
@@ -180,3 +181,17 @@ def test_the_figures_of_ukan_are_pooled_and_those_of_the_last_epochs(run, predic
     assert summary["ukan"]["iou_pooled"] == pytest.approx(iou, rel=1e-9)
     assert summary["ukan"]["dice_pooled"] == pytest.approx(2 * iou / (1 + iou), rel=1e-9)
     assert summary["ukan"]["iou_pooled_mean_of_last_50_epochs"] == pytest.approx(np.arange(10, 60).mean() / 100)
+
+
+def test_the_figures_of_ukan_are_of_batches_as_the_validation_has_them(run, predictor, tmp_path):
+    splits, opened = Splits("ukan", 0, IDS[5:6], IDS[:5], IDS[:5]), open_run(run)
+    found = [
+        evaluate(type(opened)(run, opened.config | {"batch_size": size}, splits), predictor=predictor, out=tmp_path / str(size))
+        for size in (2, 8)
+    ]
+    assert found[0]["ukan"]["iou_pooled"] != found[1]["ukan"]["iou_pooled"]
+
+
+def test_the_summary_says_of_which_weights_it_is(run, predictor, tmp_path):
+    summary = evaluate(open_run(run), predictor=predictor, out=tmp_path / "out")
+    assert summary["weights"] == weights_digest(run) != ""

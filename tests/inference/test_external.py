@@ -134,6 +134,21 @@ def test_one_class_without_a_name_is_the_one_class(run, tmp_path):
         evaluate(run, other, predictor=Knowing(["polyp"], [], "binary"))
 
 
+@pytest.mark.parametrize(("value", "ours", "theirs"), [(255, "lesion", 1), (1, "foreground", 255)])
+def test_the_one_class_of_other_values(run, tmp_path, value, ours, theirs):
+    """Masks of 0 and 255 for a model of 0 and 1, and the other way round: nobody named theirs."""
+    maps = [(labels == 1) * np.uint8(value) for labels in (LABELS, LABELS.T.copy())]
+    other = label_maps(tmp_path / "other", maps, shown=LABELS * (LABELS == 1))
+    write_image(other / "images/c1.png", (LABELS.T == 1) * np.uint8(10))
+    assert dice(evaluate(run, other, predictor=Knowing([ours], [theirs], "binary"))) == {ours: 1.0}
+
+
+def test_the_number_of_a_folder_is_no_value(run, tmp_path):
+    other = label_maps(tmp_path / "other", [LABELS * (LABELS == 1)])
+    with pytest.raises(UserError, match="class '1', which the model does not know"):
+        evaluate(run, other, predictor=Knowing(["0", "1"], [], "multilabel"))
+
+
 def test_a_value_that_the_model_does_not_know(run, tmp_path):
     with pytest.raises(UserError, match=r"class '4', which the model does not know: it has 1 \(1\), 2 \(2\)"):
         evaluate(run, label_maps(tmp_path / "other"), predictor=Knowing(["1", "2"], [1, 2]))

@@ -373,3 +373,49 @@ def test_the_same_images_in_another_unicode_form_pair_up(tmp_path):
         (folder / "evaluation/cases.csv").write_text(text, encoding="utf-8")
     (difference,) = compare([tmp_path / "NFC", tmp_path / "NFD"]).differences
     assert (difference.images, difference.crossed.mean) == (8, pytest.approx(0.1))
+
+
+def area(truth):
+    return [{"truth_pixels": truth, "predicted_pixels": 5, "common_pixels": 3}]
+
+
+def rewrite(folder, **given):
+    file = folder / "evaluation/summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | given))
+
+
+def test_runs_that_were_scored_differently_are_not_paired(tmp_path):
+    """In mm and in pixels, or against other masks of the same images."""
+    names = IMAGES[:4]
+    a, b = (write_run(tmp_path / name, draw(0, names), areas={i: area(7) for i in names}) for name in "ab")
+    assert compare([a, b]).differences
+    rewrite(a, distance_unit="mm")
+    with pytest.raises(UserError, match=r"a has distances in mm and .*b in pixel: evaluate both alike"):
+        compare([a, b])
+    rewrite(a, distance_unit="pixel")
+    c = write_run(tmp_path / "c", draw(0, names), areas={i: area(7 if i != "i2" else 8) for i in names})
+    with pytest.raises(UserError, match=r"a and .*c were scored against other masks or classes of image 'i2'"):
+        compare([a, c])
+
+
+def test_scores_of_an_earlier_state_of_a_model_are_told(tmp_path):
+    a, b = (write_run(tmp_path / name, draw(0, IMAGES[:4])) for name in "ab")
+    (a / "model/model.safetensors").write_bytes(b"trained on")
+    assert compare([a, b]).differences  # of a version that did not write it down
+    rewrite(a, weights="0123456789abcdef")
+    with pytest.raises(UserError, match=r"a/evaluation has scores of an earlier state of .*a, which was trained on"):
+        compare([a, b])
+
+
+def test_a_patient_called_as_an_image_counts_once(tmp_path):
+    names = IMAGES[:8]
+    runs = [write_run(tmp_path / name, draw(seed, names), areas={i: area(7) for i in names}) for seed, name in enumerate("ab")]
+    for run in runs:
+        for fold in range(2):
+            (run / f"fold-{fold}").mkdir()
+            (run / f"fold-{fold}/splits.json").write_text(json.dumps({"test": names[4 * fold : 4 * fold + 4]}))
+    before = compare(runs).differences[0].crossed.mean
+    for run in runs:
+        file = run / "evaluation/cases.csv"
+        file.write_text(file.read_text().replace(",p0,", ",i5,"))  # the patient of the first two images
+    assert compare(runs).differences[0].crossed.mean == pytest.approx(before)

@@ -153,3 +153,15 @@ def test_drawn_splits_may_be_asked_for(write, tmp_path):
 def test_more_folds_than_groups_is_a_failed_run_with_its_sentence(write, here, tmp_path):
     undone = run_study(load_study(write(data={"b": "b"}, folds=40)), tmp_path)
     assert "too few for 40 folds" in undone[0].failure
+
+
+@pytest.mark.parametrize("other", ["data", "test_data"])
+def test_results_of_other_data_are_not_kept(folded, folder, other, tmp_path):
+    """The same names of images in another set, which is there as well as the first."""
+    plan = yaml.safe_load((folder / "folded.yaml").read_text())
+    assert check_study(load_study(folder / "folded.yaml"), folded) is None
+    shutil.copytree(folder / ("a" if other == "data" else "b"), folder / f"copy of {other}")
+    plan[other] = {("a" if other == "data" else "b"): f"copy of {other}"}
+    (folder / "changed.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    with pytest.raises(UserError, match=rf"is of the data .* and the study says .*copy of {other}: choose another --out"):
+        check_study(load_study(folder / "changed.yaml"), folded)

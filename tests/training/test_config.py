@@ -1,9 +1,11 @@
 import pytest
 import yaml
 
+from allukan.data import Dataset
 from allukan.errors import UserError
-from allukan.models import ModelCard
+from allukan.models import ModelCard, save_model
 from allukan.training import TrainConfig, load_config, resume_config
+from allukan.training.resume import check_classes
 
 GIVEN = {"data": "d", "out": "o"}
 
@@ -190,3 +192,30 @@ def test_what_a_run_has_taken_fills_only_what_is_open(tmp_path):
 def test_the_literature_has_its_sizes(given):
     with pytest.raises(UserError, match=f"the size, batch and epochs of the literature: leave {next(iter(given))} out"):
         TrainConfig(**GIVEN, protocol="ukan", **given)
+
+
+def test_paths_are_kept_whole(tmp_path, monkeypatch):
+    """A run is evaluated from other folders than that of its training, where another set may have the same name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    for name in ("g.csv", "splits.json"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "c.yaml").write_text("data: set\nout: run\ngroups: g.csv:patient\nsplits: splits.json\n")
+    config = load_config("c.yaml", {})
+    assert (config.data, config.groups) == (str(tmp_path / "set"), f"{tmp_path}/g.csv:patient")
+    assert config.splits == str(tmp_path / "splits.json")
+    assert load_config("c.yaml", {"groups": "re:^(.)"}).groups == "re:^(.)"
+    assert load_config("c.yaml", {"data": "gone"}).data == "gone"
+
+
+@pytest.mark.parametrize(
+    ("classes", "values"),
+    [(("tumour", "cyst"), (1, 2)), (("cyst", "tumour"), (1, 3)), (("cyst",), (1,)), (("cyst", "tumour"), ())],
+)
+def test_a_run_goes_on_with_its_classes(tmp_path, classes, values):
+    card = ModelCard("convtwin-tiny", 1, ("cyst", "tumour"), "multiclass", (32, 32), (0.5,), (0.2,), label_values=(1, 2))
+    check_classes(tmp_path, Dataset(tmp_path, "label-maps", classes, label_values=values))  # nothing is trained yet
+    save_model(tmp_path / "model", card.build(), card)
+    check_classes(tmp_path, Dataset(tmp_path, "label-maps", ("cyst", "tumour"), label_values=(1, 2)))
+    with pytest.raises(UserError, match=r"was trained on the classes cyst \(1\), tumour \(2\), and"):
+        check_classes(tmp_path, Dataset(tmp_path, "label-maps", classes, label_values=values))

@@ -80,6 +80,8 @@ def _mapping(texts: list[str]) -> dict[str, str]:
     for text, (theirs, _, ours) in zip(texts, pairs, strict=True):
         if not (theirs and ours):
             raise UserError(f"--map {text!r} is not usable: write CLASS_OF_THE_DATA=CLASS_OF_THE_MODEL, or CLASS=none.")
+        if (theirs, ours) not in [(a, b) for a, _, b in pairs if a == theirs][:1]:
+            raise UserError(f"--map {text!r}: {theirs!r} is mapped twice, keep one of the two.")
     return {theirs: ours for theirs, _, ours in pairs}
 
 

@@ -15,6 +15,7 @@ from allukan.inference.predict import InputImage, Outcome, predict_files
 from allukan.inference.predictor import Predictor
 from allukan.inference.reporting import Evaluated, report
 from allukan.inference.segmenter import Prediction, Segmenter
+from allukan.inference.state import check_current
 
 __all__ = [
     "Activations",
@@ -30,6 +31,7 @@ __all__ = [
     "Predictor",
     "Run",
     "Segmenter",
+    "check_current",
     "draw_atlas",
     "evaluate",
     "evaluate_folds",

@@ -31,6 +31,7 @@ from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.predictor import Predictor
 from allukan.inference.seen import seen_in_training
 from allukan.inference.segmenter import Progress, Segmenter
+from allukan.inference.state import weights_digest
 from allukan.models import ModelCard, to_masks
 from allukan.scores import case_metrics, pooled_iou, summarise, volume_metrics
 from allukan.yaml_files import read_yaml
@@ -133,6 +134,7 @@ def evaluate(
         "mode": predictor.mode,
         "tta": predictor.tta,
         "distance_unit": "mm" if spacing_mm or volumes else "pixel",
+        "weights": weights_digest(run.folder),
         "seen_in_training": None if seen is None else len(seen),
         "mapping": dict(mapping or {}),
         "notes": [*match.notes, *_seen_note(seen, len(cases))],
@@ -211,12 +213,13 @@ def _score(
 
 
 def _ukan_figures(predictor: Predictor, dataset: Dataset, match: ClassMatch, cases: Sequence[Case], run: Run) -> dict[str, float]:
-    """IoU pooled over batches of 8 at the network's size, and the mean of that figure over the last 50 epochs."""
+    """IoU pooled over batches as large as those of its validation, and the mean of that figure over the last 50 epochs."""
+    size = run.config.get("batch_size") or 8
     card, scored = predictor.card, np.array(match.scored)
     data = prepare(dataset, cases, card.size, channels_of(card, dataset), card.kept_intensities)
     truth, counts = split_ignored(np.stack([match.arrange(masks) for masks in data.masks.numpy()]))
-    parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(8)]
-    iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=8)
+    parts = [to_masks(predictor.probabilities(b), card.target, card.threshold).cpu().numpy() for b in data.images.split(size)]
+    iou, dice = pooled_iou((np.concatenate(parts) & counts)[:, scored], truth[:, scored], batch_size=size)
     curve = [float(row["val_iou_pooled"]) for row in read_table(run.folder / "history.csv")]
     return {"iou_pooled": iou, "dice_pooled": dice, "iou_pooled_mean_of_last_50_epochs": float(np.mean(curve[-50:]))}
 

@@ -13,9 +13,10 @@ from allukan.inference.ensemble import Ensemble
 from allukan.inference.evaluation import Run, evaluate, folds_of, open_run
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Progress, Segmenter
+from allukan.inference.state import weights_digest
 from allukan.scores import summarise
 
-_SHARED = ("model", "data", "subset", "protocol", "seed", "distance_unit")
+_SHARED = ("model", "data", "subset", "protocol", "seed", "mode", "tta", "distance_unit")
 
 
 def open_folds(folder: str | Path) -> list[Run]:
@@ -73,6 +74,7 @@ def evaluate_folds(
         "folder": str(out),
         **{name: parts[0][name] for name in _SHARED},
         "splits_from": f"drawn, {len(runs)} folds",
+        "weights": weights_digest(folder),
         "seen_in_training": 0,
         "mapping": {},
         "notes": list(dict.fromkeys(note for part in parts for note in part["notes"])),

@@ -80,11 +80,12 @@ def _find(dataset: Dataset, place: int, card: ModelCard) -> int | None:
     name = dataset.classes[place]
     value = dataset.label_values[place] if dataset.label_values else None
     by_value = not dataset.named or _nameless(card)
-    if by_value and value is not None and card.label_values:
-        return card.label_values.index(value) if value in card.label_values else None
-    if name in card.classes:
-        return card.classes.index(name)
     single = len(dataset.classes) == len(card.classes) == 1
+    if by_value and value is not None and card.label_values and not (single and value not in card.label_values):
+        return card.label_values.index(value) if value in card.label_values else None
+    number = name.isdecimal() and bool(dataset.label_values) != bool(card.label_values)  # a value here, a folder's name there
+    if name in card.classes and (single or not number):
+        return card.classes.index(name)
     return 0 if single and (not dataset.named or name.isdecimal() or _nameless(card)) else None
 
 

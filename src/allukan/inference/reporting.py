@@ -24,6 +24,7 @@ from allukan.inference.matching import ClassMatch, match_classes
 from allukan.inference.picturing import picture_of
 from allukan.inference.predictor import Predictor
 from allukan.inference.segmenter import Progress, Segmenter
+from allukan.inference.state import check_current
 from allukan.models import is_foreign
 from allukan.provenance import environment
 from allukan.report import Paired, Picture, Probabilities, RunReport, Score, write_report
@@ -60,6 +61,7 @@ class Evaluated:
             raise UserError(f"{where} has not been evaluated yet: run allukan evaluate {self.folder} first.")
         summary: dict[str, Any] = read_json(file)
         check_complete(summary["overall"], file, self.folder)
+        check_current(summary, self.evaluation, self.folder)
         if len(self.runs) > 1:
             if summary["splits_from"] != self._together.splits.origin:
                 raise UserError(f"{self.evaluation} is not of the folds of {self.folder} together: give --evaluation of these.")
@@ -70,11 +72,13 @@ class Evaluated:
         return summary
 
     @property
-    def scored(self) -> list[tuple[Run, Path]]:
-        """What was scored and where that is written: each of the runs on its own images, or folds as one on other data."""
+    def scored(self) -> list[tuple[Run, list[dict[str, str]]]]:
+        """What was scored, and the rows of it: each of the runs on its own images, or folds as one on other data."""
+        rows = read_table(self.evaluation / "cases.csv")
         if len(self.runs) == 1 or self._of_other_data:
-            return [(self._together, self.evaluation)]
-        return [(run, run.folder / "evaluation") for run in self.runs]
+            return [(self._together, rows)]
+        tests = [set(run.splits.test) for run in self.runs]
+        return [(run, [row for row in rows if row["id"] in test]) for run, test in zip(self.runs, tests, strict=True)]
 
     @property
     def _of_other_data(self) -> bool:
@@ -118,16 +122,15 @@ def report(
 def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, progress: Progress) -> RunReport:
     """Everything the report says about one run or its folds, with pictures of at most ``room`` bytes."""
     summary, applied, rows = what.summary, _Applied(), list[dict[str, str]]()
-    tables = [read_table(scores / "cases.csv") for _, scores in what.scored]
-    total = sum(len({row["id"] for row in table}) for table in tables)
-    for (run, scores), table in zip(what.scored, tables, strict=True):
-        own = read_json(scores / "summary.json")
-        how = {"device": device, "mode": own.get("mode"), "tta": own.get("tta", False), "trust": trust}
+    scored = what.scored
+    total = sum(len({row["id"] for row in table}) for _, table in scored)
+    how = {"device": device, "mode": summary.get("mode"), "tta": summary.get("tta", False), "trust": trust}
+    for run, table in scored:
         predictor = open_segmenter(run.folder, partial(Predictor, **how))
         dataset = match_files(run.open_data(summary["data"]), predictor.card)
         match = match_classes(dataset, predictor.card, summary.get("mapping"))
         names = _ranked([_score(row) for row in table])
-        _apply(predictor, dataset, match, names, room // len(tables), applied, lambda done: progress(done, total))
+        _apply(predictor, dataset, match, names, room // len(scored), applied, lambda done: progress(done, total))
         rows += table
     histories = [_history(run) for run in what.runs]
     first, single = what.runs[0], len(what.runs) == 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from allukan.data import DRAWN, Dataset, LabelRules, given_parts, load_groups, open_dataset
 from allukan.errors import UserError
+from allukan.files import read_json
 from allukan.inference import file_order, match_classes
 from allukan.models import ModelCard
 from allukan.options import DEFAULT_SIZE
@@ -16,6 +17,7 @@ from allukan.study.plan import Study
 from allukan.study.trials import Trial
 from allukan.study.tuning import chosen
 from allukan.training import TrainConfig, image_files, merge
+from allukan.yaml_files import read_yaml
 
 
 def check_study(study: Study, out: Path) -> None:
@@ -41,6 +43,17 @@ def check_study(study: Study, out: Path) -> None:
         options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
             trial.check_started(trial.config(options))
+        _check_data(trial, config)
+
+
+def _check_data(trial: Trial, config: TrainConfig) -> None:
+    """``UserError`` where a trial was done on other data that are still there; data that are gone may have been moved."""
+    done = [(trial.folder / "config.yaml", "data", config.data)]
+    done += [(trial.folder / f"evaluation-{name}" / "summary.json", "data", test["path"]) for name, test in trial.tests.items()]
+    for file, key, wanted in done:
+        of = (read_yaml(file) if file.suffix == ".yaml" else read_json(file)).get(key) if file.is_file() else None
+        if of and Path(of).exists() and Path(wanted).exists() and not Path(of).samefile(wanted):
+            raise UserError(f"{file.parent} is of the data {of} and the study says {wanted}: choose another --out, or remove it.")
 
 
 def _check_split(trial: Trial, config: TrainConfig, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from allukan.yaml_files import read_yaml
 if TYPE_CHECKING:
     from allukan.study.results import Result
 
+GROUP_DICE = "group_dice"  # the one score that goes by groups
 _log = logging.getLogger("allukan")
 
 
@@ -52,8 +53,9 @@ def _join(folds: Sequence[Result]) -> Result:
                 found.setdefault(name, []).append(score)
         scores[metric] = {name: float(np.mean(values)) for name, values in found.items()}
     groups = {name: group for fold in folds for name, group in fold.groups.items()}
+    truths = {name: truth for fold in folds for name, truth in fold.truths.items()}
     minutes = float(np.mean([fold.minutes for fold in folds]))
-    return replace(folds[0], scores=scores, groups=groups, minutes=minutes, folds=tuple(folds))
+    return replace(folds[0], scores=scores, groups=groups, truths=truths, minutes=minutes, folds=tuple(folds))
 
 
 def part_folds(result: Result) -> Result:
@@ -66,6 +68,9 @@ def part_folds(result: Result) -> Result:
 
 def _part(result: Result, test: set[str]) -> Result:
     groups = {name: group for name, group in result.groups.items() if name in test}
-    kept = {*groups, *groups.values()}  # the Dice of groups goes by their names, all else by those of images
-    scores = {metric: {name: score for name, score in found.items() if name in kept} for metric, found in result.scores.items()}
-    return replace(result, scores=scores, groups=groups)
+    truths = {name: truth for name, truth in result.truths.items() if name in test}
+    scores = {}
+    for metric, found in result.scores.items():
+        kept = set(groups.values()) if metric == GROUP_DICE else set(groups)  # which goes by the names of groups
+        scores[metric] = {name: score for name, score in found.items() if name in kept}
+    return replace(result, scores=scores, groups=groups, truths=truths)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ import numpy as np
 from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
+from allukan.inference import check_current
 from allukan.models import load_card, outline_saved
 from allukan.report import HEADINGS
 from allukan.scores import AREAS, METRICS, check_complete, group_dice
+from allukan.study.folds import GROUP_DICE as GROUP_DICE
 from allukan.study.folds import join_folds, part_folds
 from allukan.study.trials import TUNE
 
-GROUP_DICE = "group_dice"
 SCORES = {**HEADINGS, GROUP_DICE: "group Dice"}  # what runs can be compared by, and how it is called
 Scores = dict[str, dict[str, float]]  # score: image (of GROUP_DICE: group): mean over its classes
 
@@ -38,6 +39,7 @@ class Result:
         groups: of every image.
         minutes: of the training, validation included; of folds the mean of one; NaN where no ``history.csv`` says.
         summary: as ``evaluate`` wrote it.
+        truths: pixels of the masks of every image, where ``cases.csv`` has them.
         folds: the trainings that it is made of, each with its own images; none of a single training.
     """
 
@@ -50,6 +52,7 @@ class Result:
     groups: dict[str, str]
     minutes: float
     summary: dict[str, Any]
+    truths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     folds: tuple[Result, ...] = ()
 
     def mean(self, metric: str) -> float:
@@ -122,8 +125,17 @@ def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Resu
     if all(area in row for row in rows for area in AREAS):
         scores[GROUP_DICE] = _means((group, dice) for (group, _), dice in group_dice(rows).items())
     groups = {row["id"]: row["group"] for row in rows}
+    check_current(summary, folder / kind, folder)
     data, protocol = data or Path(summary["data"]).name, protocol or summary["protocol"]
-    return Result(folder, data, protocol, model, summary["seed"], scores, groups, _minutes(folder), summary)
+    return Result(folder, data, protocol, model, summary["seed"], scores, groups, _minutes(folder), summary, _truths(rows))
+
+
+def _truths(rows: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for row in rows:
+        if "truth_pixels" in row:
+            found[row["id"]] = (*found.get(row["id"], ()), row["truth_pixels"])
+    return found
 
 
 def _minutes(folder: Path) -> float:
@@ -150,7 +162,16 @@ def sections(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, list[
 
 
 def check_same_images(a: Result, b: Result) -> None:
-    """``UserError`` unless both were tested on the same images."""
+    """``UserError`` unless both were tested on the same images with the same masks, and their distances are in one unit."""
+    units = [result.summary.get("distance_unit", "pixel") for result in (a, b)]
+    if units[0] != units[1]:
+        raise UserError(f"{a.folder} has distances in {units[0]} and {b.folder} in {units[1]}: evaluate both alike.")
+    for name in a.truths.keys() & b.truths.keys():
+        if sorted(a.truths[name]) != sorted(b.truths[name]):
+            raise UserError(
+                f"{a.folder} and {b.folder} were scored against other masks or classes of image {name!r}: "
+                "evaluate both on the same data, with the same --map."
+            )
     odd = sorted(set(a.groups) ^ set(b.groups))
     if odd:
         has, lacks = (a, b) if odd[0] in a.groups else (b, a)

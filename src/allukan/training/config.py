@@ -24,7 +24,24 @@ def load_config(path: str | Path | None, given: Mapping[str, Any]) -> TrainConfi
     for name in ("data", "out"):
         if not raw.get(name):
             raise UserError("no dataset folder is given." if name == "data" else "no run folder is given: add --out RUN.")
-    return TrainConfig(**raw)
+    return TrainConfig(**anchored(raw))
+
+
+def anchored(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """With whole paths for what is there, so that it is found from any other folder: of ``groups`` without its column."""
+    found = dict(raw)
+    for name in ("data", "splits", "init", "groups"):
+        value = raw.get(name)
+        file, column = (value, "") if not isinstance(value, str) or Path(value).exists() else _before_column(value)
+        if isinstance(file, str) and Path(file).exists():
+            found[name] = str(Path(file).resolve()) + column
+    return found
+
+
+def _before_column(value: str) -> tuple[str, str]:
+    """``FILE.csv:COLUMN`` in two; a pattern ``re:…`` is no file."""
+    file, colon, column = value.rpartition(":")
+    return (file, colon + column) if file and file != "re" else (value, "")
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

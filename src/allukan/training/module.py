@@ -99,8 +99,8 @@ class SegmentationModule(pl.LightningModule):
         masks = to_masks(probabilities(logits, self.card.target), self.card.target, self.card.threshold)
         both, either = overlap(masks & counts, truth)
         iou = torch.where(either > 0, both / either.clamp(min=1), 1.0)
-        pooled = (both.sum(0) + 1e-5) / (either.sum(0) + 1e-5)
-        scores = (self.loss(logits, batch.masks), (2 * iou / (1 + iou)).mean(), iou.mean(), pooled.mean())
+        pooled = (both.sum() + 1e-5) / (either.sum() + 1e-5)  # over images and classes, as ``pooled_iou``
+        scores = (self.loss(logits, batch.masks), (2 * iou / (1 + iou)).mean(), iou.mean(), pooled)
         count = 0 if batch.company else len(truth)
         self._sums += torch.stack([*scores, iou.new_ones(())]).to(self._sums.dtype) * count
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from allukan.data import Dataset
 from allukan.errors import UserError
-from allukan.models import not_finite
+from allukan.models import load_card, not_finite
 from allukan.options import MACHINE_OPTIONS, TrainConfig, check_names
-from allukan.training.config import load_config, merge
+from allukan.training.config import anchored, load_config, merge
 from allukan.training.module import SegmentationModule
 
 _PARTS = ("epoch", "state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
@@ -32,7 +33,7 @@ def resume_config(run: str | Path, given: Mapping[str, Any]) -> TrainConfig:
         sentence = str(error) if str(path) in str(error) else f"{path} is of another version of allukan, or was changed: {error}"
         raise UserError(sentence) from None
     check_names(given, [f.name for f in fields(TrainConfig)], "option")
-    wanted = TrainConfig(**merge(asdict(saved), given))
+    wanted = TrainConfig(**merge(asdict(saved), anchored(given)))
     before, after = asdict(saved), asdict(wanted)
     for name, value in after.items():
         longer = name == "epochs" and value is not None and value > (before[name] or 0)
@@ -40,6 +41,21 @@ def resume_config(run: str | Path, given: Mapping[str, Any]) -> TrainConfig:
             rule = "a resumed run can only be given more epochs" if name == "epochs" else "a resumed run keeps its options"
             raise UserError(f"option {name} is {before[name]!r} in {path} and {value!r} now: {rule}.")
     return wanted
+
+
+def check_classes(run: Path, dataset: Dataset) -> None:
+    """``UserError`` where the model of a begun run has other classes than the data, by name, value or order."""
+    if not (run / "model" / "config.json").is_file():
+        return
+    card = load_card(run / "model")
+    renamed = len(dataset.classes) > 1 and card.classes != dataset.classes  # the one class may have another name
+    if renamed or (len(card.classes), card.label_values) != (len(dataset.classes), dataset.label_values):
+        ours, theirs = (_shown(one.classes, one.label_values) for one in (card, dataset))
+        raise UserError(f"{run} was trained on the classes {ours}, and {dataset.root} has {theirs}: go on with the same data.")
+
+
+def _shown(classes: Sequence[str], values: Sequence[int]) -> str:
+    return ", ".join(f"{name} ({value})" for name, value in zip(classes, values, strict=True)) if values else ", ".join(classes)
 
 
 def check_checkpoint(path: Path, module: SegmentationModule) -> int:

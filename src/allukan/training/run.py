@@ -52,7 +52,7 @@ from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
 from allukan.training.reading import tell_of_reading
-from allukan.training.resume import check_checkpoint
+from allukan.training.resume import check_checkpoint, check_classes
 from allukan.training.volume_sets import Sets, read_volumes
 from allukan.training.watch import Watch
 
@@ -136,6 +136,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     if not resume and trainer.is_global_zero:
         _check_new(run)
     dataset = open_dataset(config.data, config.label_rules)
+    check_classes(run, dataset)
     splits, notes = _splits(config, dataset, run, resume)
     tell_of_reading(dataset, (*splits.train, *splits.val), trainer.is_global_zero)
     channels = file_channels(dataset)
