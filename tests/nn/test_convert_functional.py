@@ -115,3 +115,65 @@ def test_a_part_that_is_to_be_kept_is_not_recorded():
     converted, conversion = convert(network, torch.randn(2, 2, 8, 8), keep=["0"])
     assert type(converted[0]) is Block
     assert "the function relu in '0'" in conversion.kept
+
+
+class Keeping(nn.Module):
+    """Keeps what a loss reads later: a tensor, a log, or the activation itself."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.first, self.act, self.second = nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1)
+        self.how, self.kept, self.log = how, None, []
+
+    def forward(self, x):
+        h = self.first(x)
+        h = self.act(h) if self.how == "module" else F.relu(h)
+        if self.how == "log":
+            self.log.append(1)
+        else:
+            self.kept = h if self.how == "module" else h.square().mean()
+        return self.second(h)
+
+
+@pytest.mark.parametrize("how", ["tensor", "log", "module"])
+def test_what_a_network_keeps_on_itself_is_as_it_was(how):
+    torch.manual_seed(0)
+    network, x = Keeping(how), torch.randn(2, 2, 8, 8)
+    converted, _ = convert(network, x)
+    before = len(network.log)
+    for each in (network, converted):
+        each.log.clear()
+        same(network, converted, x)
+        each(x + 1)
+    if how == "log":
+        assert (before, len(converted.log), len(network.log)) == (before, len(converted.log), len(network.log))
+        assert len(converted.log) > 0
+    else:
+        network(x + 1), converted(x + 1)
+        torch.testing.assert_close(converted.kept, network.kept)
+        assert converted.kept.requires_grad
+
+
+class Optional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 3, 1)
+
+    def forward(self, x, skip=None):
+        if skip is not None:
+            x = x + skip
+        return self.second(F.relu(self.first(x)))
+
+
+def test_an_argument_with_a_default_may_be_left_out():
+    network, x = Optional(), torch.randn(2, 2, 8, 8)
+    converted, _ = convert(network, x)
+    same(network, converted, x)
+    torch.testing.assert_close(converted(x, x), network(x, x))
+
+
+def test_layers_of_a_frozen_network_stay_frozen():
+    network = nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    network[0].requires_grad_(False)
+    converted, _ = convert(network, torch.randn(2, 2, 8, 8))
+    assert [all(p.requires_grad == (name[0] != "0") for name, p in converted.named_parameters())] == [True]

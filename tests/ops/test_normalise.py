@@ -90,7 +90,7 @@ def test_values_and_every_gradient(impl, kind, activations, blocks, groups, exac
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sharing", ["output", "edge"])
 def test_the_expanded_form_too(kind, sharing):
-    phi = Phi(5, 3, (-3.0, 3.0), expanded=True)
+    phi = Phi(5, 3, (-3.0, 3.0), expanded=True, edges=sharing == "edge")
     given = tensors((2, 4, 7, 5), 1, 1, 1)
     count = 6 if sharing == "output" else given[3].numel()
     given[1:3] = [torch.randn(count, 8, dtype=torch.float64).requires_grad_(), torch.randn(count).double().requires_grad_()]
@@ -99,7 +99,7 @@ def test_the_expanded_form_too(kind, sharing):
     u = torchs(kind, x, gamma, beta)
     basis = torch.cat([F.silu(u).unsqueeze(2), phi.values(u).movedim(-1, 2)], 2).flatten(1, 2)
     assert basis.shape[1] == 4 * terms
-    y = F.conv2d(basis, compose(coef, base_weight, weight), bias, padding=1)
+    y = F.conv2d(basis, compose(coef, base_weight, weight, phi.edges), bias, padding=1)
     g = torch.randn_like(y)
     narrow = single(given)
     out = ours(narrow, kind, phi, 1)

@@ -90,7 +90,7 @@ def _watched(norm: nn.Module) -> bool:
 def _fits(norm: nn.Module, channels: int) -> bool:
     """Whether it is for so many channels; if not, torch says so in its own words."""
     numbers = [getattr(norm, name, None) for name in ("weight", "bias", "running_mean", "running_var")]
-    return _features(norm) == channels and all(t is None or t.numel() == channels for t in numbers)
+    return _features(norm) == channels and all(t is None or tuple(sizes(t)) == (channels,) for t in numbers)
 
 
 def _groups(norm: nn.Module, size: Sequence[int]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -62,7 +63,13 @@ def _is_own_code(module: nn.Module) -> bool:
 
 def _graph(module: nn.Module) -> fx.Graph | None:
     """The record of the code, None where there is none that holds always."""
+    if any(p.default is not p.empty for p in inspect.signature(module.forward).parameters.values()):
+        return None  # whoever leaves it out may take another branch than the record
     scratch = copy.copy(module)  # constants become attributes of what is recorded
+    for name, value in _attributes(module).items():
+        if isinstance(value, list | dict | set) and not name.startswith("_"):
+            setattr(scratch, name, copy.copy(value))  # what is appended to is not the user's
+    held, sizes = _attributes(scratch), _sizes(scratch)
     known = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     graphs = []
     for training in (True, False):
@@ -71,10 +78,23 @@ def _graph(module: nn.Module) -> fx.Graph | None:
             graphs.append(_Shallow().trace(scratch))
         except Exception:  # code that looks at values or shapes, or whatever else a proxy is not
             return None
+    if _attributes(scratch).keys() - held.keys() or any(held[name] is not value for name, value in _attributes(scratch).items()):
+        return None  # what forward keeps for others would stay as it was here
+    if _sizes(scratch) != sizes:
+        return None
     codes = {graph.python_code("self").src for graph in graphs}
     constants = any(node.op == "get_attr" and node.target not in known for node in graphs[0].nodes)
     replaceable = any(_kind(node) for node in graphs[0].nodes)
     return graphs[0] if len(codes) == 1 and replaceable and not constants else None
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a network keeps on itself beside its parts, constants of the record left out."""
+    return {name: value for name, value in vars(module).items() if name != "training" and not name.startswith("_tensor_constant")}
+
+
+def _sizes(module: nn.Module) -> dict[str, int]:
+    return {name: len(value) for name, value in _attributes(module).items() if isinstance(value, list | dict | set)}
 
 
 def _kind(node: fx.Node) -> str:

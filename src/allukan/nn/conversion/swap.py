@@ -52,4 +52,6 @@ def _ka_layer(old: Any, base: str, spline: Spline, norm: nn.Module | None, paddi
     edges = spline.sharing == "edge"  # an edge's base weight is the weight itself
     new.base_weight = nn.Parameter(weight.flatten().clone() if edges else weight.new_ones(new.base_weight.shape))
     new.coef = nn.Parameter(weight.new_zeros(new.coef.shape))
+    for parameter in (new.base_weight, new.coef):  # of a frozen layer
+        parameter.requires_grad_(old.weight.requires_grad)
     return new  # type: ignore[no-any-return]

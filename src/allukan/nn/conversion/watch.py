@@ -63,6 +63,9 @@ def watch(network: nn.Module, example: tuple[tuple, dict], role: Role) -> tuple[
         for hook in hooks:
             hook.remove()
     watcher.calls.append(Call("other", "the network's output", watcher.makers_of(output)))
+    kept = [value for module in network.modules() for name, value in vars(module).items() if not name.startswith("_")]
+    if any(makers := watcher.makers_of(kept)):
+        watcher.calls.append(Call("other", "what the network keeps on itself", makers))
     for call, (tensor, version) in watcher.versions.items():
         call.changed = tensor._version != version
     return watcher.calls, output
