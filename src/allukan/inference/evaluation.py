@@ -102,7 +102,7 @@ def evaluate(
     Every image is scored in its own geometry, pixels with an ignored label left out. Without ``data`` the dataset of the training
     and its "test" subset are meant; with it "all" of that dataset, unless ``subset`` says otherwise. Its classes are found by
     ``match_classes``, which ``mapping`` helps; ``groups`` are those of ``data``, as in ``load_groups``. Distances are in pixels,
-    or in mm where ``spacing_mm`` (row, column) is given, and of volumes. A run of the "ukan" protocol gets its pooled figures, too.
+    or in mm where ``spacing_mm`` (row, column) is given, and of volumes. A run of the "ukan" protocol has pooled figures, too.
     The results go to ``out``, or to ``RUN/evaluation``, with the names of ``data`` and ``subset`` appended where these are given.
     "notes" of the summary say what is not as it seems: images that were in the training, classes that the dataset lacks.
 
