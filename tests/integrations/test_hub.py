@@ -109,6 +109,23 @@ class TestPretrained:
         network.save_pretrained(tmp_path, card)
         assert AllUKAN.from_pretrained(tmp_path).card == card
 
+    @pytest.mark.parametrize(
+        "change", [{"spline": {"base": "relu"}}, {"spline": {"grid_range": (-2.0, 2.0)}}, {"spline": {"grid_size": 5}}]
+    )
+    def test_a_card_of_another_network_is_refused(self, tmp_path, change):
+        """Whoever loads the folder builds what the card says."""
+        network = AllUKAN(1, 1, size="tiny", **SMALL, **change)
+        card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
+        with pytest.raises(UserError, match="the network is not the 'allukan-tiny' of its card"):
+            network.save_pretrained(tmp_path / "new", card)
+        assert not (tmp_path / "new").exists()
+
+    def test_how_it_is_computed_may_differ_from_the_card(self, tmp_path):
+        network = AllUKAN(1, 1, size="tiny", **SMALL, spline={"impl": "eager", "recompute": False})
+        card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
+        network.save_pretrained(tmp_path, card)
+        assert AllUKAN.from_pretrained(tmp_path).card == card
+
     def test_what_is_uploaded_is_the_model_folder(self, monkeypatch, folder):
         import huggingface_hub
 

@@ -209,3 +209,11 @@ def test_whoever_watches_the_norm_sees_it(hook):
     if handle:
         handle.remove()
     assert any(seen)
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_derivatives_that_are_carried_forward_are_not_dropped(gradients):
+    layer, x = KAConv2d(4, 3, 1, norm="batch"), torch.randn(2, 4, 5, 5)
+    forward = torch.autograd.forward_ad
+    with forward.dual_level(), torch.set_grad_enabled(gradients), pytest.raises(RuntimeError, match="forward"):
+        layer(forward.make_dual(x, torch.ones_like(x)))

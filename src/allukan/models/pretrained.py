@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,6 +11,7 @@ from torch import nn
 
 from allukan.errors import UserError
 from allukan.models.foreign import is_foreign
+from allukan.nn import KALayer
 
 if TYPE_CHECKING:
     from allukan.models.storage import ModelCard
@@ -60,7 +62,24 @@ class Pretrained:
         found = card or self.card
         if found is None:
             raise UserError("the network does not know what it was trained on: give card=ModelCard(…) along with it.")
+        _check(self, found)  # type: ignore[arg-type]
         return found
+
+
+def _check(network: nn.Module, card: ModelCard) -> None:
+    """``UserError`` where whoever loads the folder would get another network: other shapes, or other options of a spline."""
+    from allukan.models.storage import misfit
+
+    if is_foreign(card.model):
+        return
+    outline = card.outline()
+    said, is_ = (
+        {name: replace(m.spline, impl="auto", recompute=True) for name, m in one.named_modules() if isinstance(m, KALayer)}
+        for one in (outline, network)
+    )
+    other = next((f"{name} has {is_[name]} and by the card {said[name]}" for name in said if is_.get(name) != said[name]), None)
+    if wrong := misfit(network.state_dict(), outline.state_dict()) or other:
+        raise UserError(f"the network is not the {card.model!r} of its card: {wrong}. Give a card with its options.")
 
 
 def readme(card: ModelCard, about: str = "") -> str:

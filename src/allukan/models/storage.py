@@ -269,14 +269,14 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu", trust: bo
     if bad := not_finite(state):
         raise UserError(f"{path} is of no use: {bad} holds values that are not finite; train again, with a lower --lr.")
     outline = outline_saved(folder, card, trust)
-    if misfit := _misfit(state, outline.state_dict()):
-        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {misfit}.")
+    if wrong := misfit(state, outline.state_dict()):
+        raise UserError(f"{path} does not fit the architecture {card.model!r} of its config.json: {wrong}.")
     model = card.filled(outline)
     model.load_state_dict(state)
     return model.to(device).eval(), card
 
 
-def _misfit(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> str | None:
+def misfit(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> str | None:
     """The first tensor that is not there, or has another shape."""
     for name in sorted(have.keys() | want.keys()):
         shapes = [str(tuple(tensors[name].shape)) if name in tensors else "no shape" for tensors in (have, want)]

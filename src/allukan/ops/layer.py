@@ -21,7 +21,7 @@ from allukan.ops.ordinary import ONCE, ordinary
 from allukan.ops.phi import Phi
 from allukan.ops.spline_autograd import tools
 from allukan.ops.subclasses import through_subclasses
-from allukan.ops.tracing import sees_operators, sizes, transforms
+from allukan.ops.tracing import has_tangents, sees_operators, sizes, transforms
 
 _WITHOUT = (None,) * 5  # norm
 _CHUNK = 1 << 25  # elements of the expanded basis that exist at once
@@ -63,7 +63,7 @@ def ka_layer(
     how = _How(phi, engine, tuple([m.linear for m in maps]), kind, of, running)
     if phi.expanded:
         return _Expanded.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]
-    if not torch.is_grad_enabled():  # the function costs more than a small layer
+    if not torch.is_grad_enabled() and not has_tangents():  # the function costs more than a small layer
         ours = tools(engine, x, coef, base_weight)
         return _outputs(_enter(x, gamma, beta, mean, var, how, ours), coef, base_weight, how, maps, ours)[0]
     return _Shared.apply(x, coef, base_weight, gamma, beta, mean, var, how, *tensors)  # type: ignore[no-any-return]

@@ -17,7 +17,7 @@ from allukan.ops.engines import dispatch
 from allukan.ops.linear_maps import LinearMap, Mapped
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Running, rows_gradient, rows_normalised
 from allukan.ops.phi import Phi
-from allukan.ops.tracing import unobserved
+from allukan.ops.tracing import has_tangents, unobserved
 
 ONCE = "a KA layer is differentiable once; use Spline(impl='reference') where a second derivative is needed"
 _WITHOUT = Norm(None, None, None)  # type: ignore[arg-type]
@@ -55,7 +55,7 @@ def ordinary(
     if not unit.takes(x, parameters, phi, channels, found is not None):
         return None
     how = _How(unit, unit.plan(phi, x.shape, len(coef), channels), rows, running, phi.recompute, [m.linear for m in maps])
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() and not has_tangents():
         h = _activated(x, parameters, how, None)[0]
         return tuple([m.linear.forward(h, m.weight, m.bias) for m in maps])
     return _Ordinary.apply(x, *parameters, how, *[t for _, *pair in maps for t in pair])  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 from allukan.errors import UserError
@@ -92,6 +93,11 @@ def unwatched() -> Iterator[None]:
 def transforms() -> bool:
     """Whether the caller is a transform of ``torch.func``, which wants a ``transformable`` function."""
     return torch._C._are_functorch_transforms_active()
+
+
+def has_tangents() -> bool:
+    """Whether derivatives are carried forward (``torch.autograd.forward_ad``), which a function of ours refuses aloud."""
+    return forward_ad._current_level >= 0
 
 
 def unobserved(x: Tensor) -> bool:
