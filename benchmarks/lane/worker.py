@@ -33,6 +33,14 @@ def start(order: Path, lane: Path) -> Path:
     return log
 
 
+def _lower_session() -> None:
+    """Linux weighs sessions against each other, whatever ``nice`` says within them (``sched_autogroup``)."""
+    try:
+        Path("/proc/self/autogroup").write_text(str(os.nice(0)))
+    except OSError:  # another system, or autogroups are off
+        _log.debug("the session keeps its weight")
+
+
 def work(order: Path, lane: Path) -> None:
     """Do every entry that is not done, the first ones first. One that cannot be done is told in the log, the others are done."""
     lock = lock_of(lane)
@@ -42,6 +50,7 @@ def work(order: Path, lane: Path) -> None:
         raise UserError(f"the lane {lane} runs already.") from None
     try:
         write_text(pid_file(lane), str(os.getpid()))
+        _lower_session()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("paused"))  # so that runs are ended and their locks released
         for entry in read_order(order, lane):
             _do(entry)
