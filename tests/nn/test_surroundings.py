@@ -185,16 +185,6 @@ def test_a_refinement_that_is_refused_changes_nothing():
     torch.testing.assert_close(layer(x), before)
 
 
-def test_hooks_on_the_side_of_a_fork_are_called():
-    torch.manual_seed(0)
-    fork, x, seen = random(KAFork2d(4, 3, 2, 3, padding=1, norm="batch")), torch.randn(2, 4, 5, 5), []
-    expected = fork.eval()(x)
-    fork.side.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    for a, b in zip(fork(x), expected, strict=True):
-        torch.testing.assert_close(a, b)
-    assert seen == [(2, 2, 5, 5)]
-
-
 @pytest.mark.parametrize("hook", ["full_backward_pre", "forward_method", "global"])
 def test_whoever_watches_the_norm_sees_it(hook):
     layer, seen = KAConv2d(4, 3, 1, norm="batch"), []

@@ -61,7 +61,6 @@ class Evaluated:
             raise UserError(f"{where} has not been evaluated yet: run allukan evaluate {self.folder} first.")
         summary: dict[str, Any] = read_json(file)
         check_complete(summary["overall"], file, self.folder)
-        check_current(summary, self.evaluation, self.folder)
         if len(self.runs) > 1:
             if summary["splits_from"] != self._together.splits.origin:
                 raise UserError(f"{self.evaluation} is not of the folds of {self.folder} together: give --evaluation of these.")
@@ -69,6 +68,7 @@ class Evaluated:
             unseen = "" if self._of_other_data else " that did not see it in its training"
             note = f"every image is scored by the {by} of {len(self.runs)} folds{unseen}."
             summary["notes"] = [note, *summary.get("notes", [])]
+        check_current(summary, self.evaluation, self.folder)
         return summary
 
     @property

@@ -7,11 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from allukan.nn.conv import KAConv
-from allukan.nn.norm import normalised
 from allukan.nn.opaque import one_node
 from allukan.nn.spline import Spline
-from allukan.ops import spline_autograd
-from allukan.ops.engines.dispatch import choose
 from allukan.ops.layer import Mapped
 from allukan.ops.linear_maps import Convolution
 
@@ -44,11 +41,6 @@ class KAFork(KAConv):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """``(B, C, *S)`` → ``(B, C', *S')``, ``(B, C'', *S)``; ``ValueError`` for another number of channels or dimensions."""
         self.check_input(x)
-        if self.side._forward_pre_hooks or self.side._forward_hooks or self.side._backward_hooks or self.side._backward_pre_hooks:
-            h = spline_autograd.apply(
-                normalised(self.norm, x), self.coef, self.base_weight, self.phi, choose(self.phi, x.device.type, x.dtype)
-            )
-            return self.linear.forward(h, self.weight, self.bias), self.side(h)
         n = self.spatial_dims
         side = Convolution((1,) * n, (0,) * n, (1,) * n)
         main = Mapped(self.linear, self.weight, self.bias)

@@ -31,7 +31,8 @@ def anchored(raw: Mapping[str, Any]) -> dict[str, Any]:
     """With whole paths for what is there, so that it is found from any other folder: of ``groups`` without its column."""
     found = dict(raw)
     for name in ("data", "splits", "init", "groups"):
-        value = raw.get(name)
+        if not (value := raw.get(name)):
+            continue
         file, column = (value, "") if not isinstance(value, str) or Path(value).exists() else _before_column(value)
         if isinstance(file, str) and Path(file).exists():
             found[name] = str(Path(file).resolve()) + column
