@@ -17,9 +17,12 @@ slow = pytest.mark.slow
 LOAD = {"torch-export": "torch.export.load(file).module()", "aotinductor": "torch._inductor.aoti_load_package(file)"}
 
 
+SHALLOW = {"topology": {**SMALL["topology"], "widths": [4, 8], "strides": [2, 2]}}  # every stage takes a minute to compile
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (48, 40), (0.5,), (0.2,), options=SMALL)
+    card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (48, 40), (0.5,), (0.2,), options=SHALLOW)
     return save_model(tmp_path_factory.mktemp("models") / "model", uneven(card.build()), card)
 
 

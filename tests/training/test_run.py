@@ -284,7 +284,7 @@ def test_what_a_norm_or_the_devices_cannot_do_is_said_before(plainly_trained, tm
 def test_a_compiled_training_learns_the_same(tmp_path):
     torch._dynamo.reset()  # or sizes that other tests compiled make these dynamic, which takes minutes
     write_phantoms(tmp_path / "data", count=12, size=32, seed=0)
-    small = {"topology": {"widths": [4, 4, 8, 8, 8], "depth": 1, "token_depth": 1}}
+    small = {"topology": {"widths": [4, 8], "strides": [2, 2], "depth": 1, "token_depth": 1}}
     options = {
         "model": "convtwin-tiny",
         "options": small,

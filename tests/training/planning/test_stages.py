@@ -4,7 +4,7 @@ from math import prod
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allukan.data.fingerprint import Fingerprint
@@ -70,6 +70,7 @@ def test_an_axis_that_is_halved_keeps_four_voxels_and_no_long_axis_is_halved(siz
 
 @settings(max_examples=100, deadline=None)
 @given(SIZES, st.lists(st.floats(0.3, 8.0), min_size=3, max_size=3))
+@example([57, 9, 9], [0.3125, 5.0, 5.0])
 def test_patches_begin_with_the_image_shrink_and_fit_their_stages(size, spacing):
     spacing = spacing[: len(size)]
     all_patches = list(patches(size, spacing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from allukan.training.planning.stages import USUAL, Candidate, stages_for
@@ -19,11 +20,13 @@ def patches(size: Sequence[int], spacing_mm: Sequence[float] | None = None) -> I
     >>> [patch for patch, _ in patches((36, 50, 35))]
     [(40, 56, 40), (40, 48, 40), (40, 40, 40), (32, 40, 40), (32, 32, 40), (32, 32, 32)]
     """
-    wanted, voxel = list(size), spacing_mm or (1.0,) * len(size)
+    wanted, voxel, least = list(size), spacing_mm or (1.0,) * len(size), math.inf
     while True:
         stages = stages_for(wanted, voxel)
         patch = tuple(-(-n // factor) * factor for n, factor in zip(wanted, stages.total, strict=True))
-        yield Candidate(patch, stages)
+        if math.prod(patch) < least:  # other stages may round another axis up by more than this one gave way
+            least = math.prod(patch)
+            yield Candidate(patch, stages)
         longest = [axis for axis in range(len(size)) if patch[axis] - stages.total[axis] >= min(SMALLEST, size[axis])]
         if not longest:
             return
