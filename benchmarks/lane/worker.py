@@ -36,7 +36,7 @@ def start(order: Path, lane: Path) -> Path:
 def _lower_session() -> None:
     """Linux weighs sessions against each other, whatever ``nice`` says within them (``sched_autogroup``)."""
     try:
-        Path("/proc/self/autogroup").write_text(str(os.nice(0)))
+        Path("/proc/self/autogroup").write_text(str(os.nice(0)), encoding="ascii")
     except OSError:  # another system, or autogroups are off
         _log.debug("the session keeps its weight")
 
