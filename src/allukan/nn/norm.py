@@ -18,11 +18,14 @@ from allukan.ops.autograd import cached
 from allukan.ops.layer import norm_functions
 from allukan.ops.normalise import ChannelNorm, Norm, RowNorm, Running, Statistics
 from allukan.ops.phi import Phi
-from allukan.ops.tracing import sees_operators, sizes
+from allukan.ops.tracing import jit_traced, sees_operators, sizes
 
 BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE: dict[int, type[nn.Module]] = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks")
+_OF_ALL = (  # hooks of all modules
+    *(_module._global_forward_hooks, _module._global_forward_pre_hooks),
+    *(_module._global_backward_hooks, _module._global_backward_pre_hooks),
+)
 NORMS = ("batch", "instance", "group", "layer")
 
 
@@ -83,14 +86,17 @@ def described(norm: nn.Module | None, x: Tensor, phi: Phi) -> Norm | None:
 
 def _watched(norm: nn.Module) -> bool:
     """Whether somebody sees what goes in or comes out, or has put another ``forward`` in its place."""
-    own = norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks, norm._backward_pre_hooks
-    return any(own) or any(getattr(_module, name) for name in _GLOBAL_HOOKS) or "forward" in vars(norm)
+    own = norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks
+    return bool(own or _OF_ALL[0] or _OF_ALL[1] or _OF_ALL[2] or _OF_ALL[3] or "forward" in norm.__dict__)
 
 
 def _fits(norm: nn.Module, channels: int) -> bool:
     """Whether it is for so many channels; if not, torch says so in its own words."""
-    numbers = [getattr(norm, name, None) for name in ("weight", "bias", "running_mean", "running_var")]
-    return _features(norm) == channels and all(t is None or tuple(sizes(t)) == (channels,) for t in numbers)
+    if _features(norm) != channels:
+        return False
+    own, buffers = norm._parameters, norm._buffers
+    tensors = own.get("weight"), own.get("bias"), buffers.get("running_mean"), buffers.get("running_var")
+    return jit_traced() or all(t is None or t.numel() == channels for t in tensors)  # to whom a size is a tensor
 
 
 def _groups(norm: nn.Module, size: Sequence[int]) -> int:

@@ -71,11 +71,11 @@ def ka_layer(
 
 def _check(x: Tensor, coef: Tensor, base_weight: Tensor, phi: Phi, norm: Norm | None, maps: tuple[Mapped, ...]) -> None:
     """What torch would refuse, before memory is read by address: other devices, and parameters of other sizes than φ has."""
-    device = x.device
-    for tensor in (coef, base_weight, *(t for _, *pair in maps for t in pair), *(norm[1:3] if norm else ())):
-        if tensor is not None and tensor.device != device:  # type: ignore[union-attr]
-            raise ValueError(f"the layer is on {tensor.device} and x on {device}: move one of them")  # type: ignore[union-attr]
-    if coef.shape[1] != phi.coefficients or base_weight.shape[0] != coef.shape[0]:
+    device, (gamma, beta) = x.device, norm[1:3] if norm else (None, None)
+    for tensor in (coef, base_weight, gamma, beta, *[m.weight for m in maps]):
+        if tensor is not None and tensor.device != device:
+            raise ValueError(f"the layer is on {tensor.device} and x on {device}: move one of them")
+    if coef.numel() != phi.coefficients * base_weight.numel():
         sizes_of = f"coef {tuple(coef.shape)} and base_weight {tuple(base_weight.shape)}"
         raise ValueError(f"{sizes_of} do not fit: a row of coef has {phi.coefficients} numbers, and base_weight one a row")
 
