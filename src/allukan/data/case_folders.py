@@ -49,7 +49,7 @@ def case_folders(root: Path, problems: list[Problem]) -> CaseFolders | None:
     places = {folder.parent for folder in complete}
     strange = [folder for folder in others if folder.parent in places and not held[folder].keys() & {mask, *channels}]
     names = _names(root, complete)
-    groups, note = _patients(names)
+    groups, note = _patients(root, names)
     return CaseFolders(
         {names[folder]: tuple(files[pattern] for pattern in channels) for folder, files in complete.items()},
         {names[folder]: files[mask] for folder, files in complete.items()},
@@ -90,14 +90,14 @@ def _usual(held: Mapping[Path, _Files]) -> tuple[str, tuple[str, ...]] | None:
     return masks[0], tuple(channels)
 
 
-def _patients(names: Mapping[Path, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+def _patients(root: Path, names: Mapping[Path, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     """The folder above of every image, where more of them than images in any hold several, as visits of patients; and a note."""
     counts = Counter(folder.parent for folder in names)
     if not 1 < max(counts.values(), default=0) < len(counts):
         return {}, ()
     example = min(counts)
     note = f"{len(counts)} folders, as {example}, are taken for patients, whose images stay together (if not: --groups re:.*)."
-    return {name: folder.parent.as_posix() for folder, name in names.items()}, (note,)
+    return {name: folder.parent.relative_to(root).as_posix() for folder, name in names.items()}, (note,)
 
 
 def _word(pattern: str) -> str:

@@ -48,9 +48,9 @@ def mask_folders(root: Path, problems: list[Problem], *, united: bool = False) -
         return None
     classes = () if united else _classes(held)
     odd = [_unlike(path, one) for path, one in found.items() if one.places and path not in held]
-    lacking = [problem for path, one in held.items() if (problem := _lacking(path, one, classes))]
-    problems += odd + lacking
-    complete = {path: one for path, one in held.items() if not _lacking(path, one, classes)}
+    lacking = {path: problem for path, one in held.items() if (problem := _lacking(path, one, classes))}
+    problems += [*odd, *lacking.values()]
+    complete = {path: one for path, one in held.items() if path not in lacking}
     return MaskFolders(
         {path.name: one.images[0] for path, one in complete.items()},
         {path.name: one.masks for path, one in complete.items()},
