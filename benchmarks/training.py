@@ -63,6 +63,7 @@ def bench_training(
     batch: Annotated[int, Option(help="Images a step.")] = 8,
     count: Annotated[int, Option(help="Synthetic images.")] = 64,
     epochs: Annotated[int, Option(help="That count; one more goes before.")] = 3,
+    cuda_graphs: Annotated[bool, Option(help="On a GPU, replay the passes of networks.")] = True,
 ) -> Result:
     """The real training loop on synthetic ultrasound: images a second, and the time lost outside the steps.
 
@@ -79,12 +80,13 @@ def bench_training(
         at_least(option, value, least)
     with settings.running(), tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "data", count=count, size=px)
-        rows = [_row(name, _clock(name, Path(folder), settings, px, batch, epochs)) for name in models]
+        rows = [_row(name, _clock(name, Path(folder), settings, (px, batch, epochs), cuda_graphs)) for name in models]
     first = rows[0]["epoch_seconds"]
     return Result([{"name": row["name"], "epoch_ratio": row["epoch_seconds"] / first, **row} for row in rows])
 
 
-def _clock(name: str, folder: Path, settings: Settings, px: int, batch: int, epochs: int) -> Clock:
+def _clock(name: str, folder: Path, settings: Settings, sizes: tuple[int, int, int], cuda_graphs: bool) -> Clock:
+    px, batch, epochs = sizes
     clock = Clock(settings.place)
     config = TrainConfig(
         data=str(folder / "data"),
@@ -97,6 +99,7 @@ def _clock(name: str, folder: Path, settings: Settings, px: int, batch: int, epo
         accelerator=settings.place.type,
         devices="1",
         compile=settings.compile,
+        cuda_graphs=cuda_graphs,
     )
     train(config, callbacks=[clock])
     return clock

@@ -23,7 +23,7 @@ AUGMENTATIONS = ("affine", "elastic", "intensity", "speckle", "cutmix", "copypas
 DICE_LOSSES = ("image", "batch", "present", "nnunet")
 CT, IMAGE = "ct", "image"  # how intensities are made comparable that are no bytes
 DRAWN = "drawn"  # asks for the protocol's own split where the dataset brings one
-MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile", "cache")  # may differ when a run is resumed
+MACHINE_OPTIONS = ("data", "out", "accelerator", "devices", "compile", "cuda_graphs", "cache")  # may differ when a run is resumed
 _LEARNING_RATES = {"clean": 3e-3, "ukan": 1e-4}
 _UKAN_SPLINE_LR = 1e-2  # what U-KAN trains its own KAN layers with
 _SHARED_SPLINES = 10 / 3  # times the rate of the rest: Adam moves λ of a 3×3 layer by 7 % of its size a step, c by 0.1 %
@@ -288,6 +288,7 @@ class TrainConfig:
         str | None, Help("folder in whose files volumes are kept while they are trained on, instead of in memory", "none")
     ] = None
     compile: Annotated[bool, Help("run the network through torch.compile")] = False
+    cuda_graphs: Annotated[bool, Help("on one GPU and without compile: replay the network's passes as CUDA graphs")] = True
     options: Annotated[
         dict[str, Any],
         Must("'name: value' pairs"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +15,7 @@ from allukan.training.batches import Batch
 from allukan.training.config import TrainConfig
 from allukan.training.losses import SegmentationLoss, deep_loss, overlap, split_ignored
 from allukan.training.parameters import OPTIMIZERS, parameter_groups, roughness, stretch, warming
+from allukan.training.recording import Recorded
 
 _SCORES = ("loss", "dice", "iou", "iou_pooled")
 
@@ -30,16 +31,16 @@ class SegmentationModule(pl.LightningModule):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, card: ModelCard, config: TrainConfig) -> None:
+    def __init__(self, network: nn.Module, card: ModelCard, config: TrainConfig, *, recorded: bool = False) -> None:
         super().__init__()
         self.network, self.card, self.config = network, card, config
         self.loss = SegmentationLoss(card.target, config.dice or "image")
         if config.compile:
             network.compile()
-        self._levels: Callable[[Tensor], list[Tensor]] | None = None
+        levels: Callable[[Tensor], Sequence[Tensor]] = self._single
         if isinstance(network, UShape) and len(network.heads):
-            self._levels = network.levels
-            self._levels = torch.compile(self._levels) if config.compile else self._levels
+            levels = torch.compile(network.levels) if config.compile else network.levels
+        self._levels = Recorded(network, levels) if recorded else levels
         for name in ("mean", "std"):
             values = torch.tensor(getattr(card, name), dtype=torch.float32).view(1, -1, *[1] * card.spatial_dims)
             self.register_buffer(name, values, persistent=False)
@@ -78,9 +79,10 @@ class SegmentationModule(pl.LightningModule):
         """Of images as they are validated: pictures whole, volumes by a sliding window."""
         return slide(self, batch.images, self.card.size) if self.card.spatial_dims == 3 else self(batch.images)
 
+    def _single(self, images: Tensor) -> list[Tensor]:
+        return [self.network(images)]
+
     def _supervised(self, images: Tensor, masks: Tensor) -> Tensor:
-        if self._levels is None:
-            return self.loss(self(images), masks)
         return deep_loss(self.loss, self._levels(self.normalised(images)), masks)
 
     def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:

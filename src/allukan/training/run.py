@@ -52,6 +52,7 @@ from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
 from allukan.training.reading import tell_of_reading
+from allukan.training.recording import recordable
 from allukan.training.resume import check_checkpoint, check_classes
 from allukan.training.volume_sets import Sets, read_volumes
 from allukan.training.watch import Watch
@@ -155,10 +156,13 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) and card.in_bytes else card
     config, loss = _with_dice(config, sets)
     loaders = _loaders(trainer, config, sets)
+    recorded = recordable(config, trainer.strategy.root_device, trainer.world_size)
     if config.epochs is not None:
         trainer.callbacks.append(Estimate(config.folds or 1))  # type: ignore[attr-defined]
     else:
-        pace = measure_pace(trainer, SegmentationModule(copy.deepcopy(network), card, config), loaders, len(splits.test))
+        pace = measure_pace(
+            trainer, SegmentationModule(copy.deepcopy(network), card, config, recorded=recorded), loaders, len(splits.test)
+        )
         end = started + parse_time(config.budget or "")
         config = replace(config, epochs=pace.epochs(end - time.monotonic()))
         explained += f" {config.epochs} epochs of about {time_text(pace.epoch)} fit into what reading and evaluation leave of it."
@@ -166,7 +170,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
             trainer.callbacks.insert(0, Deadline(end - pace.evaluation, run))  # type: ignore[attr-defined]
     epochs = config.epochs or DEFAULT_EPOCHS
     trainer.fit_loop.max_epochs = epochs
-    module = SegmentationModule(network, card, config)
+    module = SegmentationModule(network, card, config, recorded=recorded)
     last = run / "last.ckpt" if resume and (run / "last.ckpt").is_file() else None  # without one it starts again
     if last and check_checkpoint(last, module) >= epochs:
         return _finished(run, epochs)
