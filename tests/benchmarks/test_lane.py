@@ -179,7 +179,7 @@ def test_the_studies_of_the_lane_can_be_read(tmp_path):
     assert proxy.done == tmp_path / "proxy" / f"{rows[-1].replace('/', '-')}@{seeds[-1]}.json"
     assert set(rows) <= ROWS.keys()
     found = {entry.name: entry.trials() for entry in studies if isinstance(entry, StudyEntry)}
-    folds, full = found["folds_cpu"], found["ukan_busi_cpu"]
+    folds, full = found["folds_cpu"], found["ukan_busi"]
     assert len(folds) == 3 * 3 * 5 * 8
     assert [trial.model for trial in folds[:8]] == list(load_study(ORDER.with_name("folds_cpu.yaml")).models)
     for trial, images in zip(folds[:120:40], (453, 115, 428), strict=True):

@@ -29,7 +29,7 @@ MODELS = {
     "ukan": {"size": "tiny"},
     "unet": {"channels": (8, 16, 24, 32, 48)},
 }
-TINY = {"epochs": 3, "size": (32, 32), "batch_size": 4, "model": "allukan-nano"}
+TINY = {"epochs": 3, "size": (32, 32), "batch_size": 4, "model": "allukan-tiny"}
 
 
 def config(folder, out: str, **options) -> TrainConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import random
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -121,22 +122,28 @@ def _why_not(network: nn.Module, call: Call, images: Tensor, parameters: list[nn
     before, buffers = _host_randomness(), list(network.buffers())
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for mode in ("default", "default", "error"):
-            torch.cuda.set_sync_debug_mode(mode)
+        for waiting in ("default", "default", "error"):
+            _when_waiting(waiting)
             try:
                 logits = call(images)
                 _gradients(logits, parameters, [torch.zeros_like(level) for level in logits])
             except RuntimeError as error:
-                if mode == "error" and "synchroniz" in str(error):
+                if waiting == "error" and "synchroniz" in str(error):
                     return "reads values of the GPU on the host"
                 raise
             finally:
-                torch.cuda.set_sync_debug_mode("default")
+                _when_waiting("default")
     torch.cuda.current_stream().wait_stream(stream)
     if _host_randomness() != before:
         return "draws random numbers on the host"
     kept = all(now is then for now, then in zip(network.buffers(), buffers, strict=True))
     return "" if kept else "replaces its buffers"
+
+
+def _when_waiting(mode: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _host_randomness() -> tuple[Any, ...]:
