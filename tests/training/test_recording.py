@@ -14,7 +14,7 @@ from allukan.data import write_phantoms
 from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.models import build_model
-from allukan.training import TrainConfig, recording, train
+from allukan.training import TrainConfig, pace, recording, train
 from allukan.training.callbacks import History
 from allukan.training.recording import Call, Recorded, recordable
 
@@ -97,6 +97,30 @@ def test_every_batch_is_written_to_the_same_place() -> None:
     places = [call(torch.randn(5, 3, device="cuda"))[0].data_ptr() for _ in range(3)]
     assert len(set(places)) == 1
     assert len(copy.deepcopy(call)(torch.randn(4, 3, device="cuda"))[0]) == 4
+
+
+@needs_gpu
+def test_released_passes_give_their_memory_back() -> None:
+    network = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(8))).cuda().train()
+    call = Recorded(network, lambda x: [network(x)])
+    images, before = torch.randn(4, 8, 256, 256, device="cuda"), torch.cuda.memory_reserved()
+    call(images)[0].sum().backward()
+    network.zero_grad()
+    held = torch.cuda.memory_reserved()
+    call.release()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < before + (held - before) / 4
+
+
+def test_a_training_that_has_ended_holds_no_recording(phantoms, monkeypatch) -> None:
+    released: list[Recorded] = []
+    monkeypatch.setattr(Recorded, "release", lambda self: released.append(self))
+    monkeypatch.setattr(Recorded, "__call__", lambda self, images: self.call(images))
+    monkeypatch.setattr("allukan.training.run.recordable", lambda *_: True)
+    monkeypatch.setattr(pace.Pace, "epochs", lambda self, seconds: 1)
+    monkeypatch.setattr(pace.Deadline, "on_train_epoch_end", lambda *_: None)
+    train(config(phantoms, "run", epochs=None, budget="1h", accelerator="cpu"))
+    assert len({id(recorded) for recorded in released}) == 2  # of the trial that was timed, and of the training
 
 
 class Reading(nn.Linear):

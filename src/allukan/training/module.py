@@ -119,6 +119,15 @@ class SegmentationModule(pl.LightningModule):
         assert isinstance(schedule, torch.optim.lr_scheduler.CosineAnnealingLR)
         stretch(schedule, self.trainer.max_epochs or 1)
 
+    def on_train_end(self) -> None:
+        """Gives back what recorded passes hold."""
+        self.release()
+
+    def release(self) -> None:
+        """Frees the memory of recorded passes, if there are any: the next batch would record them anew."""
+        if isinstance(self._levels, Recorded):
+            self._levels.release()
+
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         """In the warm-up step n of N takes n/N of the learning rates, of which the cosine knows nothing."""
         steps = self.config.warmup * self.trainer.num_training_batches

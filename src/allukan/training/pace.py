@@ -67,6 +67,7 @@ def measure_pace(trainer: pl.Trainer, module: SegmentationModule, loaders: Loade
         a_step = _seconds_a_batch(train, step, device)
         module.eval()
         a_validation = _seconds_a_batch(val, validate, device)
+    module.release()
     images = len(val.dataset.ids)  # type: ignore[attr-defined]
     an_image = a_validation * len(val) / images
     epoch = len(train) * a_step + (images + min(IMAGES, images)) * an_image

@@ -47,6 +47,10 @@ class Recorded:
         found: Sequence[Tensor] = _Replay.apply(self._passes, images, *self._passes.parameters)
         return found
 
+    def release(self) -> None:
+        """Gives the memory of the graphs back, which garbage collection might only after the next training has begun."""
+        self._passes, self._tried = None, False
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Recorded:
         """Of a copied network, whose passes are not recorded yet."""
         return Recorded(copy.deepcopy(self.network, memo), copy.deepcopy(self.call, memo))
