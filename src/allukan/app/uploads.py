@@ -34,7 +34,7 @@ def received(files: Sequence[Path], folder: Path, limit: int) -> Path:
     """Uploaded ``files`` of together at most ``limit`` bytes as one input of ``find_images``: a file, or a folder in ``folder``.
 
     A zip is unpacked. Raises ``UserError`` for nothing, too much, a zip beside other files, a JSON list, which names files of
-    this machine, and an archive that is none, that unpacks to more than ``UNPACKED`` × ``limit`` or that names files outside of it.
+    this machine, and an archive that is none, that unpacks to more than ``UNPACKED`` × ``limit`` or names files outside of it.
     """
     if not files:
         raise UserError("no file was given: choose an image, a volume or a zip of DICOM slices.")
