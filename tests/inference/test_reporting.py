@@ -1,6 +1,7 @@
 """The page on runs as ``evaluate`` left them: its numbers are those of the files, whatever the model and its images."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from allukan.data import Splits, open_dataset, write_phantoms
 from allukan.files import read_json, read_table, write_table
-from allukan.inference import Predictor, evaluate, open_run, report
+from allukan.inference import Evaluated, Predictor, evaluate, open_run, report
 from allukan.inference.picturing import SLICES, picture_of
 from allukan.models import ModelCard, save_model
 from allukan.training import TrainConfig
@@ -85,6 +86,34 @@ def test_every_number_is_that_of_the_files(request, tmp_path, kind):
     cases = {row["id"] for row in read_table(run / "evaluation/cases.csv")}
     assert {element["text"].strip().split("\n")[0] for element in found.all("article")} == cases
     assert (tmp_path / "r.html").stat().st_size < 3_000_000
+
+
+def test_other_images_are_reported_where_those_of_the_training_are_gone(pictures, tmp_path):
+    run = shutil.copytree(pictures, tmp_path / "run")
+    data = shutil.copytree(pictures.parent / "data", tmp_path / "other")
+    evaluate(open_run(run), data, predictor=Predictor(run / "model", "cpu"), out=tmp_path / "scores")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(pictures.parent / "data"), "/nowhere/clinic"))
+    out = report([Evaluated.of(run, tmp_path / "scores")], tmp_path / "r.html", "t", "cpu")
+    found = Page(out.read_text(encoding="utf-8"))
+    assert "was trained on 4 images of clinic to outline" in found.text
+    assert "clinic: 4 images to train on" in found.text
+    assert not found.all("div", class_="examples")
+
+
+def test_the_picture_that_has_room_is_of_the_worst_case_of_the_table(pictures, tmp_path, monkeypatch):
+    """A class that is rightly empty makes a missed one no better than others."""
+    run = shutil.copytree(pictures, tmp_path / "run")
+    rows = read_table(run / "evaluation/cases.csv")
+    for row in rows:
+        row |= {"status": "ok", "dice": "0.7"}
+    rows[2] |= {"status": "missed", "dice": "0.0"}
+    rows[3] |= {"status": "both_empty", "dice": "1.0"}
+    write_table(run / "evaluation/cases.csv", rows)
+    monkeypatch.setattr("allukan.inference.reporting.ROOM", 1)
+    found = read(run, tmp_path)
+    assert rows[2]["id"] == rows[3]["id"] == found.cells()[1][0]
+    assert [element["text"].strip().split("\n")[0] for element in found.all("article")] == [rows[2]["id"]]
 
 
 def test_the_threshold_curve_meets_the_scores_at_the_threshold_in_use(pictures, tmp_path):
