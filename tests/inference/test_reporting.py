@@ -167,6 +167,17 @@ def test_planes_show_the_body_upright_whatever_the_file_has(tmp_path):
     assert (centre(sagittal) < 0.5).all()
 
 
+def test_a_lesion_between_the_pixels_of_a_picture_is_shown():
+    truth = np.zeros((1, 1024, 512), bool)
+    truth[0, 400:402, 200:202] = truth[0, 1023, 511] = True
+    truth[0, 800:900, 100:200] = True
+    ((shown,),) = (plane.slices for plane in picture_of(np.zeros((1024, 512, 1), np.uint8), truth, truth & False).planes)
+    assert shown.truth == (shown.missed,)
+    starts = [[int(n) for n in start] for start in re.findall(r"M(\d+) (\d+)", shown.missed)]
+    assert len(starts) == 3
+    assert any(abs(x - 200) <= 4 and abs(y - 400) <= 4 for x, y in starts)
+
+
 def test_pictures_stop_where_there_is_no_more_room(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("allukan.inference.reporting.ROOM", 2500)
     found = read(pictures, tmp_path)
