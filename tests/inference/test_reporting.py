@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from allukan.data import Splits, open_dataset, write_phantoms
-from allukan.files import read_json, read_table, write_table
+from allukan.files import read_json, read_table, write_json, write_table
 from allukan.inference import Evaluated, Predictor, evaluate, open_run, report
 from allukan.inference.picturing import SLICES, picture_of
 from allukan.models import ModelCard, save_model
@@ -99,6 +99,19 @@ def test_other_images_are_reported_where_those_of_the_training_are_gone(pictures
     assert "was trained on 4 images of clinic to outline" in found.text
     assert "clinic: 4 images to train on" in found.text
     assert not found.all("div", class_="examples")
+
+
+def test_a_training_on_one_of_several_lists_is_reported_by_the_name_of_their_folder(pictures, tmp_path):
+    data = tmp_path / "clinic"
+    shutil.copytree(pictures.parent / "data/images", data / "images")
+    shutil.copytree(pictures.parent / "data/masks/0", data / "labels")
+    names = sorted(path.name for path in (data / "images").iterdir())
+    entries = [{"image": f"images/{name}", "label": f"labels/{name}"} for name in names]
+    for name in ("one.json", "two.json"):
+        write_json(data / name, {"training": entries, "labels": {"255": "lesion"}})
+    run = untrained(tmp_path / "run", data / "one.json", (32, 32), (4, 2))
+    found = read(run, tmp_path)
+    assert "was trained on 4 images of clinic to outline lesion. Of 4 masks in test images: " in found.text
 
 
 def test_the_picture_that_has_room_is_of_the_worst_case_of_the_table(pictures, tmp_path, monkeypatch):

@@ -124,17 +124,18 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
     summary, applied, rows = what.summary, _Applied(), list[dict[str, str]]()
     scored = what.scored
     total = sum(len({row["id"] for row in table}) for _, table in scored)
+    trained, tested = _root(what.runs[0]), Path(summary["data"]).resolve()
+    own = tested == trained and what.evaluation.resolve() == (what.folder / "evaluation").resolve()
     how = {"device": device, "mode": summary.get("mode"), "tta": summary.get("tta", False), "trust": trust}
     for run, table in scored:
         predictor = open_segmenter(run.folder, partial(Predictor, **how))
-        dataset = match_files(run.open_data(summary["data"]), predictor.card)
+        dataset = match_files(run.open_data(None if own else summary["data"]), predictor.card)
         match = match_classes(dataset, predictor.card, summary.get("mapping"))
         names = _ranked([_score(row) for row in table])
         _apply(predictor, dataset, match, names, room // len(scored), applied, lambda done: progress(done, total))
         rows += table
     histories = [_history(run) for run in what.runs]
     first, single = what.runs[0], len(what.runs) == 1
-    trained, tested = (Path(data).resolve() for data in (first.config["data"], dataset.root))
     return RunReport(
         name=name,
         model=predictor.card.model,
@@ -154,6 +155,12 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
         commands=_commands(what),
         tested=tested.name if tested != trained else "",
     )
+
+
+def _root(run: Run) -> Path:
+    """The folder of the data of the training, which may have been given as one of the lists in it."""
+    data = Path(run.config["data"]).resolve()
+    return data.parent if data.suffix.lower() == ".json" else data
 
 
 def _history(run: Run) -> list[dict[str, float]]:
