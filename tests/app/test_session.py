@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allukan.app import segment
+from allukan.app import Scene, segment
 from allukan.errors import UserError
 from allukan.inference import find_images, predict_files
 from tests.data.volumes.conftest import Series
@@ -85,6 +85,14 @@ def test_contours_are_drawn_on_the_right_alone(visit, picture):
     changed = (before != after).any(-1)
     assert 0 < changed.mean() < 0.5
     assert (after[changed] == [230, 159, 0]).all()
+
+
+def test_a_lesion_between_the_pixels_of_the_page_is_drawn():
+    scene = Scene.of(np.zeros((4096, 1024, 1), np.uint8))
+    mask = np.zeros((1, 1, 4096, 1024), bool)
+    mask[0, 0, 400:402, 200:202] = True
+    assert scene.drawn(0, mask)[96:106, 46:56].any()
+    assert scene.mapped(0, mask[0] * 0.0, mask[0])[96:106, 46:56].any()
 
 
 def test_an_image_unlike_the_training_is_told_by_the_name_of_the_model(predictors, picture, tmp_path):

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from allukan.app import open_models
-from allukan.app.uploads import ENTRIES, MEGABYTE, received
+from allukan.app.uploads import ENTRIES, MEGABYTE, only_image, read_whole, received
 from allukan.errors import UserError
 from allukan.inference import Predictor
 
@@ -101,6 +101,62 @@ def test_an_encrypted_archive_is_named_as_such(packed, tmp_path):
     content[content.index(b"PK\1\2") + 8] |= 1  # and in the directory
     path.write_bytes(content)
     assert refused([path], tmp_path) == "sent.zip is encrypted: pack it without a password."
+
+
+def test_a_list_of_files_of_this_machine_is_refused(tmp_path):
+    path = tmp_path / "list.JSON"
+    path.write_text('["/home/somebody/scan.png"]')
+    assert refused([path], tmp_path) == "list.JSON is a list of files and no image: send the image itself."
+
+
+META = "ObjectType = Image\nNDims = 3\nDimSize = 4 3 2\nElementType = MET_UCHAR\nElementSpacing = 1 1 1\n"
+NRRD = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 4 3 2\nspacings: 1 1 1\nencoding: raw\n"
+
+
+@pytest.fixture
+def headed(tmp_path):
+    """Writes a header with 24 voxels behind it, beside 24 others that were sent too, and below some that were not."""
+
+    def write(name, header):
+        path = tmp_path / "sent" / name
+        path.parent.mkdir()
+        for place in (tmp_path / "secret.raw", path.with_name("own.raw")):
+            place.write_bytes(bytes(range(24)))
+        path.write_bytes(header.replace("{secret}", str(tmp_path / "secret.raw")).encode() + bytes(range(24)))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mha", META + "ElementDataFile = {secret}\n"),
+        ("a.mha", META + "elementdatafile = LOCAL\nElementDataFile = {secret}\n"),  # ITK passes over the first
+        ("a.mhd", META + "ElementDataFile = ../secret.raw\n"),
+        ("a.mhd", META + "ElementDataFile = LIST\n{secret}\n"),
+        ("a.nrrd", NRRD + "data file: {secret}\n\n"),
+        ("a.nhdr", NRRD + "data file: ..\\secret.raw\n\n"),
+        ("a.nhdr", NRRD + "data file: v%d.raw 1 2 1\n\n"),
+    ],
+)
+def test_a_header_does_not_reach_voxels_that_were_not_sent(headed, predictors, name, header):
+    with pytest.raises(UserError, match=rf"^{name} names voxels in other files"):
+        only_image(headed(name, header), predictors["volume"].card)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.mha", META + "ElementDataFile = LOCAL\n"),
+        ("a.mhd", META + "ElementDataFile = own.raw\n"),
+        ("a.nrrd", NRRD + "\n"),
+        ("a.nhdr", NRRD + "data file: own.raw\n\n"),
+    ],
+)
+def test_voxels_in_a_file_or_beside_it_are_read(headed, predictors, name, header):
+    card = predictors["volume"].card
+    assert read_whole(only_image(headed(name, header), card), card).array.ravel().tolist() == list(range(24))
 
 
 def test_models_are_called_after_their_runs(folders):

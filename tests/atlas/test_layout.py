@@ -27,6 +27,16 @@ def test_a_u_shape_with_tokens_alone_is_one_too():
     ]
 
 
+def test_a_u_shape_without_numbers_and_with_a_middle_has_a_place_for_every_stage():
+    found = stages(["encoder.a", "middle.a", "decoder.a", "decoder.b", "out"])
+    assert [(stage.title, stage.row, stage.column) for stage in found] == [
+        ("encoder", 2, 1),
+        ("decoder", 2, 2),
+        ("middle", 3, 2),
+        ("out", 1, 2),
+    ]
+
+
 def test_other_networks_are_one_column_in_the_order_of_their_names():
     found = stages(["stem.conv", "layer.0.a", "layer.0.b", "layer.10.a", ""])
     assert [(stage.title, stage.row) for stage in found] == [("stem", 1), ("layer.0", 2), ("layer.10", 3), ("network", 4)]

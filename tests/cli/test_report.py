@@ -66,6 +66,9 @@ def test_scores_of_other_images_are_reported_from_where_evaluate_wrote_them(shel
     found = read(tmp_path / "r.html")
     assert {row[0] for row in found.cells()[1:]} == {path.stem for path in (other / "images").iterdir()}
     assert line in found.text
+    (answer,) = [element["text"] for element in found.all("p") if " was trained on " in element["text"]]
+    assert f" images of {phantoms.resolve().name} to outline " in answer
+    assert " masks in all images of other, of 12 groups: " in answer
     both = shell("report", evaluated, evaluated, "--evaluation", tmp_path / "scores", "--out", tmp_path / "r.html").sentence
     assert both == "allukan: --evaluation is of one run, and 2 are given: leave it out, or report on one."
     missing = shell("report", evaluated, "--evaluation", tmp_path / "no", "--out", tmp_path / "r.html").sentence

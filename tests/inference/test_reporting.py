@@ -1,14 +1,15 @@
 """The page on runs as ``evaluate`` left them: its numbers are those of the files, whatever the model and its images."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from allukan.data import Splits, open_dataset, write_phantoms
-from allukan.files import read_json, read_table, write_table
-from allukan.inference import Predictor, evaluate, open_run, report
+from allukan.files import read_json, read_table, write_json, write_table
+from allukan.inference import Evaluated, Predictor, evaluate, open_run, report
 from allukan.inference.picturing import SLICES, picture_of
 from allukan.models import ModelCard, save_model
 from allukan.training import TrainConfig
@@ -87,6 +88,47 @@ def test_every_number_is_that_of_the_files(request, tmp_path, kind):
     assert (tmp_path / "r.html").stat().st_size < 3_000_000
 
 
+def test_other_images_are_reported_where_those_of_the_training_are_gone(pictures, tmp_path):
+    run = shutil.copytree(pictures, tmp_path / "run")
+    data = shutil.copytree(pictures.parent / "data", tmp_path / "other")
+    evaluate(open_run(run), data, predictor=Predictor(run / "model", "cpu"), out=tmp_path / "scores")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(pictures.parent / "data"), "/nowhere/clinic"))
+    out = report([Evaluated.of(run, tmp_path / "scores")], tmp_path / "r.html", "t", "cpu")
+    found = Page(out.read_text(encoding="utf-8"))
+    assert "was trained on 4 images of clinic to outline" in found.text
+    assert "clinic: 4 images to train on" in found.text
+    assert not found.all("div", class_="examples")
+
+
+def test_a_training_on_one_of_several_lists_is_reported_by_the_name_of_their_folder(pictures, tmp_path):
+    data = tmp_path / "clinic"
+    shutil.copytree(pictures.parent / "data/images", data / "images")
+    shutil.copytree(pictures.parent / "data/masks/0", data / "labels")
+    names = sorted(path.name for path in (data / "images").iterdir())
+    entries = [{"image": f"images/{name}", "label": f"labels/{name}"} for name in names]
+    for name in ("one.json", "two.json"):
+        write_json(data / name, {"training": entries, "labels": {"255": "lesion"}})
+    run = untrained(tmp_path / "run", data / "one.json", (32, 32), (4, 2))
+    found = read(run, tmp_path)
+    assert "was trained on 4 images of clinic to outline lesion. Of 4 masks in test images: " in found.text
+
+
+def test_the_picture_that_has_room_is_of_the_worst_case_of_the_table(pictures, tmp_path, monkeypatch):
+    """A class that is rightly empty makes a missed one no better than others."""
+    run = shutil.copytree(pictures, tmp_path / "run")
+    rows = read_table(run / "evaluation/cases.csv")
+    for row in rows:
+        row |= {"status": "ok", "dice": "0.7"}
+    rows[2] |= {"status": "missed", "dice": "0.0"}
+    rows[3] |= {"status": "both_empty", "dice": "1.0"}
+    write_table(run / "evaluation/cases.csv", rows)
+    monkeypatch.setattr("allukan.inference.reporting.ROOM", 1)
+    found = read(run, tmp_path)
+    assert rows[2]["id"] == rows[3]["id"] == found.cells()[1][0]
+    assert [element["text"].strip().split("\n")[0] for element in found.all("article")] == [rows[2]["id"]]
+
+
 def test_the_threshold_curve_meets_the_scores_at_the_threshold_in_use(pictures, tmp_path):
     found = read(pictures, tmp_path)
     lines = [e for e in found.all("polyline") if len(e["points"].split()) == 100]
@@ -136,6 +178,17 @@ def test_planes_show_the_body_upright_whatever_the_file_has(tmp_path):
     assert centre(coronal)[0] > 0.5
     assert centre(coronal)[1] < 0.5
     assert (centre(sagittal) < 0.5).all()
+
+
+def test_a_lesion_between_the_pixels_of_a_picture_is_shown():
+    truth = np.zeros((1, 1024, 512), bool)
+    truth[0, 400:402, 200:202] = truth[0, 1023, 511] = True
+    truth[0, 800:900, 100:200] = True
+    ((shown,),) = (plane.slices for plane in picture_of(np.zeros((1024, 512, 1), np.uint8), truth, truth & False).planes)
+    assert shown.truth == (shown.missed,)
+    starts = [[int(n) for n in start] for start in re.findall(r"M(\d+) (\d+)", shown.missed)]
+    assert len(starts) == 3
+    assert any(abs(x - 200) <= 4 and abs(y - 400) <= 4 for x, y in starts)
 
 
 def test_pictures_stop_where_there_is_no_more_room(pictures, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import least_squares
 
-from allukan.nn.named import NAMED, fit_named, nearest_named
+from allukan.nn.named import NAMED, Fit, fit_named, nearest_named
 
 
 def inputs(count=120):
@@ -46,6 +46,12 @@ def test_a_named_function_is_found(name):
     assert found.error < 1e-3
     if name not in ("identity", "relu", "abs", "square", "sigmoid"):  # whose a takes b
         assert abs(found.b) == pytest.approx(1.7, rel=0.01)
+
+
+def test_a_formula_of_small_values_keeps_what_is_added():
+    assert str(Fit("tanh", 1e-4, 1.0, 0.0, 3e-4, 0.0)) == "0.0001·tanh(t) + 0.0003"
+    assert str(Fit("tanh", 1e-4, 1.0, 0.0, 3e-8, 0.0)) == "0.0001·tanh(t)"
+    assert str(Fit("tanh", 100.0, 1.0, 3e-4, 4e-4, 0.0)) == "100·tanh(t)"
 
 
 def test_inputs_that_are_never_met_do_not_count():

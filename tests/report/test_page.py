@@ -144,6 +144,16 @@ def test_runs_side_by_side_share_cases_and_are_compared_in_words(tmp_path):
     assert "Not compared: other images." in apart.text
 
 
+def test_a_difference_without_an_interval_says_nothing_about_0(tmp_path):
+    nan = float("nan")
+    paired = Paired("", "Dice", "a", False, [Difference("b", 0.5, nan, nan, nan)])
+    found = page(tmp_path, run(name="a"), run(name="b"), paired=paired)
+    assert "b against a: +0.500 Dice (all images are of one group: there is no interval)." in found.text
+    assert "b +0.500." in [element.get("aria-label") for element in found.all("svg")]
+    drawn = [str(value) for element in found.elements for name, value in element.items() if name != "text"]
+    assert not any("nan" in value.lower() for value in drawn)
+
+
 def test_units_are_beside_the_numbers_where_runs_differ_in_them(tmp_path):
     found = page(tmp_path, run(name="a"), run(name="b", data="other", size_unit="ml", summary={"distance_unit": "mm"}))
     header, *rows = found.cells()

@@ -131,6 +131,23 @@ def test_one_training_is_said_and_gets_no_p(tmp_path, study):
     assert "over images alone" in draw_forest(found, tmp_path / "f.svg").read_text()
 
 
+def test_of_one_group_of_images_no_interval_is_made_up(tmp_path):
+    found = compare([write_run(tmp_path / name, draw(i, IMAGES[:2])) for i, name in enumerate("rs")])
+    mean = f"{found.differences[0].crossed.mean:+.3f}"
+    assert f" | 1 | 2 | 1 | {mean} | " in render(found.tables, "markdown")
+    assert f" & {mean} & " in render(found.tables, "latex")
+
+
+def test_validation_images_of_a_trial_are_no_other_data_set(study):
+    """``evaluate --subset val`` of one trial leaves its scores beside those of the test images."""
+    run = study / "a/clean/ka/0"
+    for subset in ("val", "train", "all"):
+        shutil.copytree(run / "evaluation", run / f"evaluation-{subset}")
+    assert {row[0] for row in table(compare([study]), "Scores").rows} == {"a"}
+    (study / "study.json").write_text('{"data": {"a": {}}, "test_data": {"val": {}}}')
+    assert {row[0] for row in table(compare([study]), "Scores").rows} == {"a", "a → val"}
+
+
 def test_folds_of_one_seed_are_a_t_test_of_their_means(tmp_path):
     """Each has images of its own and here a gain of its own, so that nothing but their means counts."""
     means = []

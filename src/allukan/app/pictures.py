@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allukan.data import as_bytes, resize_image
-from allukan.data.volumes import CANONICAL, Axes, Image, resize_labels
-from allukan.inference.picturing import as_grey
+from allukan.data.volumes import CANONICAL, Axes, Image
+from allukan.inference.picturing import as_grey, fitted_masks
 from allukan.report import as_rgb, draw_contours
 
 SIDES = 512, 1024  # the longer side of a picture on the page, in pixels: smaller ones are enlarged, larger ones reduced
@@ -64,9 +64,9 @@ class Scene:
 
     def drawn(self, place: int, masks: Masks) -> Bytes:
         """The same with the contours of ``masks``, ``(K, D, H, W)``."""
-        return draw_contours(self.bare(place), resize_labels(masks[:, place], self.size))
+        return draw_contours(self.bare(place), fitted_masks(masks[:, place], self.size))
 
     def mapped(self, place: int, probability: NDArray[np.floating], mask: Masks) -> Bytes:
         """Probability ``(D, H, W)`` from black, 0, to white, 1, with the contour of ``mask``, of the same shape."""
         grey = np.asarray((probability[place].astype(np.float32) * 255).round(), np.uint8)
-        return draw_contours(resize_image(grey[..., None], self.size), resize_labels(mask[None, place], self.size))
+        return draw_contours(resize_image(grey[..., None], self.size), fitted_masks(mask[None, place], self.size))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import mmap
+import re
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from allukan.data import read_volume
 from allukan.data.volumes import Image
+from allukan.data.volumes.kinds import kind_of
 from allukan.errors import UserError
 from allukan.inference import InputImage, find_images
 from allukan.inference.inputs import stack_files
@@ -23,13 +26,15 @@ UNPACKED = 4  # times what may be sent is what it may unpack to
 ENTRIES = 5000  # of an archive: a CT has up to 2000 slices
 _CHUNK = 16 * MEGABYTE
 _ENCRYPTED = 1  # the bit of an entry's flags
+# Where NRRD and MetaImage name the files of their voxels, anywhere: ITK passes over what it does not know, in other letters too
+_VOXELS = re.compile(rb"data ?file\s*[:=]\s*([^\r\n]*)", re.IGNORECASE)
 
 
 def received(files: Sequence[Path], folder: Path, limit: int) -> Path:
     """Uploaded ``files`` of together at most ``limit`` bytes as one input of ``find_images``: a file, or a folder in ``folder``.
 
-    A zip is unpacked. Raises ``UserError`` for nothing, too much, a zip beside other files, and an archive that is none, that
-    unpacks to more than ``UNPACKED`` × ``limit`` or that names files outside of it.
+    A zip is unpacked. Raises ``UserError`` for nothing, too much, a zip beside other files, a JSON list, which names files of
+    this machine, and an archive that is none, that unpacks to more than ``UNPACKED`` × ``limit`` or names files outside of it.
     """
     if not files:
         raise UserError("no file was given: choose an image, a volume or a zip of DICOM slices.")
@@ -42,16 +47,21 @@ def received(files: Sequence[Path], folder: Path, limit: int) -> Path:
             _check_gzip(path, limit)
     if archives:
         return _unzipped(archives[0], folder, limit)
+    if len(files) == 1 and files[0].suffix.lower() == ".json":
+        raise UserError(f"{files[0].name} is a list of files and no image: send the image itself.")
     return files[0] if len(files) == 1 else _together(files, folder)
 
 
 def only_image(given: Path, card: ModelCard) -> InputImage:
-    """The one image in what was received; ``UserError`` for several, and for one that lacks a file."""
+    """The one image in what was received; ``UserError`` for several, for one that lacks a file, and one of files not sent."""
     found = find_images([given], card)
     if len(found) > 1:
         raise UserError(f"{len(found)} images were given: send one at a time, or apply allukan predict to all of them.")
     if found[0].fault:
         raise UserError(found[0].fault)
+    for path in found[0].files if card.spatial_dims == 3 else ():
+        if kind_of(path) in ("nrrd", "meta"):
+            _check_voxels(path)
     return found[0]
 
 
@@ -75,6 +85,16 @@ def _together(files: Sequence[Path], folder: Path) -> Path:
             raise UserError(f"two files are called {path.name}: rename one.")
         shutil.copyfile(path, folder / path.name)
     return folder
+
+
+def _check_voxels(path: Path) -> None:
+    """Voxels that are not in the file are in one beside it, by its name: a header could name any file of this machine."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = {found[1].strip().decode("latin-1") for found in _VOXELS.finditer(content)}
+    for name in names:
+        several = name.upper().startswith("LIST") or "%" in name  # names that follow, or are made of a pattern
+        if several or PureWindowsPath(name).name != name:
+            raise UserError(f"{path.name} names voxels in other files than itself and one beside it: save it as one file.")
 
 
 def _check_gzip(path: Path, limit: int) -> None:

@@ -70,7 +70,10 @@ def _part(title: str) -> str:
 
 
 def _u_shape(found: list[Stage]) -> list[Stage]:
-    """Row 1 is the head's; below it the stage of the decoder that gives the full size stands beside the first of the encoder."""
+    """Row 1 is the head's; below it the stage of the decoder that gives the full size stands beside the first of the encoder.
+
+    What else there is, as a bottleneck, stands below them all.
+    """
     down = [stage for stage in found if _part(stage.title) in ("encoder", "embeddings")]
     up = sorted((stage for stage in found if _part(stage.title) == "decoder"), key=lambda stage: _number(stage.title))
     others = [stage for stage in found if stage not in down and stage not in up]
@@ -78,10 +81,13 @@ def _u_shape(found: list[Stage]) -> list[Stage]:
         stage.row = row
     for row, stage in enumerate(reversed(up), 2):
         stage.row, stage.column = row, 2
-    for stage in others:
-        stage.column = 2
+    for row, stage in enumerate(others, 2 + max(len(down), len(up))):
+        stage.row, stage.column = row, 2
+    if others:
+        others[-1].row = 1  # of the head, which comes last
     return [*down, *up, *others]
 
 
 def _number(title: str) -> int:
-    return int(title.partition(".")[2])
+    """0 where a network has one decoder."""
+    return int(title.partition(".")[2] or 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects, label
 
 from allukan.data import as_bytes, resize_image
 from allukan.data.volumes import CANONICAL, Image, resize_labels
@@ -58,4 +59,17 @@ def _fitted(image: NDArray[np.uint8], truth: Masks, prediction: Masks) -> tuple[
     height, width = image.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    return resize_image(image, size), resize_labels(truth, size), resize_labels(prediction, size)
+    return resize_image(image, size), fitted_masks(truth, size), fitted_masks(prediction, size)
+
+
+def fitted_masks(masks: Masks, size: tuple[int, int]) -> Masks:
+    """``(K, H, W)`` → ``(K, *size)`` by the nearest pixel; a part that lies between those keeps one: no lesion is overlooked."""
+    fitted = resize_labels(masks, size)
+    for k, mask in enumerate(masks):
+        parts, _ = label(mask)
+        kept = set(np.unique(resize_labels(parts, size)).tolist())
+        for number, box in enumerate(find_objects(parts), 1):
+            if number not in kept:
+                place = ((end.start + end.stop) * new // (2 * old) for end, new, old in zip(box, size, mask.shape, strict=True))
+                fitted[(k, *place)] = True
+    return fitted

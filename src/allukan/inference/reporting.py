@@ -27,7 +27,7 @@ from allukan.inference.segmenter import Progress, Segmenter
 from allukan.inference.state import check_current
 from allukan.models import is_foreign
 from allukan.provenance import environment
-from allukan.report import Paired, Picture, Probabilities, RunReport, Score, write_report
+from allukan.report import BOTH_EMPTY, Paired, Picture, Probabilities, RunReport, Score, by_case, write_report
 from allukan.scores import METRICS, Calibration, check_complete
 
 ROOM = 2_100_000  # bytes of pictures in a page
@@ -124,10 +124,12 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
     summary, applied, rows = what.summary, _Applied(), list[dict[str, str]]()
     scored = what.scored
     total = sum(len({row["id"] for row in table}) for _, table in scored)
+    trained, tested = _root(what.runs[0]), Path(summary["data"]).resolve()
+    own = tested == trained and what.evaluation.resolve() == (what.folder / "evaluation").resolve()
     how = {"device": device, "mode": summary.get("mode"), "tta": summary.get("tta", False), "trust": trust}
     for run, table in scored:
         predictor = open_segmenter(run.folder, partial(Predictor, **how))
-        dataset = match_files(run.open_data(summary["data"]), predictor.card)
+        dataset = match_files(run.open_data(None if own else summary["data"]), predictor.card)
         match = match_classes(dataset, predictor.card, summary.get("mapping"))
         names = _ranked([_score(row) for row in table])
         _apply(predictor, dataset, match, names, room // len(scored), applied, lambda done: progress(done, total))
@@ -137,7 +139,7 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
     return RunReport(
         name=name,
         model=predictor.card.model,
-        data=dataset.root.resolve().name,
+        data=trained.name,
         kind="volumes" if predictor.card.spatial_dims == 3 else "images",
         classes=predictor.card.classes,
         counts=first.splits.counts,
@@ -151,7 +153,14 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
         examples=_examples(first, predictor),
         options=read_text(what.folder / "config.yaml"),
         commands=_commands(what),
+        tested=tested.name if tested != trained else "",
     )
+
+
+def _root(run: Run) -> Path:
+    """The folder of the data of the training, which may have been given as one of the lists in it."""
+    data = Path(run.config["data"]).resolve()
+    return data.parent if data.suffix.lower() == ".json" else data
 
 
 def _history(run: Run) -> list[dict[str, float]]:
@@ -165,10 +174,13 @@ def _score(row: Mapping[str, str]) -> Score:
 
 def _ranked(scores: Sequence[Score]) -> list[str]:
     """Names of cases, the worst first; those that are rightly empty last."""
-    found: dict[str, list[float]] = {}
-    for score in scores:
-        found.setdefault(score.case, []).append(score.metrics["dice"] + (score.status == "both_empty"))
-    return sorted(found, key=lambda name: (float(np.mean(found[name])), name))
+    found = by_case(scores)
+
+    def place(name: str) -> tuple[bool, float, str]:
+        rows = found[name]
+        return all(row.status == BOTH_EMPTY for row in rows), float(np.mean([row.metrics["dice"] for row in rows])), name
+
+    return sorted(found, key=place)
 
 
 @dataclass
@@ -215,7 +227,9 @@ def _probabilities(predictor: Segmenter, match: ClassMatch, applied: _Applied) -
 
 
 def _examples(run: Run, predictor: Segmenter) -> list[tuple[str, Picture]]:
-    """Some images of the training, evenly spaced, with their truth."""
+    """Some images of the training, evenly spaced, with their truth; none where they are gone, as where others are scored."""
+    if not Path(run.config["data"]).exists():
+        return []
     dataset = match_files(run.open_data(), predictor.card)
     match = match_classes(dataset, predictor.card)
     ids = run.splits.train

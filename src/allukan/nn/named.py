@@ -77,7 +77,7 @@ class Fit:
             return f"{self.d:.3g}".replace("-", "−")
         inner = f"{_factor(self.b)}t{_sign(self.c)}"
         inner = inner if self.name == "identity" else f"{self.name}({inner})"
-        return f"{_factor(self.a)}{inner}{_sign(self.d)}"
+        return f"{_factor(self.a)}{inner}{_sign(self.d, min(1.0, abs(self.a)))}"
 
 
 def _factor(value: float) -> str:
@@ -85,9 +85,9 @@ def _factor(value: float) -> str:
     return {"1": "", "−1": "−"}.get(text, f"{text}·")
 
 
-def _sign(value: float) -> str:
-    text = f"{abs(value):.3g}"
-    return "" if text == "0" or abs(value) < 5e-4 else f" {'−' if value < 0 else '+'} {text}"
+def _sign(value: float, beside: float = 1.0) -> str:
+    """What is added to something as large as ``beside``: nothing where it is too small to matter."""
+    return "" if abs(value) < 5e-4 * beside or not value else f" {'−' if value < 0 else '+'} {abs(value):.3g}"
 
 
 def nearest_named(t: Tensor, shares: Tensor, phi: Tensor) -> Fit:

@@ -208,10 +208,15 @@ def forest(paired: Paired) -> Chart | None:
     rows = paired.differences
     if not rows:
         return None
-    x = axis(f"difference in {paired.metric}", [0.0, *(v for row in rows for v in (row.low, row.high))])
+    ends = [(row.low, row.high) if row.known else (row.mean, row.mean) for row in rows]
+    x = axis(f"difference in {paired.metric}", [0.0, *(value for pair in ends for value in pair)])
     height = float(len(rows))
-    spoken = [f"{row.name} {signed(row.mean)}, 95 % interval {signed(row.low)} to {signed(row.high)}" for row in rows]
-    bars = [Bar(r.low, r.mean, r.high, height - i - 0.7, 0, text) for i, (r, text) in enumerate(zip(rows, spoken, strict=True))]
+    intervals = [f", 95 % interval {signed(row.low)} to {signed(row.high)}" if row.known else "" for row in rows]
+    spoken = [f"{row.name} {signed(row.mean)}{interval}" for row, interval in zip(rows, intervals, strict=True)]
+    bars = [
+        Bar(low, row.mean, high, height - i - 0.7, 0, text)
+        for i, (row, (low, high), text) in enumerate(zip(rows, ends, spoken, strict=True))
+    ]
     labels = [Label(x.low, height - i - 0.3, row.name) for i, row in enumerate(rows)]
     better = "below" if paired.lower_is_better else "above"
     title = f"Paired differences; {better} 0 is better than {paired.reference}"

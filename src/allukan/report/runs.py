@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -64,6 +65,11 @@ class Difference(NamedTuple):
     high: float
     p: float
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval: images of one group alone give none."""
+        return not math.isnan(self.low)
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -84,7 +90,7 @@ class RunReport:
     Attributes:
         name: of the run, for people.
         model: name of its network.
-        data: name of the data set.
+        data: name of the data set of the training.
         kind: "images" or "volumes".
         classes: names.
         counts: of the images in "train", "val" and "test".
@@ -98,6 +104,7 @@ class RunReport:
         examples: some images of the training with their truth.
         options: the text of ``config.yaml``.
         commands: that make this run anew.
+        tested: name of the data set that was scored, where that is another one.
     """
 
     name: str
@@ -116,6 +123,7 @@ class RunReport:
     examples: Sequence[tuple[str, Picture]] = ()
     options: str = ""
     commands: Sequence[str] = ()
+    tested: str = ""
 
     @property
     def unit(self) -> str:

@@ -14,6 +14,7 @@ from allukan.costs import parameter_count
 from allukan.errors import UserError
 from allukan.files import read_json, read_table
 from allukan.inference import check_current
+from allukan.inference.evaluation import SUBSETS
 from allukan.models import load_card, outline_saved
 from allukan.report import HEADINGS
 from allukan.scores import AREAS, METRICS, check_complete, group_dice
@@ -108,11 +109,12 @@ def _of_study(out: Path) -> list[Result]:
         return keys[0], result.data, *keys[1:], result.seed
 
     found = []
+    subsets = set(SUBSETS) - {*order.get("data", ()), *order.get("test_data", ())}  # of evaluate --subset: no data sets
     for summary in out.glob("*/*/*/*/evaluation*/summary.json"):
         *_, data, protocol, model, _, kind, _ = summary.parts
         finished = (summary.parent.parent / "finished.json").is_file()
-        if finished and protocol != TUNE:
-            test = kind.removeprefix("evaluation").removeprefix("-")
+        test = kind.removeprefix("evaluation").removeprefix("-")
+        if finished and protocol != TUNE and test not in subsets:
             found.append(_read(summary.parent.parent, kind, f"{data} → {test}" if test else data, protocol, model))
     return sorted(join_folds(found), key=place)
 

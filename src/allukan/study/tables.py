@@ -63,6 +63,8 @@ def _text(cell: Any, heading: str) -> str:
         return "–"
     if isinstance(cell, Spread):
         return f"{cell.mean:.{digits}f}" + ("" if cell.sd is None else f" ± {cell.sd:.{digits}f}")
+    if isinstance(cell, Interval) and math.isnan(cell.low):  # of one group of images
+        return f"{cell.mean:+.{digits}f}"
     if isinstance(cell, Interval):
         return f"{cell.mean:+.{digits}f} [{cell.low:+.{digits}f}, {cell.high:+.{digits}f}]"
     if isinstance(cell, float) and not math.isfinite(cell):
