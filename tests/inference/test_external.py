@@ -213,6 +213,8 @@ def test_scores_of_other_data_and_other_subsets_are_not_overwritten(run, tmp_pat
         "/evaluation-val",
         "/evaluation-all",
     ]
+    with pytest.raises(UserError, match=r"evaluation holds the scores of test images: choose another --out"):
+        evaluate(own, subset="val", predictor=predictor, out=run.folder / "evaluation")
 
 
 def test_somebodys_files_are_not_overwritten(run, tmp_path):

@@ -293,6 +293,14 @@ def test_what_cannot_be_compared(tmp_path, study):
             compare(folders, **options)
 
 
+def test_scores_of_validation_are_none_of_the_test(tmp_path):
+    folders = [write_run(tmp_path / name, draw(1)) for name in ("one", "other")]
+    summary = folders[1] / "evaluation/summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "subset": "val"}))
+    with pytest.raises(UserError, match=r"other.evaluation holds the scores of val images: run allukan evaluate .*other anew"):
+        compare(folders)
+
+
 def test_a_whole_study(done):
     found = compare([done], against="conv")
     assert [(row[0], row[1], row[2]) for row in table(found, "Scores").rows] == [

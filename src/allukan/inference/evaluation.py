@@ -113,8 +113,8 @@ def evaluate(
     if volumes and spacing_mm:
         raise UserError("spacing_mm is of pictures: volumes say the size of their voxels themselves.")
     out = out or _default_folder(run, data, subset)
-    _check_folder(out, dataset.root)
     subset = subset or ("test" if data is None else "all")
+    _check_folder(out, dataset.root, subset)
     cases = _cases(run, dataset, subset)
     card = predictor.card
     match = match_classes(dataset, card, mapping)
@@ -153,17 +153,20 @@ def _default_folder(run: Run, data: str | Path | None, subset: str | None) -> Pa
     return run.folder / "-".join(parts)
 
 
-def _check_folder(out: Path, data: Path) -> None:
-    """``UserError`` where scores of other data, or somebody's files of the same names, would be overwritten."""
+def _check_folder(out: Path, data: Path, subset: str) -> None:
+    """``UserError`` where scores of other data or images, or somebody's files of the same names, would be overwritten."""
     there = [out / name for name in ("summary.json", "cases.csv") if (out / name).exists()]
     if not there:
         return
     try:
-        of = read_json(out / "summary.json")["data"]
+        summary = read_json(out / "summary.json")
+        of = summary["data"]
     except (OSError, UserError, KeyError, TypeError):
         raise UserError(f"{there[0]} is there and not of an evaluation: choose another --out, nothing is overwritten.") from None
     if Path(of).resolve() != data.resolve():
         raise UserError(f"{out} holds the scores of {of}: choose another --out, nothing is overwritten.")
+    if summary.get("subset", subset) != subset:
+        raise UserError(f"{out} holds the scores of {summary['subset']} images: choose another --out, nothing is overwritten.")
 
 
 def _cases(run: Run, dataset: Dataset, subset: str) -> tuple[Case, ...]:

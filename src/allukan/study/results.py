@@ -128,6 +128,8 @@ def _read(folder: Path, kind: str, data: str, protocol: str, model: str) -> Resu
         scores[GROUP_DICE] = _means((group, dice) for (group, _), dice in group_dice(rows).items())
     groups = {row["id"]: row["group"] for row in rows}
     check_current(summary, folder / kind, folder)
+    if kind == "evaluation" and summary.get("subset", "test") != "test":
+        raise UserError(f"{folder / kind} holds the scores of {summary['subset']} images: run allukan evaluate {folder} anew.")
     data, protocol = data or Path(summary["data"]).name, protocol or summary["protocol"]
     return Result(folder, data, protocol, model, summary["seed"], scores, groups, _minutes(folder), summary, _truths(rows))
 
