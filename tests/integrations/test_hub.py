@@ -120,6 +120,24 @@ class TestPretrained:
             network.save_pretrained(tmp_path / "new", card)
         assert not (tmp_path / "new").exists()
 
+    @pytest.mark.parametrize(
+        ("layer", "change"),
+        [
+            ("conv", {"spline": {"base": "relu"}}),
+            ("ka", {"topology": {**SMALL["topology"], "strides": [2, 2, 2, 2, [1, 2]]}}),
+            ("ka", {"order": "layer-first"}),
+        ],
+        ids=["activation", "strides", "layers"],
+    )
+    def test_what_has_no_weights_must_be_that_of_the_card(self, tmp_path, layer, change):
+        network = AllUKAN(1, 1, size="tiny", layer=layer, **(SMALL | change))
+        model = {"conv": "convtwin-tiny", "ka": "allukan-tiny"}[layer]
+        card = ModelCard(model, 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
+        before = torch.get_rng_state()
+        with pytest.raises(UserError, match=f"the network is not the {model!r} of its card"):
+            network.save_pretrained(tmp_path / "new", card)
+        assert torch.equal(torch.get_rng_state(), before)
+
     def test_how_it_is_computed_may_differ_from_the_card(self, tmp_path):
         network = AllUKAN(1, 1, size="tiny", **SMALL, spline={"impl": "eager", "recompute": False})
         card = ModelCard("allukan-tiny", 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
