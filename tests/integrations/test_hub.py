@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.inference import Predictor
 from allukan.models import ModelCard, load_card, save_model
-from tests.integrations.conftest import SMALL
+from tests.integrations.conftest import SMALL, uneven
 
 
 @pytest.fixture
@@ -55,6 +56,33 @@ def test_without_a_run_or_an_evaluation_the_readme_says_so(shell, trained, tmp_p
     (tmp_path / "b").mkdir()  # an empty folder is no folder in use
     assert shell("export", run, "--format", "hub", "--out", tmp_path / "b").code == 0
     assert "Not evaluated yet" in (tmp_path / "b/README.md").read_text(encoding="utf-8")
+
+
+def test_scores_of_other_weights_are_not_told(shell, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    network, card = load_model(trained / "model")
+    save_model(tmp_path / "run/model", uneven(network), card)  # the training went on
+    said = shell("export", tmp_path / "run", "--format", "hub", "--out", tmp_path / "hub").sentence
+    assert "has scores of an earlier state" in said
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("name", ["model", "copy"])
+def test_a_model_in_a_folder_of_something_else_has_no_run(shell, trained, tmp_path, name):
+    shutil.copytree(trained / "model", tmp_path / name)
+    (tmp_path / "config.yaml").write_text("defaults: []\n")
+    assert shell("export", tmp_path / name, "--format", "hub", "--out", tmp_path / "hub").code == 0
+    assert "exported without its run" in (tmp_path / "hub/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("out", [".", "../link"])
+def test_an_empty_folder_is_filled(monkeypatch, shell, trained, tmp_path, out):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    assert shell("export", trained, "--format", "hub", "--out", out).code == 0
+    assert {path.name for path in Path.cwd().iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "link"}
 
 
 def test_a_folder_in_use_is_left_alone(shell, trained, tmp_path):
