@@ -8,12 +8,15 @@ import sys
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 model, image, mask = sys.argv[1:]
 session = onnxruntime.InferenceSession(model)
 about = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
-picture = Image.open(image).convert({1: "L", 3: "RGB"}[len(about["mean"])])
+picture, channels = ImageOps.exif_transpose(Image.open(image)), len(about.get("mean", []))
+if about["normalisation"] != "training" or channels not in (1, 3) or picture.mode[0] in "IF":
+    sys.exit("this example is for pictures of 8 bits, grey or RGB, and for models of such")
+picture = picture.convert("L" if channels == 1 else "RGB")
 height, width = about["size"]
 x = np.atleast_3d(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))  # (H, W, C), bytes
 if about["image"] != "bytes":
@@ -29,6 +32,5 @@ if about["target"] == "multiclass":
 else:
     found = [plane > about["threshold"] for plane in planes]
 values = about["label_values"] or ([255] if about["target"] == "binary" else range(1, len(found) + 1))
-Image.fromarray(np.max([plane * np.uint16(value) for plane, value in zip(found, values, strict=True)], 0).astype(np.uint8)).save(
-    mask
-)
+label = np.max([plane * np.uint16(value) for plane, value in zip(found, values, strict=True)], 0)
+Image.fromarray(label.astype(np.uint8 if max(values) < 256 else np.uint16)).save(mask)

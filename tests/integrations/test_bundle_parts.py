@@ -1,18 +1,21 @@
 """The steps of a bundle, one after the other in this process, against the predictor: every kind of masks."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 from monai.transforms import Compose
 from PIL import Image
 
 from allukan.errors import UserError
 from allukan.inference import Predictor
-from allukan.integrations.bundle import inference, metadata
-from allukan.integrations.bundle_parts import FusedInferer, ReadImage, SaveMasks, ToMasks, images
+from allukan.integrations.bundle import export_bundle, inference, metadata
+from allukan.integrations.bundle_parts import FusedInferer, ReadImage, SaveMasks, ToMasks, counted, images
+from allukan.integrations.source import open_source
 from allukan.models import ImageFile, ModelCard, load_model, save_model
 from tests.integrations.conftest import SMALL, uneven
 
@@ -74,3 +77,34 @@ def test_the_card_survives_the_configuration(folder):
     assert parser.get_parsed_content("card") == card
     channels = metadata(card)["network_data_format"]["inputs"]["image"]["channel_def"]
     assert channels == {"0": "T1", "1": "T2"}
+
+
+def test_masks_that_are_there_stay(folder, tmp_path):
+    """An output_dir may be that of the dataset, whose masks have the same names."""
+    card = load_model(folder)[1]
+    mine = tmp_path / "data/masks/x.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    image = MetaTensor(torch.zeros(2, 4, 4), meta={"name": "x"})
+    with pytest.raises(UserError, match="masks is not empty: choose another output_dir"):
+        SaveMasks(str(tmp_path / "data"), card)({"image": image, "pred": torch.ones(2, 4, 4)})
+    assert [path.name for path in mine.parent.iterdir()] == ["x.png"]
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["tumour #2", "$__import__('os').getcwd()", "@device", "%fat", "a@::b"])
+def test_a_text_that_means_something_to_monai_is_refused(folder, tmp_path, name):
+    """A class would get another name, and an expression would be run."""
+    source = open_source(folder)
+    odd = dataclasses.replace(source, card=dataclasses.replace(source.card, classes=("a", name)))
+    with pytest.raises(UserError, match="means something of its own in a configuration of MONAI"):
+        export_bundle(odd, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_what_counts_is_looked_at_where_the_labels_are():
+    """On a GPU in evaluation, to which MONAI takes image and label alone."""
+    masks, counts = torch.ones(2, 4, 4, dtype=torch.bool), torch.ones(1, 4, 4, dtype=torch.bool)
+    for device in ("meta", "cpu"):
+        found = counted(masks, {"counts": counts, "label": torch.zeros(2, 4, 4, device=device)})
+        assert found.device.type == device

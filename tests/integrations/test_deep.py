@@ -50,13 +50,15 @@ def test_a_bundle_reads_what_the_predictor_reads(deep, tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_takes_the_values_themselves(deep, tmp_path):
+def test_onnx_takes_the_values_themselves(deep, tmp_path, caplog):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     from allukan.integrations.onnx import export_onnx
 
     folder, picture = deep
-    export_onnx(open_source(folder), tmp_path / "x.onnx", normalise=True)
+    with caplog.at_level("WARNING", "allukan"):
+        export_onnx(open_source(folder), tmp_path / "x.onnx", normalise=True)
+    assert "normalised at the size at which they come" in caplog.text  # a smaller image is less spread
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"image": np.moveaxis(picture, -1, 0)[None].astype(np.float32)})
     assert np.allclose(1 / (1 + np.exp(-logits[0])), Predictor(folder, "cpu")(picture).probabilities, atol=1e-4)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from allukan.errors import UserError
 from allukan.files import read_json
 from allukan.inference import Predictor
 from allukan.models import ModelCard, load_card, save_model
-from tests.integrations.conftest import SMALL
+from tests.integrations.conftest import SMALL, uneven
 
 
 @pytest.fixture
@@ -55,6 +56,33 @@ def test_without_a_run_or_an_evaluation_the_readme_says_so(shell, trained, tmp_p
     (tmp_path / "b").mkdir()  # an empty folder is no folder in use
     assert shell("export", run, "--format", "hub", "--out", tmp_path / "b").code == 0
     assert "Not evaluated yet" in (tmp_path / "b/README.md").read_text(encoding="utf-8")
+
+
+def test_scores_of_other_weights_are_not_told(shell, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    network, card = load_model(trained / "model")
+    save_model(tmp_path / "run/model", uneven(network), card)  # the training went on
+    said = shell("export", tmp_path / "run", "--format", "hub", "--out", tmp_path / "hub").sentence
+    assert "has scores of an earlier state" in said
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("name", ["model", "copy"])
+def test_a_model_in_a_folder_of_something_else_has_no_run(shell, trained, tmp_path, name):
+    shutil.copytree(trained / "model", tmp_path / name)
+    (tmp_path / "config.yaml").write_text("defaults: []\n")
+    assert shell("export", tmp_path / name, "--format", "hub", "--out", tmp_path / "hub").code == 0
+    assert "exported without its run" in (tmp_path / "hub/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("out", [".", "../link"])
+def test_an_empty_folder_is_filled(monkeypatch, shell, trained, tmp_path, out):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    assert shell("export", trained, "--format", "hub", "--out", out).code == 0
+    assert {path.name for path in Path.cwd().iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "link"}
 
 
 def test_a_folder_in_use_is_left_alone(shell, trained, tmp_path):
@@ -119,6 +147,24 @@ class TestPretrained:
         with pytest.raises(UserError, match="the network is not the 'allukan-tiny' of its card"):
             network.save_pretrained(tmp_path / "new", card)
         assert not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize(
+        ("layer", "change"),
+        [
+            ("conv", {"spline": {"base": "relu"}}),
+            ("ka", {"topology": {**SMALL["topology"], "strides": [2, 2, 2, 2, [1, 2]]}}),
+            ("ka", {"order": "layer-first"}),
+        ],
+        ids=["activation", "strides", "layers"],
+    )
+    def test_what_has_no_weights_must_be_that_of_the_card(self, tmp_path, layer, change):
+        network = AllUKAN(1, 1, size="tiny", layer=layer, **(SMALL | change))
+        model = {"conv": "convtwin-tiny", "ka": "allukan-tiny"}[layer]
+        card = ModelCard(model, 1, ("mass",), "binary", (32, 32), (0.5,), (0.2,), options=SMALL)
+        before = torch.get_rng_state()
+        with pytest.raises(UserError, match=f"the network is not the {model!r} of its card"):
+            network.save_pretrained(tmp_path / "new", card)
+        assert torch.equal(torch.get_rng_state(), before)
 
     def test_how_it_is_computed_may_differ_from_the_card(self, tmp_path):
         network = AllUKAN(1, 1, size="tiny", **SMALL, spline={"impl": "eager", "recompute": False})

@@ -1,6 +1,7 @@
 """ONNX files against torch, for other batches and sizes than the exporter saw. An export takes seconds: few, and slow ones."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,49 @@ def test_the_example_needs_no_torch(exported, trained, phantoms, tmp_path):
     assert (found == wanted).mean() > 0.99
 
 
+@pytest.fixture
+def example(monkeypatch, tmp_path):
+    """Runs it with a file of these metadata, whose one class or first of two is where the network sees more than 0.5."""
+
+    def run(image, **about):
+        class Session:
+            def __init__(self, file):
+                pass
+
+            def get_modelmeta(self):
+                return type("Meta", (), {"custom_metadata_map": {name: json.dumps(value) for name, value in known.items()}})
+
+            def run(self, names, feed):
+                return [20 * feed["image"][:, :1] - 10]
+
+        known = {"mean": [0.0], "std": [1.0], "size": [8, 6], "image": "(bytes / 255 - mean) / std", "normalisation": "training"}
+        known |= {"target": "binary", "threshold": 0.5, "label_values": [], "classes": ["a"]} | about
+        monkeypatch.setitem(sys.modules, "onnxruntime", type("Runtime", (), {"InferenceSession": Session}))
+        monkeypatch.setattr(sys, "argv", ["onnx_predict.py", "model.onnx", str(image), str(tmp_path / "mask.png")])
+        runpy.run_path(str(ROOT / "examples/onnx_predict.py"))
+        return np.asarray(Image.open(tmp_path / "mask.png"))
+
+    return run
+
+
+def test_the_example_turns_an_image_as_its_file_says_and_keeps_large_values(example, tmp_path):
+    half = np.zeros((8, 6), np.uint8)
+    half[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(half).save(tmp_path / "x.png", exif=exif)
+    assert np.array_equal(example(tmp_path / "x.png"), half[::-1])
+    assert np.array_equal(example(tmp_path / "x.png", label_values=[300]), half[::-1] // 255 * np.uint16(300))
+
+
+@pytest.mark.parametrize("about", [{}, {"normalisation": "image"}, {"mean": [0.0, 0.0]}], ids=["16 bits", "values", "channels"])
+def test_the_example_refuses_what_it_would_get_wrong(example, tmp_path, about):
+    kind = np.uint8 if about else np.uint16
+    Image.fromarray(np.full((8, 6), 200, kind)).save(tmp_path / "x.png")
+    with pytest.raises(SystemExit, match="pictures of 8 bits"):
+        example(tmp_path / "x.png", **about)
+
+
 def test_the_example_is_short():
     code = (ROOT / "examples/onnx_predict.py").read_text(encoding="utf-8").split('"""')[2]
     assert len([line for line in code.splitlines() if line.strip()]) <= 30
@@ -245,3 +289,40 @@ def test_images_come_from_the_dataset_or_are_phantoms(trained, phantoms):
     alone.run.config["data"] = str(phantoms / "gone")
     images, told = images_to_try(alone)
     assert (len(images), images[0].shape, told) == (4, (32, 32, 1), "4 phantoms")
+
+
+@slow
+def test_a_network_of_another_library_takes_every_size(tmp_path):
+    from allukan.integrations.onnx import export_onnx
+    from allukan.integrations.source import Source
+    from allukan.models import ImageFile, ModelCard
+
+    options = {"options": {"channels": [4, 8]}, "files": (ImageFile("*_t1", 1, "T1"), ImageFile("*_t2", 1, "T2"))}
+    card = ModelCard("attention-unet", 2, ("a",), "binary", (32, 32), (0.5,) * 2, (0.2,) * 2, **options)
+    source = Source(tmp_path, card.build().eval(), card, None)
+    export_onnx(source, tmp_path / "x.onnx")
+    assert [file["name"] for file in metadata(tmp_path / "x.onnx")["files"]] == ["T1", "T2"]
+    for size in ((2, 2, 64, 50), (1, 2, 33, 48)):
+        x = torch.randn(size)
+        (found,) = session(tmp_path / "x.onnx").run(None, {"image": x.numpy()})
+        assert np.abs(found - source.network(x).numpy()).max() < 1e-4
+
+
+def test_what_an_exporter_says_is_told_in_a_sentence(monkeypatch, trained, tmp_path):
+    from allukan.integrations import onnx, source
+
+    def fail(*args, **options):
+        raise RuntimeError("Sizes of tensors must match\nand more")
+
+    monkeypatch.setattr(onnx, "to_onnx", fail)
+    with pytest.raises(
+        UserError, match=r"'allukan-tiny' cannot be exported to ONNX .*RuntimeError: 'Sizes of tensors must match'"
+    ):
+        onnx.export_onnx(source.open_source(trained), tmp_path / "x.onnx")
+
+
+def test_foreign_code_is_tried_at_a_size_that_halves_as_often():
+    from allukan.integrations.source import another_size
+    from allukan.models import ModelCard
+
+    assert another_size(ModelCard("own:net", 1, ("a",), "binary", (96, 64), (0.5,), (0.2,))) == (96, 128)

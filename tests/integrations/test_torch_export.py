@@ -84,3 +84,21 @@ def test_a_program_that_computes_something_else_is_not_written(monkeypatch, mode
     with pytest.raises(UserError, match="would differ from the model by"):
         torch_export.export_program(open_source(model), tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [torch_export.export_program, torch_export.export_aotinductor])
+def test_an_empty_folder_is_no_file_and_what_lies_beside_it_stays(monkeypatch, write, model, tmp_path):
+    monkeypatch.setattr(torch_export, "torch", None)  # nothing of it is reached
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x.pt2").write_text("mine")
+    with pytest.raises(UserError, match="exists: choose another"):
+        write(open_source(model), tmp_path / "x")
+    assert (tmp_path / "x.pt2").read_text() == "mine"
+
+
+def test_a_network_of_one_size_is_refused_in_a_sentence(tmp_path):
+    card = ModelCard("own:net", 1, ("a",), "binary", (48, 48), (0.5,), (0.2,))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48 * 48, 48 * 48), torch.nn.Unflatten(1, (1, 48, 48)))
+    with pytest.raises(UserError, match=r"'own:net' cannot be exported by torch\.export for images of any size"):
+        torch_export.export_program(torch_export.Source(tmp_path, network, card, None), tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())

@@ -4,11 +4,13 @@ import io
 
 import pytest
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from allukan.errors import UserError
 from allukan.models import build_model
+from allukan.models.borrowed import Padded
 from allukan.models.pooling import max_pool
 
 NETWORKS = {
@@ -133,3 +135,16 @@ def test_a_traced_network_of_another_library_pads_every_size():
     for size in [(10, 12), (9, 40), (33, 16)]:
         x = torch.randn(2, 1, *size)
         torch.testing.assert_close(traced(x), net(x))
+
+
+@pytest.mark.parametrize("example", [64, 65])
+def test_an_exported_network_of_another_library_pads_every_size(example):
+    """Those that need no padding as well, whatever the exporter saw."""
+    dynamic = torch.export.Dim.DYNAMIC
+    layers = nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(4), nn.Upsample(scale_factor=4)
+    net = Padded(nn.Sequential(*layers), 1, 2, 2, 4).eval()
+    free = {0: dynamic, 2: dynamic, 3: dynamic}
+    exported = torch.export.export(net, (torch.zeros(2, 1, example, example),), dynamic_shapes=(free,)).module()
+    for size in [(64, 64), (48, 41), (41, 48), (33, 33)]:
+        x = torch.randn(3, 1, *size)
+        torch.testing.assert_close(exported(x), net(x))

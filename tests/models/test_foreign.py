@@ -31,6 +31,16 @@ def anything(**options):
     return Small(options["in_channels"], options["out_channels"], width=options["width"])
 
 
+class Tied(nn.Module):
+    def __init__(self, in_channels, out_channels, spatial_dims=2):
+        super().__init__()
+        self.body = Small(in_channels, out_channels)
+        self.head = self.body[3]
+
+    def forward(self, x):
+        return self.body(x)
+
+
 def pooled(in_channels, out_channels, spatial_dims):
     return nn.Sequential(Small(in_channels, out_channels), nn.MaxPool2d(2))
 
@@ -184,3 +194,11 @@ def test_models_of_ours_need_no_trust(tmp_path):
     given = card("unet", channels=[4, 4, 4, 4, 4])
     save_model(tmp_path, given.build(), given)
     assert isinstance(load_model(tmp_path)[0], nn.Module)
+
+
+def test_weights_under_two_names_are_saved(code):
+    """As nnU-Net's decoder holds its encoder."""
+    given = card("own_nets:Tied")
+    network = given.build().eval()
+    x = torch.randn(1, given.in_channels, 8, 8)
+    assert torch.equal(load_model(save_model(code / "tied", network, given), trust=True)[0](x), network(x))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allukan.files import read_json
-from allukan.inference import Run
+from allukan.inference import Run, check_current
 from allukan.report import DISTANCES, HEADINGS
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -20,10 +20,10 @@ Look at its masks before anything depends on them. Not a medical device, and not
 
 
 def about(run: Run | None) -> str:
-    """Data, training, results with 95 % intervals, use and limits, in Markdown."""
+    """Data, training, results with 95 % intervals, use and limits, in Markdown; ``UserError`` for results of other weights."""
     if run is None:
         return "Data, training and results are not known: the model was exported without its run.\n\n" + _USE
-    return "".join([_data(run), _results(run.folder / "evaluation" / "summary.json"), _USE])
+    return "".join([_data(run), _results(run), _USE])
 
 
 def _data(run: Run) -> str:
@@ -38,10 +38,12 @@ Dataset `{Path(run.config["data"]).name}`, protocol `{run.splits.protocol}`: {co
 """
 
 
-def _results(path: Path) -> str:
-    if not path.is_file():
+def _results(run: Run) -> str:
+    evaluation = run.folder / "evaluation"
+    if not (evaluation / "summary.json").is_file():
         return "## Results\n\nNot evaluated yet: `allukan evaluate RUN`, then export again.\n\n"
-    summary = read_json(path)
+    summary = read_json(evaluation / "summary.json")
+    check_current(summary, evaluation, run.folder)
     unit = summary["distance_unit"]
     head = [f"{text} ({unit})" if key in DISTANCES else text for key, text in HEADINGS.items()]
     lines = [["", "masks", *head], ["---"] * (len(head) + 2), *_rows(summary)]

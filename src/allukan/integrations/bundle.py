@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from allukan._version import __version__
 from allukan.data import LabelRules
-from allukan.errors import UserError
+from allukan.errors import UserError, shown
 from allukan.files import write_json, write_text
 from allukan.integrations.about import about
 from allukan.integrations.bundle_schema import SCHEMA, SCHEMA_URL
@@ -34,6 +35,7 @@ _STEPS: dict[int, dict[str, dict[str, Any]]] = {  # after the reading, by the di
     },
 }
 _PACKAGES = {"pytorch-ignite": "0.5.2", "fire": "0.7.1", "jsonschema": "4.26.0"}  # that monai.bundle needs, as tested
+_OF_MONAI = re.compile(r"^[$@%]|^_\w+_$|#|[@%]::")  # expressions, references, keys as _target_, parts of an id
 _METRIC = "val_mean_dice"
 _LOADER = {
     "_target_": "CheckpointLoader",
@@ -61,9 +63,10 @@ def export_bundle(source: Source, out: Path) -> Path:
     """Write the bundle into the folder ``out`` and return it.
 
     The state dictionary is loaded again and must compute the same, bit for bit, before the folder gets its name. Raises
-    ``UserError`` for a folder in use.
+    ``UserError`` for a folder in use, and for a card that a configuration of MONAI cannot hold.
     """
     card = source.card
+    _check_texts(asdict(card))
     with whole_folder(out) as part:
         for name in ("configs", "models", "docs"):
             (part / name).mkdir()
@@ -76,6 +79,20 @@ def export_bundle(source: Source, out: Path) -> Path:
         write_text(part / "docs" / "README.md", _readme(source))
         _check(part, source)
     return out
+
+
+def _check_texts(value: Any) -> None:
+    """``UserError`` for a text, as the name of a class, that MONAI would run as code, or read as the name of something else."""
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for one in value:
+            _check_texts(one)
+    elif isinstance(value, str) and _OF_MONAI.search(value):
+        raise UserError(
+            f"{shown(value)} means something of its own in a configuration of MONAI, which has signs $, @, % and #: write it "
+            "otherwise in the config.json of the model, or choose another format."
+        )
 
 
 def metadata(card: ModelCard) -> dict[str, Any]:

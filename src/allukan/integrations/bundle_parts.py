@@ -115,8 +115,15 @@ class ToMasks(Transform):
         meta = data["image"].meta
         found = finite_probabilities(torch.as_tensor(data["pred"]), meta["name"], self.card)
         masks = to_masks(resize(found, tuple(map(int, meta["shape"]))), self.card.target, self.card.threshold)[0]
-        masks = masks & data["counts"] if "counts" in data else masks
-        return {**data, "pred": MetaTensor(masks.float(), meta=meta)}
+        return {**data, "pred": MetaTensor(counted(masks, data).float(), meta=meta)}
+
+
+def counted(masks: Tensor, data: Item) -> Tensor:
+    """Of a case with masks, what is found where its labels count; on the device of these, for MONAI compares the two there."""
+    if "counts" not in data:
+        return masks
+    device = data["label"].device
+    return masks.to(device) & plain(data["counts"]).to(device)
 
 
 def finite_probabilities(logits: Tensor, name: str, card: ModelCard) -> Tensor:
@@ -128,13 +135,23 @@ def finite_probabilities(logits: Tensor, name: str, card: ModelCard) -> Tensor:
 
 
 class SaveMasks(Transform):
-    """Writes the masks under "pred" as ``allukan predict`` does: ``output_dir/masks/NAME.png``."""
+    """Writes the masks under "pred" as ``allukan predict`` does: ``output_dir/masks/NAME.png``.
+
+    Raises ``UserError`` at the first image where there are masks already: those of a dataset may be the work of weeks.
+    """
 
     def __init__(self, output_dir: str, card: ModelCard) -> None:
-        self.folder, self.card = Path(output_dir) / "masks", card
+        self.folder, self.card, self._free = Path(output_dir) / "masks", card, False
+
+    def check(self) -> None:
+        """Before anything is written."""
+        if not self._free and self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise UserError(f"{self.folder} is not empty: choose another output_dir, nothing is overwritten.")
+        self._free = True
 
     def __call__(self, data: Item) -> Item:
         """Returns what it is given."""
+        self.check()
         masks = torch.as_tensor(data["pred"]).bool().cpu().numpy()
         for file, array in mask_files(masks, self.card, Path(data["image"].meta["name"])):
             write_image(self.folder / as_path(file), array)

@@ -16,7 +16,7 @@ from allukan.inference.inputs import VolumeInput
 from allukan.inference.results import mask_files
 from allukan.inference.segmenter import number_planes, unnumbered
 from allukan.inference.streaming import plane_logits, resized_planes
-from allukan.integrations.bundle_parts import FusedInferer, SaveMasks, ToMasks, finite_probabilities, plain
+from allukan.integrations.bundle_parts import FusedInferer, SaveMasks, ToMasks, counted, finite_probabilities, plain
 from allukan.models import ModelCard
 
 Item = Mapping[str, Any]
@@ -50,8 +50,7 @@ class ToVolumeMasks(ToMasks):
         planes = (finite_probabilities(plane.contiguous(), meta["name"], card)[0] for plane in logits.unbind(1))
         wanted = resized_planes(planes, logits.shape[1:], VolumeInput(grid).geometry.shape)
         masks = torch.from_numpy(unnumbered(number_planes(wanted, grid.geometry, card)[0], card))
-        masks = masks & plain(data["counts"]).cpu() if "counts" in data else masks
-        return {**data, "pred": MetaTensor(masks.float(), meta={**meta, "grid": grid})}
+        return {**data, "pred": MetaTensor(counted(masks, data).float(), meta={**meta, "grid": grid})}
 
 
 class SaveVolumeMasks(SaveMasks):
@@ -59,6 +58,7 @@ class SaveVolumeMasks(SaveMasks):
 
     def __call__(self, data: Item) -> Item:
         """Returns what it is given."""
+        self.check()
         pred = data["pred"]
         grid = pred.meta["grid"]
         masks = plain(pred).bool().numpy()

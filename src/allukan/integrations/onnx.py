@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from allukan.data import Intensity
 from allukan.errors import UserError
 from allukan.files import whole
 from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
-from allukan.integrations.source import Source, batches_to_try, check_out, needs, normalised
+from allukan.integrations.source import Source, batches_to_try, check_out, followed, needs, normalised
 from allukan.models import ModelCard
 
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
@@ -29,7 +30,14 @@ _VOLUME = (  # as ``allukan.data.as_input`` makes it
     "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; "
     "voxels of spacing_mm"
 )
+_LATER = (
+    "inside the file values are normalised at the size at which they come, by allukan predict at that of their file: without "
+    "--normalise your program can do as it does."
+)
 _NOISE = "torch.onnx._internal.exporter._registration"  # warns of every package that is not installed
+
+
+_log = logging.getLogger("allukan")
 
 
 class OnnxReport(NamedTuple):
@@ -108,10 +116,13 @@ def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: boo
     card = source.card
     if normalise and card.spatial_dims == 3:
         raise UserError("--normalise is for models of pictures, whose bytes go in: volumes are normalised as wholes, before.")
+    if normalise and not card.in_bytes:
+        _log.warning(_LATER)
     batches, tried_on = batches_to_try(source)
     dims, inside = card.spatial_dims, card if normalise else None
-    program, layers, kept = to_onnx(source.network, card.in_channels, dims, opset=opset, half=half, card=inside)
-    difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
+    with followed(card, "to ONNX"):
+        program, layers, kept = to_onnx(source.network, card.in_channels, dims, opset=opset, half=half, card=inside)
+        difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
     program.model.metadata_props.update(_metadata(card, normalise, half, difference, tried_on))
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as part:
@@ -203,6 +214,7 @@ def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, t
     known = {name: getattr(card, name) for name in (*names, *(("spacing_mm",) if volumes else ("mean", "std")))}
     told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
     told |= {"image": _VOLUME if volumes else _image_text(card, normalise), "largest_difference": difference}
+    told["files"] = [asdict(file) for file in card.image_files]
     return {name: json.dumps(value) for name, value in (known | told).items()}
 
 
@@ -210,7 +222,7 @@ def _image_text(card: ModelCard, normalise: bool) -> str:
     """What goes into the file; ``intensities`` of null are mean 0 and deviation 1."""
     if card.in_bytes:
         return "bytes" if normalise else "(bytes / 255 - mean) / std"
-    return "values of the file" if normalise else "values of the file, normalised by intensities"
+    return "values of the file" if normalise else "values of the file, normalised by intensities before they are brought to size"
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from allukan.data import Case, Dataset, phantom, read_case, read_volume, resize_image
 from allukan.data.intensities import standardise
-from allukan.errors import UserError
+from allukan.errors import UserError, shown
 from allukan.inference import Run, fuse, open_run
 from allukan.inference.inputs import VolumeInput, channels_of, match_files
-from allukan.models import ModelCard, load_model
+from allukan.models import ModelCard, is_foreign, load_model
 
 TRIED = 4  # images
 Input = TypeVar("Input")
@@ -48,29 +48,61 @@ def open_source(folder: str | Path, trust: bool = False) -> Source:
     folder = Path(folder)
     model = folder / "model" if (folder / "model" / "config.json").is_file() else folder
     trained, card = load_model(model, trust=trust)
+    return Source(model, trained, card, _run_around(model))
+
+
+def _run_around(model: Path) -> Run | None:
+    """The run whose model it is: not any folder with a ``config.yaml``, which others write as well, that it was copied to."""
     run = model.absolute().parent
-    return Source(model, trained, card, open_run(run) if (run / "config.yaml").is_file() else None)
+    files = (run / "config.yaml", run / "splits.json", run / "model" / "config.json")
+    return open_run(run) if all(file.is_file() for file in files) and model.samefile(run / "model") else None
 
 
-def check_out(out: Path) -> None:
-    """``UserError`` where something of that name exists: nothing is overwritten. An empty folder is as good as none."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+def check_out(out: Path, folder: bool = False) -> None:
+    """``UserError`` where something of that name exists: nothing is overwritten. An empty ``folder`` is as good as none."""
+    if out.exists() and not (folder and out.is_dir() and not any(out.iterdir())):
         raise UserError(f"{out} exists: choose another --out, nothing is overwritten.")
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` to write into, which takes its place at the end, or goes when that fails."""
-    check_out(out)
+    check_out(out, folder=True)
+    out = out.resolve()  # "." has no name beside which to write
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir()
     try:
         yield part
-        os.replace(part, out)
+        _take_place(part, out)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def _take_place(part: Path, out: Path) -> None:
+    """An empty folder that is there is filled: in its place another one would not be the working directory of anybody's shell."""
+    if not out.exists():
+        os.replace(part, out)
+        return
+    for path in part.iterdir():
+        os.replace(path, out / path.name)
+    part.rmdir()
+
+
+@contextmanager
+def followed(card: ModelCard, how: str) -> Iterator[None]:
+    """What an exporter or its runtime says, of one of its many kinds of errors, as a ``UserError``; ``how``, as "to ONNX"."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        reason = f"{type(error).__name__}: {shown(lines[0])}"
+        raise UserError(
+            f"{card.model!r} cannot be exported {how} for images of any size ({reason}): use another format."
+        ) from error
 
 
 def needs(packages: Iterable[str], what: str, extra: str) -> None:
@@ -133,7 +165,9 @@ def _dataset_name(source: Source) -> str:
 
 
 def another_size(card: ModelCard) -> tuple[int, ...]:
-    """Than that of the training, larger and of another shape."""
+    """Than that of the training, larger and of another shape; of foreign code one that halves as often, which it may need."""
+    if is_foreign(card.model):
+        return *card.size[:-1], 2 * card.size[-1]
     if card.spatial_dims == 3:
         depth, height, width = card.size
         return depth + depth // 4 + 1, height, width + width // 8 + 1

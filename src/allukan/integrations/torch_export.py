@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from allukan.errors import UserError
 from allukan.files import whole
-from allukan.integrations.source import Source, batches_to_try, check_out, normalised
+from allukan.integrations.source import Source, batches_to_try, check_out, followed, normalised
 
 SMALLEST = 33  # pixels
 _ODD = 65  # in every pooling: where the example does not need its ceil mode, AOTInductor leaves that away for all sizes
@@ -62,7 +62,7 @@ def _program(source: Source, out: Path) -> ExportedProgram:
     out.parent.mkdir(parents=True, exist_ok=True)
     free = {0: Dim.DYNAMIC, **{d + 2: Dim.DYNAMIC for d in range(source.card.spatial_dims)}}
     example = torch.zeros(2, source.card.in_channels, *[_ODD] * source.card.spatial_dims)
-    with _quietly():
+    with _quietly(), followed(source.card, "by torch.export"):
         program = torch.export.export(source.network, (example,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # the paths of this machine are nobody's business
@@ -84,7 +84,7 @@ def _difference(program: Network, source: Source) -> float:
     differences = list[float]()
     for batch in batches_to_try(source)[0]:
         x = normalised(batch, source.card)
-        with torch.inference_mode():
+        with torch.inference_mode(), followed(source.card, "by torch.export"):
             found, wanted = program(x), source.network(x)
         differences.append(float((found - wanted).abs().max()))
         if not differences[-1] <= AGREES * max(1.0, float(wanted.abs().max())):

@@ -40,11 +40,11 @@ class Padded(nn.Module):
         lacking = [self._padded(n) - n for n in sizes]
         y = self.network(F.pad(x, [w for n in reversed(lacking) for w in (0, n)]))
         y = y[-1] if isinstance(y, list) else y  # MONAI's U-Net++: one for each depth, the last is the deepest
-        return y[(..., *(slice(n) for n in sizes))]
+        return F.pad(y, [w for n in reversed(lacking) for w in (0, -n)])  # a slice is a view, of which exporters see one size
 
     def _padded(self, size: Any) -> Any:
         """A size after padding; ``torch.jit.trace`` gives a tensor, of which ``max`` would be a constant."""
-        multiple = -(-size // self.factor) * self.factor
+        multiple = (size + self.factor - 1) // self.factor * self.factor  # ONNX rounds a negative number the other way
         return multiple.clamp(min=2 * self.factor) if isinstance(multiple, Tensor) else max(2 * self.factor, multiple)
 
 

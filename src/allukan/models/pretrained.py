@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import nn
 
 from allukan.errors import UserError
@@ -67,19 +69,37 @@ class Pretrained:
 
 
 def _check(network: nn.Module, card: ModelCard) -> None:
-    """``UserError`` where whoever loads the folder would get another network: other shapes, or other options of a spline."""
+    """``UserError`` where whoever loads the folder would get another network: other shapes, splines or numbers."""
     from allukan.models.storage import misfit
 
     if is_foreign(card.model):
         return
     outline = card.outline()
+    wrong = misfit(network.state_dict(), outline.state_dict()) or _other_spline(network, outline)
+    if wrong := wrong or _other_numbers(network, card):
+        raise UserError(f"the network is not the {card.model!r} of its card: {wrong}. Give a card with its options.")
+
+
+def _other_spline(network: nn.Module, outline: nn.Module) -> str | None:
     said, is_ = (
         {name: replace(m.spline, impl="auto", recompute=True) for name, m in one.named_modules() if isinstance(m, KALayer)}
         for one in (outline, network)
     )
-    other = next((f"{name} has {is_[name]} and by the card {said[name]}" for name in said if is_.get(name) != said[name]), None)
-    if wrong := misfit(network.state_dict(), outline.state_dict()) or other:
-        raise UserError(f"the network is not the {card.model!r} of its card: {wrong}. Give a card with its options.")
+    return next(
+        (f"{name} has {is_.get(name)} and by the card {said[name]}" for name in said if is_.get(name) != said[name]), None
+    )
+
+
+def _other_numbers(network: nn.Module, card: ModelCard) -> str | None:
+    """What has no weights, as strides and fixed activations, shows in the logits alone."""
+    device = next(network.parameters()).device
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        again = card.build()
+        again.load_state_dict(network.state_dict())
+        x = torch.randn(1, card.in_channels, *card.size).to(device)
+        found, wanted = (one.to(device, torch.float32).eval()(x) for one in (again, deepcopy(network)))
+    far = float((found - wanted).abs().max())
+    return f"built by the card its logits differ by {far:.1e}" if far > 1e-3 * float(wanted.abs().max()) else None
 
 
 def readme(card: ModelCard, about: str = "") -> str:

@@ -196,7 +196,8 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
     """
     folder = Path(folder)
     weights, config = folder / "model.safetensors", folder / "config.json"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # each with memory of its own: safetensors refuses what foreign code holds under two names
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     if bad := not_finite(state):
         raise UserError(f"{bad} of the model holds values that are not finite: {folder} is not written with it.")
     folder.mkdir(parents=True, exist_ok=True)
