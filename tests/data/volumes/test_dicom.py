@@ -77,6 +77,13 @@ def test_gantry_tilt_is_kept_as_a_sheared_grid_and_said(series, caplog):
     assert int(written.header["qform_code"]) == 0  # which holds no shear
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(-1, 4095), (-2, 0), (3, 100_000), (0.5, -7)])
+def test_any_slope_and_intercept(series, slope, intercept):
+    for made in series.slices:
+        made.RescaleSlope, made.RescaleIntercept = slope, intercept
+    assert (read_image(series.save()).array[0] == (series.values + 1024) * slope + intercept).all()
+
+
 def test_a_series_in_colour_has_as_many_channels_as_are_wanted_or_is_refused(series):
     for made in series.slices:
         made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
