@@ -18,6 +18,7 @@ from allukan.data import (
     prepare_volumes,
     read_volume,
     read_volume_case,
+    standardised,
 )
 from allukan.data.volumes import Geometry, Image, read_image
 from allukan.errors import UserError
@@ -195,6 +196,18 @@ def test_a_channel_of_ct_is_clipped_and_has_one_scale_in_every_image():
     assert abs(found.array[1].mean()) < 1e-6
     assert abs(found.array[1].std() - 1) < 1e-6
     assert values.min() == -4
+
+
+@pytest.mark.parametrize("gain", [1e-9, 1, 1e9])
+def test_a_gain_changes_nothing_and_a_constant_becomes_zero(gain):
+    """Diffusion in m²/s is of the order of 1e-9."""
+    grid = Geometry.of_pixels((4, 5, 6), (1, 1, 1))
+    values = np.random.default_rng(0).normal(1.5, 0.5, (1, 4, 5, 6))
+    wanted = (values - values.mean()) / values.std()
+    assert np.allclose(as_input(Image(values * gain, grid)).array, wanted, atol=1e-5)
+    assert not as_input(Image(np.full((1, 4, 5, 6), 0.1 * gain), grid)).array.any()
+    assert np.allclose(standardised(values[0] * gain), standardised(values[0]), atol=1e-5)
+    assert np.abs(standardised(np.full((7, 7, 1), 0.1 * gain))).max() < 1e-6
 
 
 def test_volumes_at_another_spacing_keep_their_box_and_labels(tmp_path):

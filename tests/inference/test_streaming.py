@@ -39,6 +39,14 @@ def test_mirrored_planes_are_those_of_the_mirrored_volume(network, flip):
     assert torch.allclose(found, slide(network, volume.flip(axes)[None], size)[0].flip(axes), atol=1e-5)
 
 
+@pytest.mark.parametrize("flip", [(0,), (1, 2), (0, 1, 2)])
+def test_mirrored_planes_of_a_volume_that_lacks_an_odd_number(network, flip):
+    """Of 5 zeros 2 come before and 3 behind, as the network sees the volume."""
+    volume, size, axes = torch.randn(2, 11, 7, 29), (16, 12, 20), [axis + 1 for axis in flip]
+    found = torch.stack(list(plane_logits(network, volume, size, flip=flip)), dim=1)
+    assert torch.allclose(found, slide(network, volume.flip(axes)[None], size)[0].flip(axes), atol=1e-5)
+
+
 @pytest.mark.parametrize("want", [(20, 40, 29), (40, 33, 29), (81, 33, 30), (1, 4, 5)])
 def test_planes_of_other_voxels_are_those_of_the_whole_volume(want):
     volume = torch.rand(3, 40, 33, 29)

@@ -298,11 +298,20 @@ def test_what_is_no_volume_of_this_model_is_told_and_the_others_are_done(model, 
     assert "NaN" in said["c.nii.gz"]
 
 
+def volume_of(values, spacing_mm=(1, 1, 1)):
+    return Image(values, Geometry.of_pixels(values.shape[1:], spacing_mm))
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda model, at: Predictor(model, mode="resize"), "predicted by a sliding window"),
         (lambda model, at: Predictor(model)(np.zeros((4, 4, 4), np.uint8)), "Image of allukan.data.volumes is expected"),
+        (
+            lambda model, at: Predictor(model)(volume_of(np.ones((1, 4, 4, 4)), None)),
+            "the image does not say the size of its voxels",
+        ),
+        (lambda model, at: Predictor(model)(volume_of(np.full((1, 4, 4, 4), np.nan))), "the image holds NaN or infinite values"),
         (lambda model, at: find_images([(at / "a.png").touch() or at / "a.png"], Predictor(model).card), "convert it to NIfTI"),
         (lambda model, at: find_images([at], Predictor(model).card), r"no images in .*: known are .*\.nii\.gz"),
     ],

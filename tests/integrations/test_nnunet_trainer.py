@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from allukan.integrations.nnunet_networks import PlannedAllUKAN
-from allukan.integrations.nnunet_trainer import SplineRates
+from allukan.integrations.nnunet_trainer import SplineRates, write_trainer
 
 
 class Poly:
@@ -56,6 +56,13 @@ def test_a_training_that_goes_on_keeps_the_rates():
     second[0].load_state_dict(first[0].state_dict())
     second[1].step(5)
     assert second[0].param_groups[1]["lr"] == pytest.approx(0.5 * second[0].param_groups[0]["lr"])
+
+
+def test_a_folder_of_windows_leaves_the_file_readable(tmp_path):
+    folder = tmp_path / "C:\\Users\\new"
+    text = write_trainer(folder, 3.0).read_text(encoding="utf-8")
+    ast.parse(text)
+    assert f"# export nnUNet_extTrainer={folder}\n" in text
 
 
 def test_the_file_holds_the_numbers_and_is_not_overwritten(tmp_path, shell):

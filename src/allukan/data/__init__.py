@@ -42,7 +42,15 @@ from allukan.data.planning import SplitPlan, given_parts, plan_splits
 from allukan.data.preparation import Prepared, prepare, read_case
 from allukan.data.roles import has_mask_word, mask_owner, owned
 from allukan.data.splits import Splits
-from allukan.data.volume_cases import Volumes, as_input, prepare_volumes, read_volume, read_volume_case, resampled
+from allukan.data.volume_cases import (
+    Volumes,
+    as_input,
+    check_volume,
+    prepare_volumes,
+    read_volume,
+    read_volume_case,
+    resampled,
+)
 from allukan.options import DRAWN, LabelRules, parse_ignore
 
 __all__ = [
@@ -72,6 +80,7 @@ __all__ = [
     "bare",
     "channel_names",
     "check_dataset",
+    "check_volume",
     "count_deep",
     "deep_note",
     "file_channels",

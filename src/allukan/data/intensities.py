@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_ROUNDING = 1e-12  # of the mean, below which a deviation in float64 is none
 Intensity = tuple[float, float, float, float] | None  # lowest, highest, mean, deviation; None: by the image itself
 
 
@@ -34,7 +35,8 @@ def _standardise(values: NDArray[np.floating], how: Intensity) -> None:
         mean = values.mean(dtype=np.float64)
     values -= kind(mean)
     if not how:
-        std = max(np.sqrt(np.square(values).mean(dtype=np.float64)), 1e-6)
+        std = np.sqrt(np.square(values).mean(dtype=np.float64))
+        std = std if std > _ROUNDING * abs(mean) else 1.0  # of a constant image nothing is left
     values /= kind(std)
 
 

@@ -46,14 +46,15 @@ def read_volume(paths: Sequence[Path], channels: Sequence[int] = ()) -> Image:
     wanted = tuple(channels) or (None,) * len(paths)
     images = [volumes.read_image(path, count) for path, count in zip(paths, wanted, strict=True)]
     for path, image in zip(paths, images, strict=True):
-        _check_volume(image, path)
+        check_volume(image, path)
         if how := images[0].geometry.differs(image.geometry):
             raise UserError(f"{path} does not lie on the grid of {paths[0]}, another file of the same image: {how}.")
     first = images[0]
     return first if len(images) == 1 else replace(first, array=np.concatenate([image.array for image in images]))
 
 
-def _check_volume(image: Image, path: Path) -> None:
+def check_volume(image: Image, path: object) -> None:
+    """Raises ``UserError`` about ``path`` for a picture, for voxels of no size in mm, and for NaN or infinity."""
     if len(image.geometry.shape) != 3:
         raise UserError(f"{path} is a picture of {_times(image.geometry.shape)} pixels, and a volume is expected.")
     if not image.geometry.in_mm:

@@ -18,6 +18,7 @@ from allukan.data import (
     as_input,
     as_trained,
     bare,
+    check_volume,
     match_pattern,
     names_of_files,
     read_image,
@@ -101,6 +102,7 @@ def read_volume_input(image: Any, card: ModelCard) -> Image:
             raise UserError(
                 f"an image of shape {image.array.shape} is given, and {card.in_channels} channels of a volume expected."
             )
+        check_volume(image, "the image")
         return image
     paths = [image] if isinstance(image, str | Path) else image
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(path, str | Path) for path in paths):

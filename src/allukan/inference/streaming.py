@@ -30,7 +30,7 @@ def plane_logits(
     further window reaches it. ``flip`` names axes, 0 for D, along which the network sees the volume mirrored. ``tick`` is called
     after every window.
     """
-    padded, before = _padded(volume, size)
+    padded, before = _padded(volume, size, flip)
     places = [_starts(n, d, mirrored=a in flip) for a, (n, d) in enumerate(zip(padded.shape[1:], size, strict=True))]
     inside = tuple(slice(b, b + n) for b, n in zip(before, volume.shape[1:], strict=True))
     rows = _Rows(compute_importance_map(tuple(size), "gaussian", device=device), padded.shape[2:])
@@ -88,10 +88,12 @@ def _starts(length: int, size: int, mirrored: bool = False) -> list[int]:
     return [length - size - start for start in reversed(starts)] if mirrored else starts
 
 
-def _padded(volume: Tensor, size: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """With zeros around sides that are shorter than the window, and how many come before."""
+def _padded(volume: Tensor, size: Sequence[int], flip: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """With zeros around sides that are shorter than the window, and how many come before; of an odd one more at the far end,
+    which is the near one where the network sees the axis mirrored.
+    """
     lacking = [max(d - n, 0) for n, d in zip(volume.shape[1:], size, strict=True)]
-    before = [lack // 2 for lack in lacking]
+    before = [(lack + (axis in flip)) // 2 for axis, lack in enumerate(lacking)]
     if not any(lacking):
         return volume, before
     return F.pad(volume, [n for b, lack in zip(before[::-1], lacking[::-1], strict=True) for n in (b, lack - b)]), before

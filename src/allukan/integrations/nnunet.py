@@ -132,7 +132,19 @@ def _architecture(configuration: Mapping[str, Any], name: str, source: str) -> d
         raise UserError(
             f"configuration {name} of {source} is of {kind}, no U-Net as nnU-Net plans it: choose others with --from."
         )
+    _check_lists(given, name, source)
     return architecture
+
+
+def _check_lists(given: Mapping[str, Any], name: str, source: str) -> None:
+    """nnU-Net's networks also take one number for all axes or stages, as people write it; its planner does not."""
+    wrong = next((option for option in ("strides", "features_per_stage") if not isinstance(given[option], list)), None)
+    if wrong or not all(isinstance(along, list) for along in given["strides"]):
+        option = wrong or "strides"
+        raise UserError(
+            f"configuration {name} of {source} has {option} {shown(given[option])}: give a list of one for every stage, of "
+            "strides one for every axis, as nnU-Net plans them."
+        )
 
 
 def _allukan(planned: Mapping[str, Any]) -> dict[str, Any]:

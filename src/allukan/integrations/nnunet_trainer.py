@@ -13,7 +13,9 @@ from allukan.files import write_text
 from allukan.nn import KALayer
 
 TRAINER = "nnUNetTrainerAllUKAN"
-_FILE = '''"""nnU-Net's trainer with a learning rate of their own for splines: export nnUNet_extTrainer={folder}"""
+_FILE = '''"""nnU-Net's trainer with a learning rate of their own for splines."""
+
+# export nnUNet_extTrainer={folder}
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer

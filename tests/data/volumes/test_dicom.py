@@ -77,8 +77,25 @@ def test_gantry_tilt_is_kept_as_a_sheared_grid_and_said(series, caplog):
     assert int(written.header["qform_code"]) == 0  # which holds no shear
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(-1, 4095), (-2, 0), (3, 100_000), (0.5, -7)])
+def test_any_slope_and_intercept(series, slope, intercept):
+    for made in series.slices:
+        made.RescaleSlope, made.RescaleIntercept = slope, intercept
+    assert (read_image(series.save()).array[0] == (series.values + 1024) * slope + intercept).all()
+
+
+def test_a_series_in_colour_has_as_many_channels_as_are_wanted_or_is_refused(series):
+    for made in series.slices:
+        made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelData = 8, 8, 7, bytes(90)
+    assert read_image(series.save(), channels=3).array.shape == (3, 6, 5, 6)
+    with pytest.raises(UserError, match="holds 3 channels and 1 are expected"):
+        read_image(series.folder, channels=1)
+
+
 def test_positions_with_one_decimal_are_even_enough(series, caplog):
     for number, made in enumerate(series.slices):
+        made.ImagePositionPatient[1] = 20 + 0.1 * (number in (1, 4))
         made.ImagePositionPatient[2] = round(30 + 0.625 * number, 1)
     assert read_image(series.save()).spacing_mm[0] == pytest.approx(0.625, abs=0.03)
     assert not caplog.text
@@ -130,12 +147,14 @@ REFUSED = {
     "two missing": (lambda s: [s.slices.pop(2), s.slices.pop(2)], "2 slices are missing"),
     "uneven": (lambda s: change(s, 2, ImagePositionPatient=[-10, 20, 37]), "lies 1 mm off: slices are 2 to 4 mm apart"),
     "one place": (lambda s: change(s, 3, ImagePositionPatient=[-10, 20, 36]), r"lie in one place, as do 1 pairs \(a time series"),
+    "aside": (lambda s: change(s, 2, ImagePositionPatient=[5, 20, 36]), r"IM002 lies 15 mm beside the line .*moved in between"),
     "angle": (lambda s: change(s, 2, ImageOrientationPatient=[1, 0, 0, 0, 0, -1]), r"IM002 lies at an angle .*a scout image"),
     "spacing": (lambda s: change(s, 2, PixelSpacing=[0.5, 0.8]), "they do not fit together"),
     "size": (lambda s: change(s, 2, Rows=4, PixelData=s.slices[2].PixelData[:48]), "has 4×6 pixels and .* 5×6"),
     "no place": (lambda s: delattr(s.slices[2], "ImagePositionPatient"), "has 0 frames with a place"),
     "direction": (lambda s: change(s, 0, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "ImageOrientationPatient is"),
     "table": (lambda s: change(s, 0, ModalityLUTSequence=Sequence([])), "Modality LUT Sequence"),
+    "high bit": (lambda s: change(s, 2, HighBit=15), r"IM002 says that its 12 bits end at bit 15 \(HighBit\) instead of 11"),
     "cut short": (lambda s: change(s, 0, PixelData=s.slices[0].PixelData[:30]), "is cut short or its header is wrong"),
 }
 

@@ -155,6 +155,19 @@ def test_an_nrrd_without_a_space_or_a_size(tmp_path, caplog):
     assert read_image(nrrd(tmp_path, said)).geometry.orientation == "SAR"
     assert not caplog.text
     refused(nrrd(tmp_path, said + 'space units: "um" "um" "um"\n'), "measures in um, and mm are expected")
+    refused(nrrd(tmp_path, 'spacings: 10 10 20\nunits: "um" "um" "um"\n'), "measures in um, and mm are expected")
+    assert read_image(nrrd(tmp_path, 'spacings: 1 2 3\nunits: "mm" "mm" "mm"\n')).spacing_mm == (3, 2, 1)
+
+
+@pytest.mark.parametrize(("unit", "ok"), [("um", False), ("cm", False), ("mm", True), ("?", True)])
+def test_a_metaimage_in_other_units(tmp_path, unit, ok):
+    """ITK takes the numbers and leaves the unit."""
+    head = f"ObjectType = Image\nNDims = 3\nDistanceUnits = {unit}\nDimSize = 2 2 2\nElementSpacing = 1 2 3\n"
+    (tmp_path / "x.mha").write_bytes(f"{head}ElementType = MET_UCHAR\nElementDataFile = LOCAL\n".encode() + bytes(8))
+    if ok:
+        assert read_image(tmp_path / "x.mha").spacing_mm == (3, 2, 1)
+    else:
+        refused(tmp_path / "x.mha", f"measures in {unit}, and mm are expected")
 
 
 def test_data_files_that_are_missing(tmp_path):
@@ -306,7 +319,7 @@ def test_label_maps_in_the_smallest_type(nifti, tmp_path):
 
 
 def test_nothing_of_the_patient_is_written_with_a_label_map(nifti, tmp_path):
-    path = nifti(numbers("int16"), descrip=b"Mrs Miller")
+    path = nifti(numbers("int16"), descrip=b"Mrs Miller", aux_file=b"Mrs Miller", db_name=b"Mrs Miller")
     made = nib.load(path)
     made.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Mrs Miller"))
     nib.save(made, tmp_path / "y.nii")

@@ -163,6 +163,34 @@ def test_the_way_of_a_prediction(nifti, order, signs):
     assert (back == labels).all()
 
 
+def test_a_label_map_of_a_turned_or_resampled_image_lies_where_that_lies(nifti, tmp_path):
+    """The header of the file is about its own voxels."""
+    path = nifti(numbers("int16"), oblique(order=(1, 2, 0), signs=(1, -1, 1)))
+    for image in (read_image(path).reoriented(), resample(read_image(path), (1, 1, 1))):
+        write_labels(tmp_path / "out.nii.gz", labels_of(image), image)
+        written = nib.load(tmp_path / "out.nii.gz")
+        assert (np.asanyarray(written.dataobj) == labels_of(image).T).all()
+        np.testing.assert_allclose(written.affine, RAS @ image.geometry.affine @ BACK, atol=1e-5)
+        assert label_suffix(image) == ".nii.gz"
+    assert read_image(tmp_path / "out.nii.gz").reoriented("SPL").source.paths == (tmp_path / "out.nii.gz",)
+
+
+def test_an_image_that_lies_as_wanted_keeps_its_header(nifti):
+    image = read_image(nifti(numbers("int16"), np.diag([-1.0, -1, 1, 1])))
+    assert image.reoriented().source.header is image.source.header
+
+
+def test_the_size_of_a_voxel_may_be_in_the_directions_of_a_metaimage(tmp_path):
+    """ITK keeps such columns as they are; places in the world are the same, and lengths must be, too."""
+    head = "ObjectType = Image\nNDims = 3\nDimSize = 5 6 7\nElementSpacing = 1 1 3\nTransformMatrix = 0 2 0 1.5 0 0 0 0 1\n"
+    data = b"ElementType = MET_SHORT\nElementDataFile = LOCAL\n" + numbers("int16").astype("<i2").tobytes()
+    (tmp_path / "x.mha").write_bytes(head.encode() + data)
+    image = read_image(tmp_path / "x.mha")
+    assert image.spacing_mm == (3, 1.5, 2)
+    assert np.abs(image.direction).max() == 1
+    np.testing.assert_allclose(image.geometry.affine @ BACK, itk_matrix(sitk.ReadImage(str(tmp_path / "x.mha"))))
+
+
 def test_a_series_gives_a_nifti_where_it_lies(series, tmp_path):
     image = read_image(series.save())
     write_labels(tmp_path / f"out{label_suffix(image)}", labels_of(image), image)

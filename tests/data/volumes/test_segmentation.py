@@ -48,6 +48,14 @@ def test_what_is_no_segmentation(series, tmp_path, nifti):
     assert not (tmp_path / "seg.dcm").exists()
 
 
+def test_a_turned_series_has_no_segmentation(series, tmp_path):
+    """Its slices are those of the files no longer, although there are as many."""
+    image = read_image(series.save())
+    assert image.reoriented("SPL").source == image.source
+    with pytest.raises(UserError, match="belongs to a DICOM series with a file a slice"):
+        write_segmentation(tmp_path / "seg.dcm", np.ones(image.geometry.shape, int), image.reoriented("IPL"), {1: "liver"})
+
+
 def test_the_extra_is_named_where_it_is_missing(series, tmp_path, monkeypatch):
     image = read_image(series.save())
     monkeypatch.setitem(sys.modules, "highdicom", None)

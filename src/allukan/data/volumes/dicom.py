@@ -102,5 +102,6 @@ def type_for(scales: Sequence[tuple[float, float]], low: int, high: int) -> np.d
     """The smallest type that holds every value that the bits of the file can give."""
     ends = [value * slope + intercept for slope, intercept in scales for value in (low, high)]
     if all(value.is_integer() for scale in scales for value in scale):
+        ends += [value for scale in scales for value in scale]  # what values are multiplied with, below 0 in some
         return next(np.dtype(t) for t in _WHOLE if np.iinfo(t).min <= min(ends) and max(ends) <= np.iinfo(t).max)
     return np.dtype(np.float32 if high <= 2**16 else np.float64)

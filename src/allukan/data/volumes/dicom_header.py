@@ -63,12 +63,23 @@ def header_of(path: Path) -> Dataset:
         raise UserError(f"{path} is compressed as {syntax.name}, which is not read: decompress it, for instance with gdcmconv.")
     if "ModalityLUTSequence" in dataset:
         raise UserError(f"{path} gives its values by a table (Modality LUT Sequence), which is not read.")
+    _check_bits(dataset, path)
     shape = (frame_count(dataset, path), int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel))
     size = max(1, int(dataset.BitsAllocated) // 8)
     packed = syntax.is_compressed or syntax.is_deflated
     subsampled = dataset.get("PhotometricInterpretation") == "YBR_FULL_422"  # two bytes a pixel instead of three
     check_claim(path, shape, size, prod(shape) * size if packed or subsampled else left, packed=False)
     return dataset
+
+
+def _check_bits(dataset: Dataset, path: Path) -> None:
+    """Values are where today's standard wants them, in the lowest bits; pydicom takes them from there without looking."""
+    stored, high = dataset.get("BitsStored"), dataset.get("HighBit")
+    if stored is not None and high is not None and int(high) != int(stored) - 1:
+        raise UserError(
+            f"{path} says that its {stored} bits end at bit {high} (HighBit) instead of {int(stored) - 1}, as in old files: "
+            "write it again with software of today."
+        )
 
 
 def has_image(dataset: Dataset) -> bool:

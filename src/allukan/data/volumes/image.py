@@ -27,6 +27,10 @@ class Source:
     paths: tuple[Path, ...] = ()
     header: Any = None
 
+    def elsewhere(self) -> Source:
+        """For an image on another grid than that of its files, where their matrices and slices do not lie."""
+        return replace(self, kind="array" if self.kind == "dicom" else self.kind, header=None)
+
 
 @dataclass(frozen=True, eq=False)
 class Image:
@@ -63,7 +67,9 @@ class Image:
 
     def moved(self, axes: Axes) -> Image:
         """With its axes in another order or direction; ``image.moved(a).moved(a.inverse)`` is the image, exactly."""
-        return replace(self, array=np.ascontiguousarray(axes.apply(self.array)), geometry=self.geometry.moved(axes))
+        geometry = self.geometry.moved(axes)
+        source = self.source if geometry == self.geometry else self.source.elsewhere()
+        return Image(np.ascontiguousarray(axes.apply(self.array)), geometry, source)
 
     def reoriented(self, orientation: str = "") -> Image:
         """Turned by quarter turns and mirrors so that its axes grow towards ``orientation``, as nearly as they can.

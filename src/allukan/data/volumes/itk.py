@@ -25,6 +25,7 @@ from allukan.files import whole
 _IO = {"nrrd": "NrrdImageIO", "meta": "MetaImageIO"}
 _FOLLOWS = (".nhdr", ".mhd")  # headers whose voxels are in files of their own
 _SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "LPS", "RAS", "LAS")
+_ROUNDED = 1e-5  # by which a unit vector may be off, as headers write it
 _PICTURE = 3  # components that are colours and not a series
 _log = logging.getLogger("allukan")
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # errors become sentences, and ITK prints the rest to stderr
@@ -98,11 +99,16 @@ def _bytes_beside(path: Path) -> int:
 
 
 def _geometry(image: sitk.Image, shape: tuple[int, ...], path: Path) -> Geometry:
-    """Of the image and not of its header: a negative spacing has become a direction there."""
+    """Of the image and not of its header: a negative spacing has become a direction there.
+
+    A MetaImage may have the size of its voxels in its directions, which then are no unit vectors.
+    """
     count, of_file = len(shape), image.GetDimension()
     direction = np.reshape(image.GetDirection(), (of_file, of_file))[:count, :count]
-    spacing, origin = image.GetSpacing()[:count][::-1], image.GetOrigin()[:count]
-    return Geometry.from_axes(shape, spacing, origin, direction[:, ::-1], path)
+    lengths = np.linalg.norm(direction, axis=0)
+    lengths[np.abs(lengths - 1) < _ROUNDED] = 1
+    spacing, origin = lengths * image.GetSpacing()[:count], image.GetOrigin()[:count]
+    return Geometry.from_axes(shape, spacing[::-1], origin, (direction / lengths)[:, ::-1], path)
 
 
 def write(path: Path, labels: NDArray[Any], like: Image) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 _LONGEST = 1 << 20
 _CHUNK = 1 << 14  # bytes, which become 16 MB at most
 _EITHER = 47  # for zlib: gzip or zlib, whichever it is
+_UNITS = ("space units", "units", "distanceunits")
+_NO_OTHER = {"mm", "millimeters", "millimeter", "?", "???", "none", "s", "sec", "seconds", "ms"}
 _SIZES = ("spacings", "space directions", "elementspacing", "elementsize", "transformmatrix")
 
 
@@ -31,8 +33,9 @@ class Header:
 
     @property
     def units(self) -> set[str]:
-        """Units of length other than mm."""
-        return set(self.fields.get("space units", "").replace('"', " ").split()) - {"mm", "millimeters", "millimeter"}
+        """Units of the axes other than mm, of which ITK takes no notice; a time beside them does not count."""
+        named = " ".join(self.fields.get(name, "") for name in _UNITS)
+        return set(named.replace('"', " ").split()) - _NO_OTHER
 
     @property
     def is_packed(self) -> bool:

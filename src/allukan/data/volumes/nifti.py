@@ -108,9 +108,9 @@ _BACKWARDS = np.eye(4)[[2, 1, 0, 3]]  # (d, h, w) → (i, j, k)
 
 
 def write(path: Path, labels: NDArray[Any], like: Image) -> None:
-    """Label map ``(D, H, W)`` on the grid of ``like``: with its own header where that was a NIfTI, else with sform and qform."""
+    """Label map ``(D, H, W)`` on the grid of ``like``: with its own header where it has one, else with sform and qform."""
     data = labels.T
-    if like.source.kind == "nifti":
+    if like.source.header is not None:
         image = _with_header(data, like.source.header)
     else:
         affine = _TO_LPS @ like.geometry.affine @ _BACKWARDS
@@ -132,6 +132,7 @@ def _with_header(data: NDArray[Any], source: nib.Nifti1Header) -> nib.Nifti1Imag
     header.set_intent("none")
     header["magic"], header["vox_offset"] = header.single_magic, 0
     header["cal_min"] = header["cal_max"] = 0
-    header["descrip"] = b""
+    for name in {"descrip", "aux_file", "db_name"} & set(header.keys()):  # converters put comments on the patient there
+        header[name] = b""
     kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Header) else nib.Nifti1Image
     return kind(data, None, header)

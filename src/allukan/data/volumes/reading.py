@@ -32,7 +32,7 @@ def read_image(path: str | Path, channels: int | None = None, series: str | None
         if kind == "series":
             from allukan.data.volumes import dicom
 
-            return dicom.read_folder(path, series)
+            return _with_channels(dicom.read_folder(path, series), path, channels)
         return _read(path, kind, channels)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def resample(image: Image, spacing_mm: Sequence[float]) -> Image:
     shape = image.geometry.shape_at(spacing_mm)
     values = torch.from_numpy(np.ascontiguousarray(image.array, np.float32))[None]
     resized = F.interpolate(values, shape, mode=_LINEAR[len(shape)], align_corners=False)[0]
-    return replace(image, array=resized.numpy(), geometry=image.geometry.resized(shape))
+    return Image(resized.numpy(), image.geometry.resized(shape), image.source.elsewhere())
 
 
 def resize_labels(labels: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:

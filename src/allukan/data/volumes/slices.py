@@ -23,7 +23,7 @@ def grid(frames: Sequence[Frame], thickness_mm: float, shape: Sequence[int], nam
 
     The order is that of their places: numbers and names of files do not count. A gantry tilt stays what it is, a sheared grid,
     which is said in the log: no value is interpolated. Raises ``UserError`` for slices of different size or direction, two in one
-    place, a missing one (named by its neighbours), and uneven distances.
+    place, a missing one (named by its neighbours), uneven distances, and a slice beside the line of the others.
     """
     first = frames[0]
     for frame in frames[1:]:
@@ -34,6 +34,7 @@ def grid(frames: Sequence[Frame], thickness_mm: float, shape: Sequence[int], nam
     ordered, heights = [frames[i] for i in order], heights[order]
     if len(frames) > 1:
         _check_gaps(ordered, np.diff(heights))
+        _check_line(ordered, normal)
         normal, thickness_mm = _step(ordered, normal)
     direction = np.stack([normal, first.rows, first.columns], axis=1)
     spacing = (thickness_mm, *first.spacing_mm)
@@ -69,6 +70,17 @@ def _check_gaps(ordered: Sequence[Frame], gaps: NDArray[np.float64]) -> None:
     if off.max() > _UNEVEN * usual:
         where = f"{_name(ordered[int(off.argmax())])} lies {off.max():.3g} mm off"
         raise UserError(f"{where}: slices are {gaps.min():.4g} to {gaps.max():.4g} mm apart, which is too uneven for one grid.")
+
+
+def _check_line(ordered: Sequence[Frame], normal: NDArray[np.float64]) -> None:
+    """Slices that were moved sideways, as between two breath-holds, would all be laid on the first one."""
+    places = np.array([frame.position for frame in ordered])
+    beside = places - np.linspace(places[0], places[-1], len(places))
+    off = np.linalg.norm(beside - np.outer(beside @ normal, normal), axis=1)
+    usual = float((places[-1] - places[0]) @ normal) / (len(places) - 1)
+    if off.max() > _UNEVEN * max(usual, *ordered[0].spacing_mm):
+        where = f"{_name(ordered[int(off.argmax())])} lies {off.max():.3g} mm beside the line of the other slices"
+        raise UserError(f"{where} (a stack that was moved in between?): keep those of one place.")
 
 
 def _step(ordered: Sequence[Frame], normal: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
