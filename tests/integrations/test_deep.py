@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from allukan.data.intensities import standardised
 from allukan.inference import Predictor
 from allukan.integrations.bundle_parts import ReadImage
+from allukan.integrations.onnx import _OfValues
 from allukan.integrations.source import normalised, open_source
 from allukan.models import ImageFile, ModelCard, save_model
 from tests.integrations.conftest import uneven
@@ -65,3 +67,12 @@ def test_onnx_takes_the_values_themselves(deep, tmp_path, caplog):
     told = {name: json.loads(text) for name, text in session.get_modelmeta().custom_metadata_map.items()}
     assert (told["image"], told["normalisation"]) == ("values of the file", "image")
     assert told["intensities"] == [list(HOW[0]), None]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-8])
+def test_values_inside_an_onnx_file_are_those_of_predict(scale):
+    picture = (scale * (5 + np.random.default_rng(0).normal(size=(9, 11, 1)))).astype(np.float32)
+    constant = np.full((9, 11, 1), 3.3, np.float32)
+    for one in (picture, constant):
+        found = _OfValues((None,))(torch.from_numpy(np.moveaxis(one, -1, 0)[None].copy()))
+        assert np.allclose(np.moveaxis(found[0].numpy(), 0, -1), standardised(one), atol=1e-3)

@@ -75,5 +75,6 @@ def test_the_file_holds_the_numbers_and_is_not_overwritten(tmp_path, shell):
     for line in ("spline_lr_share = 0.3", "num_epochs = 7", "num_iterations_per_epoch = 30", "num_val_iterations_per_epoch = 6"):
         assert line in text
     assert "nothing is overwritten" in shell(*words).sentence
-    assert "must be above 0" in shell("nnunet", "trainer", tmp_path / "u", "--epochs", "0").sentence
+    for option, value in (("--epochs", "0"), ("--spline-lr-share", "inf"), ("--spline-lr-share", "nan")):
+        assert "must be above 0, and finite" in shell("nnunet", "trainer", tmp_path / "u", option, value).sentence
     assert not (tmp_path / "u").exists()

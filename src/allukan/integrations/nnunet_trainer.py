@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def write_trainer(folder: Path, share: float, epochs: int = 1000, iterations: in
     ``share`` is the learning rate of splines by that of all other weights, ``iterations`` those of an epoch, a fifth of which
     nnU-Net validates. Raises ``UserError`` for numbers that are not usable and where the file exists.
     """
-    if not share > 0 or min(epochs, iterations) < 1:
-        raise UserError(f"share {share:g}, epochs {epochs} and iterations {iterations} must be above 0.")
+    if not 0 < share < inf or min(epochs, iterations) < 1:
+        raise UserError(f"share {share:g}, epochs {epochs} and iterations {iterations} must be above 0, and finite.")
     path = folder / "allukan_trainer.py"
     if path.exists():
         raise UserError(f"{path} exists: change it, or choose another folder, nothing is overwritten.")

@@ -24,6 +24,7 @@ from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
 from allukan.integrations.source import Source, batches_to_try, check_out, followed, needs, normalised
 from allukan.models import ModelCard
 
+_ROUNDING = 1e-6  # of the mean, below which a deviation in float32 is none
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
 _VOLUME = (  # as ``allukan.data.as_input`` makes it
     "axes depth, height, width, which grow towards head, back and left; a channel whose intensities are null, or where none "
@@ -96,8 +97,10 @@ class _OfValues(nn.Module):
             low, high, mean, std = how
             return (x.clamp(low, high) - mean) / std
         over = tuple(range(1, x.ndim))
-        x = x - x.mean(over, keepdim=True)
-        return x / x.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
+        middle = x.mean(over, keepdim=True)
+        x = x - middle
+        deviation = x.square().mean(over, keepdim=True).sqrt()
+        return x / torch.where(deviation > _ROUNDING * middle.abs(), deviation, 1.0)
 
 
 def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: bool = False, half: bool = False) -> OnnxReport:
