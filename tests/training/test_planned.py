@@ -98,7 +98,8 @@ def test_a_budget_becomes_epochs_and_is_explained(run):
 def test_epochs_are_what_the_time_holds(monkeypatch):
     found = iter([2.0, 1.0])  # seconds a step, and a validation batch of two images
     monkeypatch.setattr(pace, "_seconds_a_batch", lambda *_: next(found))
-    module = SimpleNamespace(to=lambda _: module, train=lambda: module, eval=lambda: None, parameter_groups=list)
+    module = SimpleNamespace(to=lambda _: module, train=lambda: module, eval=lambda: None, release=lambda: None)
+    module.parameter_groups = list
     module.config = SimpleNamespace(optimizer="adam")
     monkeypatch.setitem(pace.OPTIMIZERS, "adam", lambda groups: None)
     loaders = (range(10), type("Loader", (), {"__len__": lambda _: 2, "dataset": SimpleNamespace(ids="abcd")})())
