@@ -42,7 +42,7 @@ def test_it_is_kept_and_found_again(kernels, tmp_path, caplog):
     assert kernels()(2.0) == 4.0
     assert len(files(tmp_path)) == 2
     again = kernels()
-    with caplog.at_level(logging.DEBUG, native_cache.__name__):
+    with caplog.at_level(logging.DEBUG, "allukan"):
         assert again(3.0) == 6.0
     assert sum(again.stats.cache_hits.values()) == 1, caplog.text  # which says why, if files could not be read
 
