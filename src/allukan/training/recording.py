@@ -1,4 +1,8 @@
-"""The passes of a network in training as CUDA graphs: a host takes longer to launch a thousand kernels than a GPU to run them."""
+"""The passes of a network in training as CUDA graphs: a host takes longer to launch a thousand kernels than a GPU to run them.
+
+``torch.cuda.make_graphed_callables`` keeps the logits that it recorded, and with them an autograd graph whose gradients are tied
+to the stream of the recording; here nothing of it is left, and batches of another shape can go the usual way.
+"""
 
 from __future__ import annotations
 
