@@ -34,6 +34,7 @@ PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("unet", {"channels": (12, 24, 48, 96, 192)}),  # MONAI's, as narrow as the others
     "plain-twin": ("convtwin-tiny", {"topology": {"residual": False}}),  # of the paper's network
     "paper": ("allukan-paper-tiny", {}),
+    "edge": ("edgekan-tiny", {"spline": {"grid_size": 5}}),
 }
 TWINS = ("prelu", "prelu-channel", "swish", "swish-channel", "rational", "rational-channel")
 CHANGES: dict[str, dict[str, Any]] = {  # of the row size/input at the reference's rate, splines at 10
