@@ -133,6 +133,16 @@ def whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_replaceable(path: Path, *starts: str) -> None:
+    """Raises ``UserError`` where a file is there that starts otherwise than what is to take its place: it is something else."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(max(map(len, starts)))
+    if start and not start.startswith(tuple(text.encode() for text in starts)):
+        raise UserError(f"{path} exists and is something else: remove it, or give --out another name.")
+
+
 def readable(text: str) -> str:
     """Text in which what Python could not decode of the name of a file is decoded as UTF-8, or else spelled out.
 

@@ -117,3 +117,26 @@ def test_what_cannot_be_reported_is_told_in_a_sentence(shell, trained, evaluated
     runs = [shutil.copytree(evaluated, tmp_path / f"run-{number}") for number in range(9)]
     assert "9 runs cannot be told apart" in shell("report", *runs, "--out", tmp_path / "r.html").sentence
     assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("report", "RUN"), "--out"),
+        (("inspect", "RUN/model", "--atlas"), "--out"),
+        (("inspect", "RUN/model", "--size", "64"), "--json"),
+        (("compare", "RUN"), "--out"),
+    ],
+)
+def test_a_file_that_is_something_else_is_not_written_over(shell, evaluated, command, option):
+    file = evaluated / "model/config.json"
+    before = file.read_bytes()
+    done = shell(*(part.replace("RUN", str(evaluated)) for part in command), option, file)
+    assert (done.code, done.out) == (2, "")
+    assert f"{file} exists and is something else: remove it, or give {option} another name." in " ".join(done.err.split())
+    assert file.read_bytes() == before
+
+
+def test_a_page_of_before_is_written_over(shell, evaluated, tmp_path):
+    for _ in range(2):
+        assert shell("report", evaluated, "--out", tmp_path / "r.html", "--device", "cpu").code == 0

@@ -28,6 +28,8 @@ def compare(
 
     if figure is not None:
         study.check_figure(figure)
+    if out is not None:
+        study.check_tables(out)
     show_log()
     found = study.compare(folders, against, metric, detect, trust)
     text = study.render(found.tables, style)

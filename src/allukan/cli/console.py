@@ -10,6 +10,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from allukan.errors import UserError
-from allukan.files import readable
+from allukan.files import check_replaceable, readable
 from allukan.options.amounts import time_text
 
 TRUST = "Import the code that a model of package.module:function names."
@@ -121,6 +122,13 @@ def _usage(error: Any) -> str:
 def _end(sentence: str, code: int) -> None:
     complain(sentence)
     sys.exit(code)
+
+
+def check_page(out: Path, name: str) -> None:
+    """Raises ``UserError`` where an HTML file cannot take the place of ``out``; ``name`` is one for a folder."""
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: give --out a file name, as {out / name}.")
+    check_replaceable(out, "<!doctype html>")
 
 
 @contextmanager

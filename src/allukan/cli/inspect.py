@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allukan.cli.assignments import parse_assignments
-from allukan.cli.console import TRUST, counting, say, show_wide
+from allukan.cli.console import TRUST, check_page, counting, say, show_wide
 from allukan.errors import UserError
-from allukan.files import write_json
+from allukan.files import read_json, write_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,6 +57,8 @@ def inspect(
     """
     from allukan.models import load_card
 
+    if json:
+        _check_json(json)
     given = {"channels": channels, "classes": classes, "dims": dims, "set": set_}
     folder = model if Path(model).is_dir() else None
     if folder is not None:
@@ -81,11 +83,20 @@ def inspect(
     show_wide(_table(title, found.layers if layers else found.stages(), found.total()))
 
 
+def _check_json(out: Path) -> None:
+    """Refuses a file that was not written here, as the config.json of a model."""
+    if not out.is_file():
+        return
+    found = read_json(out)
+    if not isinstance(found, dict) or "layers" not in found:
+        raise UserError(f"{out} exists and is something else: remove it, or give --json another name.")
+
+
 def _show_activations(folder: str, table: bool, page: Path | None, json: Path | None, trust: bool) -> None:
     from allukan.inference import measure_activations
 
-    if page and page.is_dir():
-        raise UserError(f"{page} is a folder: give --out a file name, as {page / 'atlas.html'}.")
+    if page:
+        check_page(page, "atlas.html")
     say(f"Measuring the activations of {folder}: the validation images once a layer, where they are there.")
     with counting("measuring") as show:
         measured = measure_activations(folder, progress=show, trust=trust)
@@ -137,7 +148,8 @@ def _inspect(card: ModelCard, size: tuple[int, ...], folder: str | None, trust: 
         return inspect_model(model, (1, card.in_channels, *size))
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"{card.model} cannot be trained on images of {'x'.join(map(str, size))} pixels: {reason}.") from None
+        what = f"{card.model} cannot be trained on one image of {'x'.join(map(str, size))} pixels"
+        raise UserError(f"{what}: {reason}. Give another --size.") from None
 
 
 def _pixels(text: str, dims: int) -> tuple[int, ...]:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from allukan.cli.console import TRUST, counting, say, show_log
-from allukan.errors import UserError
+from allukan.cli.console import TRUST, check_page, counting, say, show_log
 
 
 def report(
@@ -30,8 +29,7 @@ def report(
     """
     from allukan import study
 
-    if out.is_dir():
-        raise UserError(f"{out} is a folder: give --out a file name, as {out / 'report.html'}.")
+    check_page(out, "report.html")
     show_log()
     say(f"Reporting on {', '.join(map(str, runs))}: models are applied once more to the images that they were scored on.")
     with counting("applying the models") as show:

@@ -7,7 +7,7 @@ from allukan.study.forest import check_figure, draw_forest
 from allukan.study.plan import Study, Tune, load_study
 from allukan.study.reporting import report
 from allukan.study.runner import duration, run_study
-from allukan.study.tables import Interval, Spread, Table, render
+from allukan.study.tables import Interval, Spread, Table, check_tables, render
 from allukan.study.trials import Trial
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Tune",
     "check_figure",
     "check_study",
+    "check_tables",
     "compare",
     "draw_forest",
     "duration",

@@ -8,9 +8,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from allukan.errors import UserError
+from allukan.files import check_replaceable
 
 _FORMS = {"p": ".2g", "p (Holm)": ".2g", "images alone": ".2g", "trainings needed": ".0f"}  # of floats, by heading
 
@@ -38,6 +40,11 @@ class Table:
     note: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+
+
+def check_tables(out: Path) -> None:
+    """Raises ``UserError`` where a file is there that holds no tables of a comparison."""
+    check_replaceable(out, "## Scores", r"\begin{table}", "table,data,")
 
 
 def render(tables: Sequence[Table], style: str) -> str:
