@@ -129,6 +129,16 @@ def test_a_scout_image_is_left_out_and_said(series, caplog, own):
     assert "1 scout image left out, as A." in caplog.text
 
 
+def test_a_volume_of_another_format_beside_slices_is_left_out_and_said(series, caplog):
+    folder = series.save()
+    (folder / "other.nii.gz").write_bytes(b"\x1f\x8b")
+    (folder / "notes.txt").write_text("a text", encoding="utf-8")
+    with caplog.at_level(logging.WARNING, "allukan"):
+        image = read_image(folder)
+    assert (image.array[0] == series.values).all()
+    assert [record.message.partition(": ")[2] for record in caplog.records] == ["1 other volume left out, as other.nii.gz."]
+
+
 def test_what_is_no_dicom_does_not_count_in_a_folder(series):
     series.save()
     (series.folder / "notes.txt").write_text("a note", encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from allukan.data.names import visible
+from allukan.data.names import is_slice, is_volume, visible
 from allukan.data.volumes.dicom_header import has_image, header_of
 from allukan.data.volumes.kinds import kind_of
 from allukan.errors import UserError
@@ -20,8 +20,9 @@ _log = logging.getLogger("allukan")
 def choose(folder: Path, series: str | None = None) -> dict[Path, Dataset]:
     """The headers of the one series of images in a folder, or of that with the UID ``series``, each checked.
 
-    Scout images (LOCALIZER in their ImageType) are left out beside others, which the log says; plans, reports and directories
-    are no images. Raises ``UserError`` for a folder without images, and for several series, which it names.
+    Scout images (LOCALIZER in their ImageType) are left out beside others, and volumes of other formats, which the log says;
+    plans, reports and directories are no images. Raises ``UserError`` for a folder without images, and for several series,
+    which it names.
     """
     found: dict[str, dict[Path, Dataset]] = defaultdict(dict)
     scouts = {}
@@ -39,6 +40,10 @@ def choose(folder: Path, series: str | None = None) -> dict[Path, Dataset]:
     elif scouts:
         _log.warning(f"{folder}: {len(scouts)} scout image{'s' * (len(scouts) > 1)} left out, as {next(iter(scouts)).name}.")
     chosen = _one(folder, found, series)
+    if others := [path.name for path in visible(folder) if path.is_file() and not is_slice(path) and is_volume(path)]:
+        _log.warning(
+            f"{folder} is read as its DICOM slices: {len(others)} other volume{'s' * (len(others) > 1)} left out, as {others[0]}."
+        )
     return {path: header_of(path) for path in chosen}
 
 
