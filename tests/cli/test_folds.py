@@ -72,6 +72,8 @@ def test_the_report_of_all_folds_has_every_image_once(shell, runs, tmp_path):
     assert {row[0]: row[heading.index("Dice")] for row in rows} == dice
     assert len(dice) == 12 == sum(element.get("class") == "case" for element in found.all("article"))
     assert "by the one of 3 folds that did not see it" in found.text
+    assert "was trained on 6 images of data in each of 3 folds to outline" in found.text
+    assert "6 images to train on, 2 to choose the epoch, 4 to test in each of 3 folds;" in found.text
 
 
 def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):

@@ -142,7 +142,7 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
         data=trained.name,
         kind="volumes" if predictor.card.spatial_dims == 3 else "images",
         classes=predictor.card.classes,
-        counts=first.splits.counts,
+        counts=_counts(what.runs),
         summary=summary,
         scores=[_score(row) for row in rows],
         size_unit="ml" if "truth_ml" in rows[0] else "voxels" if predictor.card.spatial_dims == 3 else "pixels",
@@ -154,6 +154,7 @@ def describe(name: str, what: Evaluated, room: int, device: str, trust: bool, pr
         options=read_text(what.folder / "config.yaml"),
         commands=_commands(what),
         tested=tested.name if tested != trained else "",
+        folds=len(what.runs),
     )
 
 
@@ -161,6 +162,12 @@ def _root(run: Run) -> Path:
     """The folder of the data of the training, which may have been given as one of the lists in it."""
     data = Path(run.config["data"]).resolve()
     return data.parent if data.suffix.lower() == ".json" else data
+
+
+def _counts(runs: Sequence[Run]) -> dict[str, str]:
+    """How many images every part has, from the fewest of a fold to the most."""
+    found = [run.splits.counts for run in runs]
+    return {part: " to ".join(str(n) for n in sorted({f(one[part] for one in found) for f in (min, max)})) for part in found[0]}
 
 
 def _history(run: Run) -> list[dict[str, float]]:

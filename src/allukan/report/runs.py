@@ -93,7 +93,7 @@ class RunReport:
         data: name of the data set of the training.
         kind: "images" or "volumes".
         classes: names.
-        counts: of the images in "train", "val" and "test".
+        counts: of the images in "train", "val" and "test", as "129 to 130" where folds have as many.
         summary: as ``evaluate`` wrote it.
         scores: rows of ``cases.csv``.
         size_unit: of their sizes: "pixels", "ml", or of older evaluations of volumes "voxels".
@@ -105,6 +105,7 @@ class RunReport:
         options: the text of ``config.yaml``.
         commands: that make this run anew.
         tested: name of the data set that was scored, where that is another one.
+        folds: of the training.
     """
 
     name: str
@@ -112,7 +113,7 @@ class RunReport:
     data: str
     kind: str
     classes: tuple[str, ...]
-    counts: Mapping[str, int]
+    counts: Mapping[str, str]
     summary: Mapping[str, Any]
     scores: Sequence[Score]
     size_unit: str = "pixels"
@@ -124,6 +125,7 @@ class RunReport:
     options: str = ""
     commands: Sequence[str] = ()
     tested: str = ""
+    folds: int = 1
 
     @property
     def unit(self) -> str:
