@@ -16,6 +16,9 @@ from allukan.inference import Predictor
 from allukan.models import ModelCard, load_card, save_model
 from tests.integrations.conftest import SMALL, uneven
 
+MET = "activations.safetensors"
+FILES = {"README.md", "config.json", "model.safetensors", MET}  # too few validation images for a likeness
+
 
 @pytest.fixture
 def folder(shell, trained, tmp_path):
@@ -24,7 +27,8 @@ def folder(shell, trained, tmp_path):
 
 
 def test_the_folder_is_a_model_folder_and_the_only_thing_there(folder, trained):
-    assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert (folder / MET).read_bytes() == (trained / "model" / MET).read_bytes()
     assert [path.name for path in folder.parent.iterdir()] == ["hub"]
     (ours, card), (theirs, other) = load_model(folder), load_model(trained / "model")
     assert card == other
@@ -44,6 +48,17 @@ def test_its_readme_says_what_the_run_says(folder, trained):
     assert str(trained.parent) not in text  # paths of this machine are nobody's business
     front = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     assert "library_name: allukan" in front[1]
+
+
+def test_likeness_goes_along(shell, trained, tmp_path):
+    from allukan.models import calibrate_likeness, load_likeness
+
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    network = load_model(model)[0].eval()
+    shape = (1, load_card(model).in_channels, *load_card(model).size)
+    calibrate_likeness(model, network, 9, lambda i: torch.randn(shape, generator=torch.Generator().manual_seed(i)))
+    assert shell("export", model, "--format", "hub", "--out", tmp_path / "hub").code == 0
+    assert torch.equal(load_likeness(tmp_path / "hub", network).distances, load_likeness(model, network).distances)
 
 
 def test_without_a_run_or_an_evaluation_the_readme_says_so(shell, trained, tmp_path):
@@ -81,7 +96,7 @@ def test_an_empty_folder_is_filled(monkeypatch, shell, trained, tmp_path, out):
     (tmp_path / "link").symlink_to(tmp_path / "empty")
     monkeypatch.chdir(tmp_path / "empty")
     assert shell("export", trained, "--format", "hub", "--out", out).code == 0
-    assert {path.name for path in Path.cwd().iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert {path.name for path in Path.cwd().iterdir()} == FILES
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "link"}
 
 
