@@ -14,7 +14,14 @@ from allukan.models import ModelCard, save_model
 from tests.integrations.conftest import SMALL, uneven
 
 slow = pytest.mark.slow
-LOAD = {"torch-export": "torch.export.load(file).module()", "aotinductor": "torch._inductor.aoti_load_package(file)"}
+ABOUT = {  # what the file says of its model
+    "torch-export": "__import__('json').loads(extra['allukan.json'])",
+    "aotinductor": "{k: __import__('json').loads(v) for k, v in run.get_metadata().items() if not k.startswith('AOTI_')}",
+}
+LOAD = {
+    "torch-export": "torch.export.load(file, extra_files=extra).module()",
+    "aotinductor": "torch._inductor.aoti_load_package(file)",
+}
 
 
 SHALLOW = {"topology": {**SMALL["topology"], "widths": [4, 8], "strides": [2, 2]}}  # every stage takes a minute to compile
@@ -40,10 +47,14 @@ def test_it_runs_without_allukan(kind, shell, model, tmp_path):
     torch.save(pairs, tmp_path / "pairs.pt")
     code = f"""import sys; sys.modules['allukan'] = None
 import torch
+extra = {{'allukan.json': ''}}
 file, pairs = {str(file)!r}, torch.load({str(tmp_path / "pairs.pt")!r})
 run = {LOAD[kind]}
 with torch.inference_mode():
     assert all((run(x) - y).abs().max() < 1e-4 * max(1, y.abs().max()) for x, y in pairs)
+about = {ABOUT[kind]}
+assert (about['classes'], about['mean'], about['std'], about['size']) == (['mass'], [0.5], [0.2], [48, 40]), about
+assert about['image'] == '(bytes / 255 - mean) / std'
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
@@ -79,7 +90,7 @@ def test_a_program_that_computes_something_else_is_not_written(monkeypatch, mode
             return lambda x: torch.zeros(len(x), 1, *x.shape[2:])
 
     monkeypatch.setattr(torch_export, "_program", lambda *args: None)
-    monkeypatch.setattr("torch.export.save", lambda program, file: None)
+    monkeypatch.setattr("torch.export.save", lambda program, file, extra_files: None)
     monkeypatch.setattr("torch.export.load", lambda file: Wrong())
     with pytest.raises(UserError, match="would differ from the model by"):
         torch_export.export_program(open_source(model), tmp_path / "x.pt2")

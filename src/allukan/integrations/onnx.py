@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,28 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from allukan._version import __version__
 from allukan.data import Intensity
 from allukan.errors import UserError
 from allukan.files import whole
+from allukan.integrations.metadata import metadata, texts
 from allukan.integrations.onnx_layers import OPSET, TRANSLATIONS, tabulated
 from allukan.integrations.source import Source, batches_to_try, check_out, followed, needs, normalised
 from allukan.models import ModelCard
 
 _ROUNDING = 1e-6  # of the mean, below which a deviation in float32 is none
 AGREES = {False: 1e-4, True: 5e-2}  # by which logits may differ from torch's, of the largest; by half precision
-_VOLUME = (  # as ``allukan.data.as_input`` makes it
-    "axes depth, height, width, which grow towards head, back and left; a channel whose intensities are null, or where none "
-    "are given: (x - mean) / deviation, both of the whole volume; else (clip(x, first, second) - third) / fourth; "
-    "voxels of spacing_mm"
-)
 _LATER = (
     "inside the file values are normalised at the size at which they come, by allukan predict at that of their file: without "
     "--normalise your program can do as it does."
 )
 _NOISE = "torch.onnx._internal.exporter._registration"  # warns of every package that is not installed
-
-
 _log = logging.getLogger("allukan")
 
 
@@ -126,7 +117,8 @@ def export_onnx(source: Source, out: Path, *, opset: int = OPSET, normalise: boo
     with followed(card, "to ONNX"):
         program, layers, kept = to_onnx(source.network, card.in_channels, dims, opset=opset, half=half, card=inside)
         difference = max(_difference(program.model_proto, source, batch, normalise, half) for batch in batches)
-    program.model.metadata_props.update(_metadata(card, normalise, half, difference, tried_on))
+    measured = {"precision": "float16" if half else "float32", "tried_on": tried_on, "largest_difference": difference}
+    program.model.metadata_props.update(texts(metadata(card, normalise) | measured))
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole(out) as part:
         part.write_bytes(program.model_proto.SerializeToString())
@@ -208,24 +200,6 @@ def _difference(proto: Any, source: Source, images: Tensor, normalise: bool, hal
         advice = "export it without --half." if half else "use another format."
         raise UserError(f"the ONNX file would differ from the model by {difference:.1e} in its logits: {advice}")
     return difference
-
-
-def _metadata(card: ModelCard, normalise: bool, half: bool, difference: float, tried_on: str) -> dict[str, str]:
-    """What ``session.get_modelmeta().custom_metadata_map`` shows: JSON, a key each."""
-    volumes = card.spatial_dims == 3
-    names = ("model", "classes", "label_values", "target", "threshold", "size", "normalisation", "intensities")
-    known = {name: getattr(card, name) for name in (*names, *(("spacing_mm",) if volumes else ("mean", "std")))}
-    told: dict[str, Any] = {"allukan": __version__, "precision": "float16" if half else "float32", "tried_on": tried_on}
-    told |= {"image": _VOLUME if volumes else _image_text(card, normalise), "largest_difference": difference}
-    told["files"] = [asdict(file) for file in card.image_files]
-    return {name: json.dumps(value) for name, value in (known | told).items()}
-
-
-def _image_text(card: ModelCard, normalise: bool) -> str:
-    """What goes into the file; ``intensities`` of null are mean 0 and deviation 1."""
-    if card.in_bytes:
-        return "bytes" if normalise else "(bytes / 255 - mean) / std"
-    return "values of the file" if normalise else "values of the file, normalised by intensities before they are brought to size"
 
 
 @contextmanager

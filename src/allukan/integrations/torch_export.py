@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ from torch.export import Dim, ExportedProgram
 
 from allukan.errors import UserError
 from allukan.files import whole
+from allukan.integrations.metadata import metadata, texts
 from allukan.integrations.source import Source, batches_to_try, check_out, followed, normalised
 
 SMALLEST = 33  # pixels
 _ODD = 65  # in every pooling: where the example does not need its ceil mode, AOTInductor leaves that away for all sizes
+METADATA = "allukan.json"  # of the extra files of a program
 AGREES = 1e-4  # by which logits may differ, of the largest
 Network = Callable[[Tensor], Tensor]
 
@@ -25,12 +28,13 @@ Network = Callable[[Tensor], Tensor]
 def export_program(source: Source, out: Path) -> float:
     """Write ``out`` (.pt2) for ``torch.export.load(out).module()``; returns the largest difference of its logits.
 
-    It takes normalised float32 ``(B, C, *S)`` of any batch and of any sizes from ``SMALLEST`` on. Loaded again it
-    must compute what the model does before the file gets its name. Raises ``UserError`` for a file that exists.
+    It takes normalised float32 ``(B, C, *S)`` of any batch and of any sizes from ``SMALLEST`` on; its extra file ``allukan.json``
+    says how. Loaded again it must compute what the model does before the file gets its name. Raises ``UserError`` for a file
+    that exists.
     """
     program = _program(source, out)
     with whole(out) as part, part.open("wb") as file, _quietly():
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata(source.card), indent=1)})
         file.flush()
         with part.open("rb") as again:
             return _difference(torch.export.load(again).module(), source)
@@ -39,13 +43,15 @@ def export_program(source: Source, out: Path) -> float:
 def export_aotinductor(source: Source, out: Path) -> float:
     """Write ``out`` (.pt2), compiled for this kind of CPU, for ``torch._inductor.aoti_load_package(out)``; otherwise likewise.
 
+    Its ``get_metadata()`` has the same entries, beside torch's own.
+
     Raises ``UserError`` where there is no compiler for C++.
     """
     program = _program(source, out)
     with whole(out) as part, _quietly():
         package = part.with_name(part.name + ".pt2")  # torch wants this ending
         try:
-            _compile(program, package)
+            _compile(program, package, texts(metadata(source.card)))
             package.replace(part)
         finally:
             package.unlink(missing_ok=True)
@@ -69,11 +75,12 @@ def _program(source: Source, out: Path) -> ExportedProgram:
     return program
 
 
-def _compile(program: ExportedProgram, package: Path) -> None:
+def _compile(program: ExportedProgram, package: Path, told: dict[str, str]) -> None:
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
-        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+        configs = {"aot_inductor.metadata": told}
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=configs)
     except (InvalidCxxCompiler, torch._inductor.exc.CppCompileError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"AOTInductor needs a compiler for C++ that works ({reason}): install g++, or set CXX.") from None
