@@ -9,6 +9,7 @@ from benchmarks.efficiency_figure import draw
 from benchmarks.pages import check_figure, fill_block
 
 
+@pytest.mark.slow
 def test_models_beside_their_twin_and_what_is_not_run(quick):
     found = bench_efficiency(quick, ["stackedkan-tiny", "allukan-tiny"], px=32, batch=2, limit_gib=0.05)
     by_name = {row["name"]: row for row in found.rows}

@@ -86,6 +86,7 @@ def until(condition, seconds=900):  # at the lowest priority it may take long be
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_everything_is_done_in_its_order_and_only_once(order, here, tmp_path, monkeypatch):
     lane, file = tmp_path / "lane", order()
     before = [entry.progress() for entry in read_order(file, lane)]
@@ -118,6 +119,7 @@ def test_the_time_left_is_that_of_the_epochs_that_are_left(order, tmp_path):
     assert progress.seconds == 10 * 3.0 + (6 + 10) * 1.0
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_copied_without_weights_and_can_be_compared(order, here, tmp_path, monkeypatch):
     lane, file, to = tmp_path / "lane", order(), tmp_path / "results"
     worker.work(file, lane)

@@ -87,6 +87,7 @@ def test_every_option_of_the_layers_changes_the_layer(quick):
     assert len(set(titles)) == len(titles)
 
 
+@pytest.mark.slow
 def test_models_in_the_same_topology(quick):
     peer = PeerLayers("linear", nn.Linear, plain_conv)
     half = PeerLayers("no convolution", nn.Linear, None)
@@ -118,6 +119,7 @@ def test_paper_and_device_keep_the_same_bytes(variant):
     assert on_paper(network, TASK)["saved_bytes"] == saved_bytes(lambda: network(x), network)
 
 
+@pytest.mark.slow
 def test_gradients_are_exact_where_they_should_be(quick):
     task = Task("tiny", batch=4, in_channels=1, px=32)
     rows = {row["name"]: row for row in bench_gradients(quick, task, ways=["ka exact", "ka Grad-Free", "ka checkpointed"])}

@@ -85,6 +85,7 @@ def test_models(program):
     assert [line.split()[1] for line in out.splitlines()[2:5]] == ["conv", "ka", "convtwin-tiny"]
 
 
+@pytest.mark.slow
 def test_efficiency_writes_result_figure_and_page(program, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Title\n<!-- efficiency -->\n<!-- /efficiency -->\n")
@@ -133,6 +134,7 @@ def test_the_memory_of_a_volume(program, tmp_path):
     assert "three sides each" in program("volume_memory", "--shape", "20,24")[2]
 
 
+@pytest.mark.slow
 def test_the_depth_study(program, tmp_path):
     page, path = tmp_path / "page.md", tmp_path / "d.json"
     page.write_text("<!-- depth -->\n<!-- /depth -->\n")
@@ -166,6 +168,7 @@ def test_the_ablation_study_needs_runs(program, tmp_path):
     assert (code, err) == (2, "benchmarks: no run of 'default' is finished: there are none at all.\n")
 
 
+@pytest.mark.slow
 def test_volumes_are_trained_one_by_one_and_the_table_is_of_what_is_there(program, tmp_path, monkeypatch):
     random, shape = np.random.default_rng(0), (20, 16, 14)
     cases = [blob(random, shape) for _ in range(10)]

@@ -64,6 +64,7 @@ def _short(**changes: Any) -> Row:
     return Row(**{"options": INPUT, "epochs": 1, "batch": 8, "augment": (), "warmup": 0, **changes})
 
 
+@pytest.mark.slow
 def test_a_training_learns_and_is_the_same_again(data: dict[str, Slices]) -> None:
     row = _short(epochs=20, lr=0.03)
     first, again = run(row, data, 1), run(replace(row, epochs=20), data, 1)
@@ -73,6 +74,7 @@ def test_a_training_learns_and_is_the_same_again(data: dict[str, Slices]) -> Non
     assert run(row, data, 2)["curve"] != first["curve"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRICKS)
 def test_every_trick_changes_the_training(data: dict[str, Slices], name: str) -> None:
     plain, tricked = (run(_short(epochs=4, tricks=tricks), data, 0)["network"] for tricks in ({}, {name: VALUES[name]}))
@@ -81,6 +83,7 @@ def test_every_trick_changes_the_training(data: dict[str, Slices], name: str) ->
     assert not torch.equal(*weights)
 
 
+@pytest.mark.slow
 def test_every_recipe_changes_the_training(data: dict[str, Slices]) -> None:
     rows = [
         f"nano/twin/10/{name}"
@@ -205,6 +208,7 @@ def test_cells_are_trained_once_and_make_a_table(data, tmp_path, monkeypatch):
     assert found["ka"]["KA share, points"] is not None
 
 
+@pytest.mark.slow
 def test_the_frontier_has_what_dice_costs(tmp_path: Path) -> None:
     for row, dice in (("nano/twin/10", (0.8, 0.82, 0.84)), ("nano/input/10/10", (0.9, 0.9, 0.9)), ("tiny/twin/3", (0.7, 0.7))):
         for seed, value in enumerate(dice):

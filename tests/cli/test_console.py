@@ -39,6 +39,7 @@ def test_paths_are_printed_as_they_are(shell, bracketed, tmp_path):
     assert f"{bracketed / 'images/phantom_01.png'} cannot be read" in shell("train", bracketed, "--out", tmp_path / "r").err
 
 
+@pytest.mark.slow
 def test_a_whole_run_below_such_a_path(shell, bracketed, tmp_path):
     run = bracketed / "[b]run"
     (bracketed / "images/x.webp").write_bytes(b"x")

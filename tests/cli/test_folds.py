@@ -62,6 +62,7 @@ def test_predict_averages_the_folds(shell, runs, tmp_path):
     assert not np.allclose(whole, folds[0], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_report_of_all_folds_has_every_image_once(shell, runs, tmp_path):
     run = runs / "allukan-tiny"
     assert shell("evaluate", run).out.splitlines()[-1] == f"Next: allukan report {run}"
@@ -76,6 +77,7 @@ def test_the_report_of_all_folds_has_every_image_once(shell, runs, tmp_path):
     assert "6 images to train on, 2 to choose the epoch, 4 to test in each of 3 folds;" in found.text
 
 
+@pytest.mark.slow
 def test_two_trainings_in_folds_are_compared_on_all_images(shell, runs):
     for name in ("allukan-tiny", "convtwin-tiny"):
         assert shell("evaluate", runs / name).code == 0
@@ -119,6 +121,7 @@ def test_what_takes_one_fold_says_so(shell, runs, tmp_path):
         assert f"give one of them, as {run / 'fold-0/model'}" in shell(*command).sentence
 
 
+@pytest.mark.slow
 def test_other_data_are_scored_by_the_mean_of_the_folds(shell, runs, tmp_path):
     """Oracle: what ``predict`` writes of the same images, and the definition of Dice."""
     from allukan.data import write_phantoms
@@ -157,6 +160,7 @@ def test_other_data_are_scored_by_the_mean_of_the_folds(shell, runs, tmp_path):
     assert refused.endswith("has 3 folds, which are scored on all images of --data: leave --subset out.")
 
 
+@pytest.mark.slow
 def test_train_says_what_is_next_and_goes_on(shell, runs, tmp_path):
     out = tmp_path / "run"
     first = shell("train", runs / "data", "--out", out, "--folds", 2, "--model", "convtwin-tiny", *HOW)

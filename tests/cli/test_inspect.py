@@ -120,6 +120,7 @@ def test_wrong_use_of_activations(shell, trained, tmp_path):
     assert "no learned activations" in shell("inspect", tmp_path / "twin", "--activations").sentence
 
 
+@pytest.mark.slow
 def test_atlas_of_a_run(shell, trained, tmp_path):
     done = shell("inspect", trained / "model", "--atlas", "--out", tmp_path / "deep/a.html", "--json", tmp_path / "a.json")
     assert done.code == 0, done
@@ -133,6 +134,7 @@ def test_atlas_of_a_run(shell, trained, tmp_path):
     assert not (trained / "model/likeness.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_training_and_the_atlas_keep_by_what_predict_tells_other_images(shell, phantoms, tmp_path):
     names = sorted(path.stem for path in (phantoms / "images").iterdir())
     split = {"train": names[:13], "val": names[13:22], "test": names[22:]}  # of 9 images it is calibrated
@@ -153,6 +155,7 @@ def test_a_training_and_the_atlas_keep_by_what_predict_tells_other_images(shell,
     assert (float(row["score"]), float(row["threshold"]), row["unlike"]) == (check(image), check.threshold, "True")
 
 
+@pytest.mark.slow
 def test_atlas_of_a_model_without_its_run(shell, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / "model", tmp_path / "model")
@@ -165,6 +168,7 @@ def test_atlas_of_a_model_without_its_run(shell, trained, tmp_path, monkeypatch)
     assert not (tmp_path / "model/likeness.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_wrong_use_of_the_atlas(shell, trained, tmp_path):
     assert "leave --size" in shell("inspect", trained / "model", "--atlas", "--size", 64).sentence
     assert "add --atlas" in shell("inspect", trained / "model", "--activations", "--out", "a.html").sentence

@@ -48,6 +48,7 @@ def test_two_runs_are_compared(shell, evaluated, tmp_path):
     assert "Paired differences; above 0 is better than one" in [element["text"] for element in found.all("figcaption")]
 
 
+@pytest.mark.slow
 def test_runs_with_other_images_are_shown_and_not_compared(shell, evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
     file = other / "evaluation/cases.csv"
@@ -56,6 +57,7 @@ def test_runs_with_other_images_are_shown_and_not_compared(shell, evaluated, tmp
     assert "Not compared: " in read(tmp_path / "r.html").text
 
 
+@pytest.mark.slow
 def test_scores_of_other_images_are_reported_from_where_evaluate_wrote_them(shell, evaluated, phantoms, tmp_path):
     other = shutil.copytree(phantoms, tmp_path / "other")
     told = shell("evaluate", evaluated, "--data", other, "--out", tmp_path / "scores", "--device", "cpu").out
@@ -86,6 +88,7 @@ def test_scores_of_another_subset_are_reported_as_evaluate_proposes(shell, evalu
     assert not cases & {row["id"] for row in read_table(run / "evaluation/cases.csv")}
 
 
+@pytest.mark.slow
 def test_thumbnails_of_a_comparison_have_the_outlines_of_every_run(shell, evaluated, tmp_path):
     other = shutil.copytree(evaluated, tmp_path / "other")
     assert shell("report", evaluated, other, "--out", tmp_path / "r.html", "--device", "cpu").code == 0
@@ -93,6 +96,7 @@ def test_thumbnails_of_a_comparison_have_the_outlines_of_every_run(shell, evalua
     assert all(any(f" by {name}" in one.get("aria-label") for one in shown[:2]) for name in ("one", "other"))
 
 
+@pytest.mark.slow
 def test_of_a_study_every_model_is_shown_once_and_all_trainings_are_compared(shell, evaluated, tmp_path):
     for model in ("first", "second"):
         for seed in ("0", "1"):

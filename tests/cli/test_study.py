@@ -39,6 +39,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(runner, "_spawn", Process)
 
 
+@pytest.mark.slow
 def test_the_small_study_of_the_docs(shell, places, in_this_process):
     (places / "s.yaml").write_text(SMALL)
     out = places / "out"

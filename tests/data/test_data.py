@@ -238,6 +238,7 @@ def test_phantoms_repeat_and_refuse_a_used_folder(tmp_path):
         write_phantoms(tmp_path / "a")
 
 
+@pytest.mark.slow
 @needs_data
 def test_real_sets_are_recognised_and_leak_nothing():
     busi, cvc = (open_dataset(SHARED / name) for name in ("busi_256", "cvc_256"))

@@ -96,6 +96,7 @@ def old_rule(images):
     return int((np.triu(np.corrcoef(np.array(small, float)), k=1) >= 0.98).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_look_alike_images_only_copies_are_near_duplicates(make, kind):
     random = np.random.default_rng(0)
@@ -107,6 +108,7 @@ def test_of_look_alike_images_only_copies_are_near_duplicates(make, kind):
     assert [pair for pair in found if pair[2] == 1] == [("00", "35", 1.0)]
 
 
+@pytest.mark.slow
 def test_forty_look_alike_images_are_split_as_asked_and_duplicates_stay_together(make):
     random = np.random.default_rng(0)
     images = [fundus(random) for _ in range(38)]
@@ -153,6 +155,7 @@ def busi():
     return open_dataset(SHARED / "busi_256")
 
 
+@pytest.mark.slow
 @needs_data
 def test_known_duplicates_of_busi_stay_together(busi):
     pairs = {(a, b): agreement for a, b, agreement in near_duplicates(busi)}

@@ -23,6 +23,7 @@ def dataset(make):
     return open_dataset(make.root)
 
 
+@pytest.mark.slow
 def test_every_image_is_tested_once_and_nothing_is_in_two_parts(dataset):
     for folds in (2, 3, 5, 10):
         for seed in range(8):

@@ -45,6 +45,7 @@ def test_of_pictures(tmp_path):
     assert not np.allclose(each[0], each[1], atol=0.01)
 
 
+@pytest.mark.slow
 def test_of_volumes(tmp_path):
     cards = (VOLUMES, replace(VOLUMES, spacing_mm=(2.0, 1.0, 1.0)))
     members = [Predictor(saved(tmp_path / str(n), card, n), "cpu", tta=bool(n)) for n, card in enumerate(cards)]

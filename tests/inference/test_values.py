@@ -73,6 +73,7 @@ def disc_maps(root, values):
     return root
 
 
+@pytest.mark.slow
 def test_from_label_maps_to_label_maps(tmp_path):
     values = (1, 4, 300)
     data = disc_maps(tmp_path / "data", values)

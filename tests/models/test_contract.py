@@ -170,6 +170,8 @@ def quickly_enough(name):
         pytest.skip("it is the function of edgekan, and takes 15 s where that takes 2")
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_one_batch_can_be_learnt(name):
     quickly_enough(name)
     torch.manual_seed(0)
@@ -204,6 +206,8 @@ def test_wrong_channels_are_named(name):
             model(torch.zeros(wrong))
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_exported_it_computes_the_same(name):
     quickly_enough(name)
     model = small(name).eval()

@@ -148,6 +148,7 @@ def test_rows_of_an_inspection_say_which_stride():
     assert rows["embeddings.0.0"] == "KAConv3d 3×3×3 stride 1×2×2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [SHAPES[1], SHAPES[3]], ids=["3D", "2D"])
 def test_exported_and_traced_it_computes_the_same(case):
     model, x, _ = shaped("allukan-tiny", case, depth=1, token_depth=1)

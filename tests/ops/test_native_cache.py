@@ -132,6 +132,7 @@ def test_a_full_disk_is_one_line(kernels, monkeypatch, caplog):
     assert "No space left" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_written_without_a_home_is_imported(tmp_path):
     """Permissions do not bind root, so files stand where the folders of the caches would be."""
     copy, file = tmp_path / "install" / "allukan", tmp_path / "file"

@@ -89,6 +89,8 @@ assert abs(weight.grad.double() - wanted) < 1e-4 * wanted.abs(), (weight.grad, w
 """
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("limit", ["1", "2"])
 def test_fewer_threads_than_asked_for_add_up_to_the_same(limit):
     """OpenMP gives as many as OMP_THREAD_LIMIT lets it; sums of the others must be nothing, not what lay in memory."""
@@ -97,6 +99,7 @@ def test_fewer_threads_than_asked_for_add_up_to_the_same(limit):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_no_second_openmp_is_loaded():
     """Only the library that torch runs on is used; where it has none of this kind, Python's threads."""
     if not sys.platform.startswith("linux"):

@@ -93,6 +93,7 @@ def test_channels_last_stays(kind, shape, activations, blocks):
     assert grad_x.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_strided_input_and_gradients_and_lines_of_one_element():
     x, *others = inputs((3, 5, 4, 6), 2)
     for view in (x.transpose(1, 3), x[:, :4, ::2], x[:, :4].to(memory_format=torch.channels_last)[..., ::3]):
@@ -132,6 +133,7 @@ def test_sums_of_a_run_of_tiles_stay_in_registers(last, monkeypatch):
     assert_right([x, *others], "group", Phi(5, 3, GRID))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "last", "size"), [((2, 4, 3, 5), True, 5), ((3, 4, 5), False, 40)])
 def test_more_sums_than_registers_and_64_bit_offsets(shape, last, size, monkeypatch):
     """A pass for the input and one for the sums; and the same bits with wide offsets."""

@@ -166,6 +166,7 @@ def test_folds_of_one_seed_are_a_t_test_of_their_means(tmp_path):
     assert "over trainings and images" in draw_forest(found, tmp_path / "f.svg").read_text()
 
 
+@pytest.mark.slow
 def test_several_sets_together(tmp_path):
     """Without a spread over images it is Welch's test; cross evaluations and models that lack a set are no part of it."""
     shifts = {"a": [0.1, 0.2, 0.15], "b": [0.0, 0.3]}

@@ -150,6 +150,7 @@ def test_drawn_splits_may_be_asked_for(write, tmp_path):
     check_study(load_study(write(folds=2, data={"a": {"path": "a", "splits": "drawn"}})), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_more_folds_than_groups_is_a_failed_run_with_its_sentence(write, here, tmp_path):
     undone = run_study(load_study(write(data={"b": "b"}, folds=40)), tmp_path)
     assert "too few for 40 folds" in undone[0].failure

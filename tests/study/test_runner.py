@@ -53,6 +53,7 @@ def test_what_is_done_is_not_done_again(done, here, folder, monkeypatch):
     assert run_study(load_study(folder / "done.yaml"), done) == []
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_recorded_and_the_rest_is_done(write, here, tmp_path, monkeypatch):
     study, out = (
         load_study(write(seeds=[0, 1], models={"bad": {"model": "ukan"}, "ka": {"model": "allukan-tiny"}})),
@@ -110,6 +111,7 @@ def test_a_process_that_dies_is_a_failed_cell(write, tmp_path, monkeypatch):
     assert "exit code -9" in trial.failure
 
 
+@pytest.mark.slow
 def test_tuning_takes_what_is_best_on_validation(write, here, tmp_path):
     tune = {"grid": {"lr": [1e-7, 0.01], "weight_decay": [0.0, 0.1]}, "seed": 3}
     assert run_study(load_study(write(tune=tune)), tmp_path) == []
@@ -140,6 +142,7 @@ def test_runs_whose_tuning_failed_are_not_done(write, here, tmp_path, monkeypatc
     assert [(trial.name, trial.state) for trial in undone] == [("a/tune/ka/lr=0.1", "failed"), ("a/clean/ka/0", "to do")]
 
 
+@pytest.mark.slow
 def test_a_cell_in_other_hands_is_left_and_a_dead_lock_is_taken_over(write, here, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "LEASE_SECONDS", 1.0)
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.1)
@@ -191,6 +194,7 @@ def test_a_cell_that_another_took_over_is_dropped_and_waited_for(write, here, tm
     assert len(killed) == 1
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_starts_the_training_again(write, here, tmp_path):
     study = load_study(write())
     assert run_study(study, tmp_path) == []

@@ -42,6 +42,7 @@ def first_images(run, data, card):
     return (images / 255 - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9}], ids=["plain", "ema"])
 def test_history_and_model_folder_say_how_far_the_saved_weights_bend(data, tmp_path, options):
     run = trained(data, tmp_path / "run", **options)
@@ -56,12 +57,15 @@ def test_history_and_model_folder_say_how_far_the_saved_weights_bend(data, tmp_p
     assert network_bends(network, kept) == pytest.approx(network_bends(network, met), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_high_rate_for_splines_bends_them(data, tmp_path):
     bends = {rate: float(column(trained(data, tmp_path / str(rate), spline_lr=rate, epochs=2))[-1]) for rate in (1e-5, 3e-2)}
     assert bends[1e-5] < 0.001  # an activation starts as its base, which is bend 0
     assert bends[3e-2] > 0.03
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 def test_the_default_training_bends_splines_and_the_one_of_before_did_not(data, tmp_path):
     bends = [float(column(trained(data, tmp_path / str(rate), spline_lr=rate, epochs=10))[-1]) for rate in (None, 3e-3)]
     assert bends[0] > 0.05
@@ -74,6 +78,8 @@ def test_a_network_without_splines_has_no_such_column(data, tmp_path):
     assert not (run / "model/activations.safetensors").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize("options", [{}, {"model": "ukan", "augment": ("affine",)}], ids=["batch norms", "U-KAN"])
 def test_measuring_changes_nothing_of_a_training(data, tmp_path, monkeypatch, options):
     options = {"epochs": 2, "options": {} if options else {"topology": {"drop_path": 0.3}}, **options}

@@ -45,6 +45,7 @@ def same(one, other):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_every_fold_is_a_run_by_itself(data, whole, tmp_path):
     dataset = open_dataset(data)
     drawn = make_folds(dataset, 3, 4, load_groups(dataset, None))
@@ -58,6 +59,7 @@ def test_every_fold_is_a_run_by_itself(data, whole, tmp_path):
     assert not same(whole / "fold-0", whole / "fold-1")
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_second_fold_it_ends_as_if_it_never_was(data, whole, tmp_path, monkeypatch):
     out, write = tmp_path / "cut", History._write
 
@@ -77,6 +79,7 @@ def test_interrupted_in_the_second_fold_it_ends_as_if_it_never_was(data, whole, 
     assert all(same(out / f"fold-{number}", whole / f"fold-{number}") for number in range(3))
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_cut_before_it_trained_starts(data, whole, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(whole, out)
@@ -87,6 +90,7 @@ def test_a_fold_that_was_cut_before_it_trained_starts(data, whole, tmp_path):
     assert same(out / "fold-2", whole / "fold-2")
 
 
+@pytest.mark.slow
 def test_all_folds_can_be_trained_longer(data, whole, tmp_path):
     out = tmp_path / "copy"
     shutil.copytree(whole, out)
@@ -98,6 +102,7 @@ def test_all_folds_can_be_trained_longer(data, whole, tmp_path):
         resume_config(out, {"folds": 4})
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_is_refused_and_one_that_could_not_begin_is_free(data, whole, tmp_path):
     with pytest.raises(UserError, match="exists already: choose another --out, or continue that run with --resume"):
         train(config(data, whole, folds=3))
@@ -120,6 +125,7 @@ def test_options_that_contradict_each_other(given, words):
         config("d", "o", **{"folds": 5, **given})
 
 
+@pytest.mark.slow
 def test_a_split_that_comes_with_the_data_is_not_used_and_that_is_said(data, tmp_path, caplog):
     names = sorted(path.stem for path in (data / "images").iterdir())
     for number, name in enumerate(names):

@@ -144,6 +144,7 @@ def config(data, out, **options):
     return TrainConfig(str(data), str(out), **{**usual, **options})
 
 
+@pytest.mark.slow
 def test_a_training_starts_from_the_given_weights_and_records_it(data, tmp_path):
     start = train(config(data, tmp_path / "start"))
     first = First()

@@ -67,6 +67,7 @@ def test_of_volumes_it_is_of_their_middle(tmp_path):
     assert torch.allclose(load_likeness(tmp_path, network).distances, want.distances, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_volume_is_judged_by_its_middle_at_the_voxels_of_the_training(tmp_path):
     network = saved(tmp_path, 3, normalisation="image", spacing_mm=(2.0, 1.0, 1.0))
     grid = Geometry((20, 40, 40), (4.0, 1.0, 1.0), (0.0, 0.0, 0.0), ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)))

@@ -50,6 +50,7 @@ def test_deep_supervision_of_units_is_the_weighted_mean_over_the_levels(model, o
     torch.testing.assert_close(loss.detach(), wanted.detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dice", DICE_LOSSES)
 def test_units_with_deep_supervision_learn_one_batch_by_every_dice(dice):
     found, (images, masks) = module("allukan-tiny", dice), batch()

@@ -112,6 +112,7 @@ def test_released_passes_give_their_memory_back() -> None:
     assert torch.cuda.memory_reserved() < before + (held - before) / 4
 
 
+@pytest.mark.slow
 def test_a_training_that_has_ended_holds_no_recording(phantoms, monkeypatch) -> None:
     released: list[Recorded] = []
     monkeypatch.setattr(Recorded, "release", lambda self: released.append(self))

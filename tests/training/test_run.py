@@ -34,6 +34,8 @@ class Interrupted(Exception):
 DROPPED = {"topology": {"drop_path": 0.3}}
 
 
+@pytest.mark.slow
+@pytest.mark.kernels
 @pytest.mark.parametrize(
     "given", [{}, {"snapshots": 3}, {"ema": 0.9, "augment": ("affine", "speckle"), "warmup": 1.5, "options": DROPPED}]
 )
@@ -72,6 +74,7 @@ def trained_weights(run):
     return load_file(run / "model/model.safetensors"), torch.load(run / "last.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -95,6 +98,7 @@ def test_every_option_changes_what_is_trained(plainly_trained, tmp_path, given):
     assert not torch.equal(changed["state_dict"][name], plain["state_dict"][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("healthy", "given", "dice"),
     [
@@ -117,6 +121,7 @@ def test_dice_is_of_batches_where_images_often_lack_a_class(tmp_path, caplog, he
     assert load_config(run / "config.yaml", {"out": str(run)}).dice == dice
 
 
+@pytest.mark.slow
 def test_snapshots_are_averaged_over_the_last_epochs(plainly_trained, tmp_path):
     """The trained weights are those without it; what is kept at the end is the mean of what the last three epochs end with."""
     data, _ = plainly_trained
@@ -186,9 +191,8 @@ def shapes(root, layout):
     return root
 
 
-@pytest.mark.parametrize(
-    ("layout", "target"), [("label-maps", "multiclass"), pytest.param("folders", "multilabel", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("layout", "target"), [("label-maps", "multiclass"), ("folders", "multilabel")])
 def test_several_classes_are_learned(tmp_path, layout, target):
     data = shapes(tmp_path / "data", layout)
     run = train(config(data, tmp_path / "run", epochs=15, batch_size=4, lr=1e-2))
@@ -209,6 +213,7 @@ def cosine(epoch, epochs, lr, floor=1e-5):
     return floor + (lr - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
+@pytest.mark.slow
 def test_a_longer_training_goes_on_with_the_cosine_of_its_new_length(plainly_trained, tmp_path, caplog):
     data, _ = plainly_trained
     given = {"batch_size": 4, "spline_lr": 0.02}
@@ -265,6 +270,7 @@ def test_an_odd_number_of_images_trains_in_whole_batches(tmp_path, monkeypatch, 
     assert all(math.isfinite(float(value)) for row in rows for value in row.values())
 
 
+@pytest.mark.slow
 def test_what_a_norm_or_the_devices_cannot_do_is_said_before(plainly_trained, tmp_path):
     data, _ = plainly_trained
     for given, word in (

@@ -43,6 +43,7 @@ def cosine(epoch, epochs, lr):
     return 1e-5 + (lr - 1e-5) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
+@pytest.mark.slow
 def test_without_it_every_step_has_torchs_cosine_to_the_bit(data, tmp_path):
     found = run(data, tmp_path / "run")
     optimizer = torch.optim.SGD([{"params": [torch.zeros(1)], "lr": lr} for lr in found.rates[0]])
@@ -55,6 +56,7 @@ def test_without_it_every_step_has_torchs_cosine_to_the_bit(data, tmp_path):
     assert {0.1, 0.3} == set(found.rates[0])
 
 
+@pytest.mark.slow
 def test_it_rises_step_by_step_to_the_cosine(data, tmp_path):
     found = run(data, tmp_path / "run", warmup=1.5)
     assert found.steps >= 4
@@ -67,6 +69,7 @@ def test_it_rises_step_by_step_to_the_cosine(data, tmp_path):
     assert [float(row["lr"]) for row in rows] == pytest.approx([cosine(epoch, EPOCHS, bases[0]) for epoch in range(EPOCHS)])
 
 
+@pytest.mark.slow
 def test_a_longer_training_goes_on_on_the_cosine_of_its_length(data, tmp_path):
     bases = [rate * 1.9 * found.steps for found in [run(data, tmp_path / "run", epochs=2, warmup=1.9)] for rate in found.rates[0]]
     later = Rates()

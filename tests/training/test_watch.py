@@ -71,6 +71,7 @@ def images_of(data, masks):
     return [sizes[int(mask.sum())] for mask in masks]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "words", "given"),
     [

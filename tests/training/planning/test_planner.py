@@ -55,6 +55,7 @@ def test_hippocampus_is_trained_whole_in_3d():
     assert made.memory_bytes <= made.memory_given == 8 * GIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [GIB, 8 * GIB, 64 * GIB])
 def test_what_is_chosen_fits_and_nothing_larger_does(memory):
     made = small(ABDOMEN, memory)
@@ -70,6 +71,7 @@ def test_what_is_chosen_fits_and_nothing_larger_does(memory):
     assert footprint.bytes(chosen, made.batch_size + 1) > memory
 
 
+@pytest.mark.slow
 def test_more_memory_gives_larger_patches():
     sizes = [prod(small(ABDOMEN, memory).patch) for memory in (GIB, 4 * GIB, 16 * GIB, 128 * GIB)]
     assert sizes == sorted(sizes)
@@ -91,6 +93,7 @@ def test_a_short_time_makes_steps_small_first_of_batch_then_of_patch():
     assert "too short for 1000 steps" in least.notes[0]
 
 
+@pytest.mark.slow
 def test_long_voxels_are_neither_halved_nor_mixed_at_first():
     made = small(PROSTATE)
     assert made.spatial_dims == 3
@@ -99,6 +102,7 @@ def test_long_voxels_are_neither_halved_nor_mixed_at_first():
     assert len(made.normalisation) == 2
 
 
+@pytest.mark.slow
 def test_few_slices_are_pictures():
     made = small(fingerprint((5, 256, 200), (8.0, 1.0, 1.0)))
     assert (made.spatial_dims, made.slice_axis, made.patch) == (2, 0, (256, 224))
@@ -116,6 +120,7 @@ def test_dimensions_that_are_asked_for():
         small(PICTURES, dims=3)
 
 
+@pytest.mark.slow
 def test_where_3d_does_not_fit_slices_do_and_that_is_said():
     found = fingerprint((64, 64, 64), (1.0, 1.0, 1.0))
     three, two = (Footprint("convtwin-base", 1, 3, dims) for dims in (3, 2))
@@ -130,6 +135,7 @@ def test_where_3d_does_not_fit_slices_do_and_that_is_said():
         small(found, 2**20)
 
 
+@pytest.mark.slow
 def test_pictures_are_planned_by_the_same_planner():
     made = small(PICTURES)
     assert (made.spatial_dims, made.patch, made.batch_size, made.spacing_mm) == (2, (416, 512), 6, None)
@@ -140,6 +146,7 @@ def test_pictures_are_planned_by_the_same_planner():
     assert less.limit == "memory"
 
 
+@pytest.mark.slow
 def test_ct_is_clipped_to_its_foreground():
     (ct,) = small(ABDOMEN).normalisation
     assert (ct.kind, ct.low, ct.high, ct.mean, ct.std) == ("clip", -150.0, 240.0, 60.0, 45.0)
@@ -154,6 +161,7 @@ def test_options_of_the_model_are_kept():
     assert small(HIPPOCAMPUS, model="unet").options == {}
 
 
+@pytest.mark.slow
 def test_a_plan_goes_to_yaml_and_json(tmp_path):
     made = small(ABDOMEN, seconds=1800.0)
     assert json.loads(json.dumps(made.as_dict())) == made.as_dict()
@@ -163,6 +171,7 @@ def test_a_plan_goes_to_yaml_and_json(tmp_path):
     assert (tuple(back["patch"]), back["normalisation"][0]["kind"]) == (made.patch, "clip")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("found", "more", "words"),
     [
