@@ -28,7 +28,7 @@ PAGES += [*(ROOT / "docs/evidence").glob("*.md"), *(ROOT / "benchmarks/studies")
 
 def options_of(name):
     module = import_module(f"benchmarks.{name}")
-    command = module.program._command() if hasattr(module, "program") else module.cells
+    command = module.program._command() if hasattr(module, "program") else getattr(module, name.rpartition(".")[2])
     return {option.replace("_", "-") for option in inspect.signature(command).parameters}
 
 
