@@ -198,6 +198,14 @@ def test_a_channel_of_ct_is_clipped_and_has_one_scale_in_every_image():
     assert values.min() == -4
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float64])
+def test_an_offset_that_float32_cannot_tell_from_its_neighbours_takes_no_contrast(dtype):
+    values = np.random.default_rng(0).integers(0, 100, (1, 4, 5, 6))
+    found = as_input(Image((values + 2**30).astype(dtype), Geometry.of_pixels((4, 5, 6), (1, 1, 1)))).array
+    assert np.allclose(found, (values - values.mean()) / values.std(), atol=1e-5)
+    assert found.dtype == np.float32
+
+
 @pytest.mark.parametrize("gain", [1e-9, 1, 1e9])
 def test_a_gain_changes_nothing_and_a_constant_becomes_zero(gain):
     """Diffusion in m²/s is of the order of 1e-9."""

@@ -72,9 +72,17 @@ def read_volume_case(case: Case, dataset: Dataset, channels: Sequence[int] = ())
 def as_input(image: Image, intensities: Sequence[Intensity] = ()) -> Image:
     """Towards head, back and left ("SPL"), float32, with intensities as ``standardise`` has them."""
     turned = image.reoriented()
-    values = turned.array.astype(np.float32)
+    values: NDArray[np.floating] = turned.array.astype(np.float64 if _offset(turned.array) else np.float32)
     standardise(values, intensities)
-    return replace(turned, array=values)
+    return replace(turned, array=values.astype(np.float32, copy=False))
+
+
+def _offset(values: NDArray[Any]) -> bool:
+    """Whether float32 would round what distinguishes voxels: numbers of 32 bits and more, far from 0 and close to each other."""
+    if values.dtype.itemsize < 4 or values.dtype == np.float32:
+        return False
+    low, high = float(values.min()), float(values.max())
+    return max(-low, high) > 1000 * (high - low) > 0
 
 
 def prepare_volumes(
