@@ -1,6 +1,7 @@
 """A study is checked whole before anything starts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -154,6 +155,38 @@ def test_a_folder_of_another_study_is_refused(write, done):
         check_study(load_study(write(models=both | {"ka": {**KA, "lr": 0.1}})), done)
     with pytest.raises(UserError, match="was started with options"):
         check_study(load_study(write(models=both | {"ka": {**KA, "options": {"norm": "group"}}})), done)
+
+
+@pytest.mark.parametrize(
+    ("given", "common", "words"),
+    [
+        ({"epochs": 3}, {"size": 32}, "epochs 3 and the study says 400"),
+        ({"batch_size": 2}, {}, "batch_size 2 and the study says 8"),
+        ({}, {"size": None}, r"size \(32, 32\) and the study says \(256, 256\)"),
+        ({"options": {"topology": {"widths": [4, 4, 8, 8, 8]}}}, {}, "options .*widths.* and the study says {}"),
+    ],
+)
+def test_what_a_study_no_longer_says_is_not_what_was_started(write, tmp_path, given, common, words):
+    common = {"size": 32, **common}
+    study = load_study(write(common={**common, "size": 32, **given}))
+    [trial] = study.trials(tmp_path / "out")
+    trial.folder.mkdir(parents=True)
+    (trial.folder / "splits.json").write_text("{}")
+    started = replace(trial.config({}), dice="image")
+    replace(started, epochs=started.epochs or 400, batch_size=started.batch_size or 8).save(trial.folder / "config.yaml")
+    check_study(study, tmp_path / "out")
+    with pytest.raises(UserError, match=f"was started with {words}"):
+        check_study(load_study(write(common={name: value for name, value in common.items() if value})), tmp_path / "out")
+
+
+def test_a_grid_that_has_got_points_may_choose_otherwise(write, tmp_path):
+    study = load_study(write(tune={"grid": {"lr": [0.01, 0.1]}}))
+    trial = study.trials(tmp_path / "out")[-1]
+    trial.folder.mkdir(parents=True)
+    trial.config({"lr": 0.01}).save(trial.folder / "config.yaml")
+    (trial.folder / "splits.json").write_text("{}")
+    with pytest.raises(UserError, match=r"ka.0 was started before all points of tune\.grid were done"):
+        check_study(study, tmp_path / "out")
 
 
 def split_of(folder, name, **parts):

@@ -152,6 +152,16 @@ def test_copypaste_takes_the_foreground_and_nothing_else():
 
 
 @pytest.mark.parametrize("name", MIXING)
+def test_intensities_of_floats_come_along_as_they_are(name):
+    images, masks = (one.unsqueeze(2) for one in levels(16, 20, 20))
+    images = images.float() * 100 - 800 + torch.linspace(0, 9, 20)  # of CT, say, in ranges of their own
+    changed, _ = augment(images, masks, (name,), seed=1)
+    here = torch.isclose(changed, images, atol=1e-2)
+    assert (here | torch.isclose(changed, images.roll(1, 0), atol=1e-2)).all()
+    assert not here.all()
+
+
+@pytest.mark.parametrize("name", MIXING)
 def test_one_image_has_nothing_to_mix_with(name):
     images, masks = levels(1)
     changed, moved = augment(images, masks, (name,), seed=0)

@@ -3,6 +3,8 @@
 import csv
 import logging
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -88,6 +90,15 @@ def test_a_fold_that_was_cut_before_it_trained_starts(data, whole, tmp_path):
     shutil.copy(out / "fold-1/config.yaml", out / "fold-2")
     train(resume_config(out, {}), resume=True)
     assert same(out / "fold-2", whole / "fold-2")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_fold_after_the_other(data, tmp_path):
+    arguments = ["train", str(data), "--out", str(tmp_path / "run"), "--model", "convtwin-tiny", "--size", "32", "--epochs", "1"]
+    arguments += ["--batch-size", "4", "--accelerator", "cpu", "--devices", "2", "--folds", "2"]
+    done = subprocess.run([sys.executable, "-m", "allukan", *arguments], capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert all((tmp_path / f"run/fold-{number}/history.csv").is_file() for number in range(2))
 
 
 @pytest.mark.slow

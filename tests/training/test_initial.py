@@ -111,6 +111,15 @@ def test_stochastic_depth_may_differ(folder):
     assert not taken(folder, card(**dropped))[1]
 
 
+def test_a_way_without_weights_is_no_less_part_of_the_network(tmp_path):
+    """Depth 0 at full size adds the first map alone."""
+    full, plain = card("convtwin-tiny", topology={**TOPOLOGY["topology"], "full_depth": 0}), card("convtwin-tiny", **TOPOLOGY)
+    for given, other, words in (full, plain, "Identity.* there and missing"), (plain, full, "missing there and Identity"):
+        folder = save_model(tmp_path / words[0], given.build(), given)
+        with pytest.raises(UserError, match=f"mean something else in this network: full is {words}"):
+            taken(folder, other)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["edgekan-tiny", "ukan", "ukan-sprecher", "unet", "unetpp", "attention-unet", "plainconv"])
 def test_every_kind_of_model_gives_its_weights_and_takes_new_heads(model, tmp_path):

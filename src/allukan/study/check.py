@@ -43,6 +43,11 @@ def check_study(study: Study, out: Path) -> None:
         options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
             trial.check_started(trial.config(options))
+        elif (trial.folder / "splits.json").is_file():
+            raise UserError(
+                f"{trial.folder} was started before all points of tune.grid were done, which may choose otherwise: remove that "
+                "folder, or choose another --out."
+            )
         _check_data(trial, config)
 
 

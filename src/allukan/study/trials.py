@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from allukan.errors import UserError
 from allukan.files import read_json, read_table, read_text, write_json, write_text
 from allukan.inference import Predictor, evaluate, open_run
+from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, DEFAULT_SIZE
 from allukan.provenance import environment
 from allukan.training import MACHINE_OPTIONS, TrainConfig, go_on, load_config, merge
 
@@ -91,12 +92,22 @@ class Trial:
             return
         taken = load_config(self.folder / "config.yaml", {"out": config.out})
         saved = asdict(taken)
-        for option, value in asdict(config.completed(taken)).items():
+        for option, value in asdict(_completed(config, taken)).items():
             if option not in MACHINE_OPTIONS and saved[option] != value:
                 raise UserError(
                     f"{self.folder} was started with {option} {saved[option]!r} and the study says {value!r}: "
                     "choose another --out, or remove that folder."
                 )
+
+
+def _completed(config: TrainConfig, taken: TrainConfig) -> TrainConfig:
+    """With what was planned as the run has taken it; what it leaves open and nothing plans is as usual, not as it was taken."""
+    usual: dict[str, Any] = {} if config.budget else {"epochs": DEFAULT_EPOCHS}
+    if len(taken.size) == 2:  # of pictures
+        usual["options"] = {}
+        if not (config.budget or config.memory):
+            usual |= {"size": DEFAULT_SIZE, "batch_size": DEFAULT_BATCH}
+    return replace(config.completed(taken), **{name: getattr(config, name) or value for name, value in usual.items()})
 
 
 def placed(point: Mapping[str, Any]) -> dict[str, Any]:

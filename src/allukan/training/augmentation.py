@@ -77,7 +77,7 @@ def augment(images: Tensor, masks: Tensor, names: Sequence[str], seed: int | Gen
         images = (images.float() - low) / span
         draw = seed if isinstance(seed, Generator) else torch.Generator(images.device).manual_seed(seed)
         images, masks = _changed(images, masks, names, draw)
-        return images * span + low, masks
+        return _mixed_with(images * span + low, masks, names, draw)  # what comes from another image keeps its intensities
 
 
 def _range(images: Tensor) -> tuple[Tensor | float, Tensor | float]:
@@ -99,6 +99,10 @@ def _changed(images: Tensor, masks: Tensor, names: Sequence[str], generator: Gen
         images = _intensity(images, generator)
     if "speckle" in names:
         images = _speckle(images, generator)
+    return images, masks
+
+
+def _mixed_with(images: Tensor, masks: Tensor, names: Sequence[str], generator: Generator) -> tuple[Tensor, Tensor]:
     if "cutmix" in names:
         images, masks = _mixed(images, masks, _boxes(images, generator), generator)
     if "copypaste" in names:

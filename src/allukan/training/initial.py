@@ -98,14 +98,18 @@ def _shape(state: dict[str, Tensor], name: str) -> str:
 
 def _check_functions(given: nn.Module, network: nn.Module, fresh: set[str], folder: str) -> None:
     """The same shapes may still be used otherwise: another base activation, grid or norm."""
-    ours = {name: module for name, module in network.named_modules() if name not in fresh}
-    for name, theirs in given.named_modules():
-        mine = ours.get(name)
-        if mine is None or isinstance(mine, DropPath | nn.Identity):  # these have nothing to start from
-            continue
-        a, b = (f"{type(module).__name__}({module.extra_repr()})" for module in (theirs, mine))
+    theirs, ours = ({name: part for name, part in one.named_modules() if name not in fresh} for one in (given, network))
+    for name, module in (theirs | ours).items():
+        both = name in theirs and name in ours
+        if isinstance(module, DropPath | nn.Identity) if both else not isinstance(module, nn.Identity):
+            continue  # nothing to start from; or compared by its tensors, and a way without any is that of ``full_depth`` 0
+        a, b = (_function(one.get(name)) for one in (theirs, ours))
         if a != b:
             raise UserError(f"the weights of {folder} mean something else in this network: {name} is {a} there and {b} here.")
+
+
+def _function(module: nn.Module | None) -> str:
+    return f"{type(module).__name__}({module.extra_repr()})" if module is not None else "missing"
 
 
 def _listed(names: Iterable[str]) -> str:

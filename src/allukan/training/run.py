@@ -18,6 +18,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 
 from allukan.data import (
@@ -94,7 +95,7 @@ def go_on(config: TrainConfig, callbacks: Sequence[pl.Callback] = ()) -> Path:
     """Train, from where it was interrupted if it was begun before."""
     run = Path(config.out)
     resume = (run / "splits.json").is_file()
-    if not resume:
+    if not resume and not rank_zero_only.rank:  # type: ignore[attr-defined]
         for path in (run / "config.yaml", *run.glob(".*.part")):  # of a process that ended before it trained
             path.unlink(missing_ok=True)
     return train(config, resume, callbacks)
@@ -134,15 +135,14 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     if readable(config.out) != config.out:  # TensorBoard writes to no such path
         raise UserError(f"--out {readable(config.out)} is not UTF-8 text in this locale: choose another, or set PYTHONUTF8=1.")
     trainer = _trainer(config, run, callbacks)
-    if not resume and trainer.is_global_zero:
-        _check_new(run)
+    resume = _begun(trainer, run, resume)
     dataset = open_dataset(config.data, config.label_rules)
     check_classes(run, dataset)
     splits, notes = _splits(config, dataset, run, resume)
     tell_of_reading(dataset, (*splits.train, *splits.val), trainer.is_global_zero)
     channels = file_channels(dataset)
     check_dimensions(config, dataset.spatial_dims)
-    if resume or not trainer.is_global_zero:  # what was planned once holds, and for all processes
+    if resume:  # what was planned once holds, and for all processes
         config, explained = config.completed(load_config(run / "config.yaml", {"out": config.out})), ""
     else:
         config, explained = planned(config, dataset, splits, channels, str(trainer.strategy.root_device))
@@ -173,20 +173,28 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     module = SegmentationModule(network, card, config, recorded=recorded)
     last = run / "last.ckpt" if resume and (run / "last.ckpt").is_file() else None  # without one it starts again
     if last and check_checkpoint(last, module) >= epochs:
-        return _finished(run, epochs)
+        return _finished(run, epochs, trainer)
     if config.init and not last:
         take_weights(network, card, config.init, config.init_heads)
     check_foreground(dataset.classes, sets.train, sets.val)
     warn_of_ignored(config, sets.train, sets.val)
     if trainer.is_global_zero:
-        run.mkdir(parents=True, exist_ok=True)
-        config.save(run / "config.yaml")
-        splits.save(run / "splits.json")
-        _say([_announcement(config, sets, epochs), *notes, *filter(None, [explained, loss])])
+        _begin(config, splits, [_announcement(config, sets, epochs), *notes, *filter(None, [explained, loss])])
+        trainer.strategy.barrier()
     _fit(trainer, module, loaders, last)
     if trainer.is_global_zero:
         keep_likeness(run / "model", config, sets, trainer.strategy.root_device)
     return run
+
+
+def _begun(trainer: pl.Trainer, run: Path, resume: bool) -> bool:
+    """Whether there is something to go on with: for all but the first process what that one writes, for which they wait."""
+    if not trainer.is_global_zero:
+        trainer.strategy.barrier()  # waits after another fold alone: the processes of the first one are started later
+        return True
+    if not resume:
+        _check_new(run)
+    return resume
 
 
 def _with_dice(config: TrainConfig, sets: Sets) -> tuple[TrainConfig, str]:
@@ -214,8 +222,10 @@ def _sets(card: ModelCard, dataset: Dataset, splits: Splits, channels: tuple[int
     return Sets(train, val)
 
 
-def _finished(run: Path, epochs: int) -> Path:
+def _finished(run: Path, epochs: int, trainer: pl.Trainer) -> Path:
     """Says that a resumed run has had all its epochs."""
+    if trainer.is_global_zero:
+        trainer.strategy.barrier()
     if not (run / "model" / "config.json").is_file():
         raise UserError(f"{run} has had its {epochs} epochs and left no model: train anew, with a lower --lr perhaps.")
     _log.info(f"nothing is left to do: {run} has had its {epochs} epochs; add --epochs with more to train longer.")
@@ -242,7 +252,12 @@ def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> t
     return plan.splits, (f"split: {plan.summary}.", *(f"note: {note}" for note in plan.notes))
 
 
-def _say(sentences: Sequence[str]) -> None:
+def _begin(config: TrainConfig, splits: Splits, sentences: Sequence[str]) -> None:
+    """Writes what holds for all processes, and says what will happen."""
+    run = Path(config.out)
+    run.mkdir(parents=True, exist_ok=True)
+    config.save(run / "config.yaml")
+    splits.save(run / "splits.json")
     for sentence in sentences:
         _log.info(sentence)
 
