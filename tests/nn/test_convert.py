@@ -382,6 +382,26 @@ ABSORBED = {
 }
 
 
+@pytest.mark.parametrize("hang", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_a_part_go_on_reading_what_they_read(hang):
+    """Features, as taken from an encoder by a hook: they are no output, and no module has the hook that is swapped."""
+
+    def network(hooked):
+        net = nn.Sequential(nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.ReLU()), nn.Sequential(nn.Conv2d(4, 2, 1)))
+        getattr(net[hooked], hang)(lambda module, inputs, *output: read.append((output or inputs)[0]))
+        return net.eval()
+
+    read, x = [], torch.randn(1, 1, 8, 8)
+    net = network(0 if hang == "register_forward_hook" else 1)
+    converted, conversion = convert(net, x)
+    read.clear()
+    assert torch.equal(net(x), converted(x))
+    assert torch.equal(*read)
+    assert "hooks of" in conversion.kept["0.2"]
+    assert conversion.layers == {"0.0": "identity", "1.0": "identity"}
+    assert not conversion.units
+
+
 @pytest.mark.parametrize("case", ABSORBED)
 def test_an_activation_that_only_layers_read_is_absorbed(case):
     wire, modules = ABSORBED[case]
