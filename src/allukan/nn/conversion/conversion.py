@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
@@ -26,6 +28,7 @@ Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
+@torch.inference_mode(False)  # the new parameters are to learn, wherever they are made
 def convert(
     network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = (), *, take_norms: bool = True
 ) -> tuple[nn.Module, Conversion]:
@@ -49,8 +52,8 @@ def convert(
         The KA network in the mode of the original, and what became of every layer and activation.
 
     Raises:
-        ValueError: nothing can be converted, ``spline`` chooses a base, a name in ``keep`` is unknown, or the copy does not do
-            what the network does.
+        ValueError: nothing can be converted, ``spline`` chooses a base, a name in ``keep`` is unknown, a layer is lazy, or the
+            copy does not do what the network does.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
     >>> ka, conversion = convert(network, torch.zeros(1, 1, 16, 16))
@@ -63,6 +66,7 @@ def convert(
     spline = spline or Spline()
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
+    _check_shapes(network)
     arguments = _arguments(example)
     own = own_paddings(network)
     network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
@@ -98,6 +102,13 @@ def _moving(network: nn.Module, calls: list[Call], wanted: set[str]) -> tuple[di
 def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
     return ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
+
+
+def _check_shapes(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
+            kind = type(module).__name__
+            raise ValueError(f"{kind} {name!r} does not know its shape yet: run the network on the example first")
 
 
 def _arguments(example: Example) -> tuple[tuple, dict]:
@@ -205,7 +216,9 @@ def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:
 def _left(network: nn.Module, layers: dict[str, str], obstacles: dict[str, str]) -> dict[str, str]:
     left = {}
     for name, module in network.named_modules():
-        has_weight = any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-        if has_weight and name not in layers and not isinstance(module, _NORMS):
-            left[name] = obstacles.get(name) or f"there is no KA layer for {type(module).__name__}"
+        parametrised = is_parametrized(module, "weight")
+        has_weight = parametrised or any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+        if has_weight and name not in layers and not isinstance(module, (*_NORMS, ParametrizationList)):
+            why = "it has a parametrisation of its weight, which a new layer would lose" if parametrised else ""
+            left[name] = why or obstacles.get(name) or f"there is no KA layer for {type(module).__name__}"
     return left
