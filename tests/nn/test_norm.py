@@ -293,6 +293,14 @@ def test_a_norm_that_does_not_fit_is_told_in_one_sentence(make, word):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("features", "groups"), [(1, 1), (3, 1), (7, 1), (8, 2), (16, 4), (24, 6), (64, 8)])
+def test_groups_of_rows_leave_something_of_their_numbers(features, groups):
+    layer = KALinear(features, 2, norm="group")
+    assert layer.norm.num_groups == groups
+    if features > 1:
+        assert layer(torch.randn(5, features)).std(0).min() > 1e-2  # a group of one number is 0, whatever it is
+
+
 def test_names_make_the_norms_of_torch():
     kinds = {"batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d, "group": nn.GroupNorm, "layer": nn.LayerNorm}
     assert {name: type(make_norm(name, 6, 3)) for name in kinds} == kinds

@@ -33,8 +33,9 @@ def make_norm(norm: str | nn.Module | None, channels: int, spatial_dims: int, **
     """The norm of ``(B, channels, *S)``, or of rows ``(N, channels)`` where ``spatial_dims`` is 0: a new one or the one given.
 
     "batch", "instance" (of a map, with scale and shift as all of them), "group" (the most groups up to 8 that divide the
-    channels) or "layer" (over the channels of every place); a module is one of torch's ``BatchNorm``, ``SyncBatchNorm``,
-    ``InstanceNorm``, ``GroupNorm`` and ``LayerNorm``. Raises ``ValueError`` for any other and for one that does not fit.
+    channels, of rows with 4 numbers or more each: one alone would always be 0, and of two only a sign is left) or "layer" (over
+    the channels of every place); a module is one of torch's ``BatchNorm``, ``SyncBatchNorm``, ``InstanceNorm``, ``GroupNorm``
+    and ``LayerNorm``. Raises ``ValueError`` for any other and for one that does not fit.
 
     >>> make_norm("group", 12, 2).num_groups
     6
@@ -52,7 +53,8 @@ def make_norm(norm: str | nn.Module | None, channels: int, spatial_dims: int, **
     if norm == "instance":
         return _instance(spatial_dims)(channels, affine=True, **factory)
     if norm == "group":
-        return nn.GroupNorm(max(d for d in range(1, 9) if channels % d == 0), channels, **factory)
+        most = 8 if spatial_dims else max(1, min(8, channels // 4))
+        return nn.GroupNorm(max(d for d in range(1, most + 1) if channels % d == 0), channels, **factory)
     return (nn.LayerNorm if norm == "layer" else BATCH[spatial_dims])(channels, **factory)
 
 

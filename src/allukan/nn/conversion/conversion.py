@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from allukan.nn.conversion.absorb import absorb
 from allukan.nn.conversion.check import check
@@ -26,8 +28,14 @@ Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
+@torch.inference_mode(False)  # the new parameters are to learn, wherever they are made
 def convert(
-    network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = (), *, take_norms: bool = True
+    network: nn.Module,
+    example: Example,
+    spline: Spline | Mapping[str, Any] | None = None,
+    keep: Collection[str] = (),
+    *,
+    take_norms: bool = True,
 ) -> tuple[nn.Module, Conversion]:
     """A copy of the network whose convolutions and linear layers are KA layers, and the same function until it is trained.
 
@@ -40,8 +48,8 @@ def convert(
         network: any ``nn.Module``; it is not touched.
         example: an input it accepts, a tensor, a tuple of arguments or a mapping of keyword arguments, on its device. It runs
             in evaluation and in training mode, to see who reads whose output.
-        spline: grid, sharing and the rest; a number of activations shrinks to the largest that divides a layer's outputs. Its
-            base must be left alone, as each layer has that of the network.
+        spline: grid, sharing and the rest, or a mapping of what differs from ``Spline()``; a number of activations shrinks to
+            the largest that divides a layer's outputs. Its base must be left alone, as each layer has that of the network.
         keep: names of modules that stay as they are, with all that is in them.
         take_norms: False leaves every norm where it is, with the names of its parameters.
 
@@ -49,8 +57,8 @@ def convert(
         The KA network in the mode of the original, and what became of every layer and activation.
 
     Raises:
-        ValueError: nothing can be converted, ``spline`` chooses a base, a name in ``keep`` is unknown, or the copy does not do
-            what the network does.
+        ValueError: nothing can be converted, ``spline`` chooses a base, a name in ``keep`` is unknown, a layer is lazy, or the
+            copy does not do what the network does.
 
     >>> network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 3))
     >>> ka, conversion = convert(network, torch.zeros(1, 1, 16, 16))
@@ -60,9 +68,10 @@ def convert(
       1: relu
     largest difference on the example: 0.0e+00 of the largest output
     """
-    spline = spline or Spline()
+    spline = Spline().updated(spline)
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
+    _check_shapes(network)
     arguments = _arguments(example)
     own = own_paddings(network)
     network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
@@ -98,6 +107,13 @@ def _moving(network: nn.Module, calls: list[Call], wanted: set[str]) -> tuple[di
 def _nothing(network: nn.Module, obstacles: dict[str, str]) -> ValueError:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(obstacles.items())[:3]) or "it has none"
     return ValueError(f"no convolution or linear layer of {type(network).__name__} can become a KA layer ({reasons})")
+
+
+def _check_shapes(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if any(is_lazy(parameter) for parameter in module.parameters(recurse=False)):
+            kind = type(module).__name__
+            raise ValueError(f"{kind} {name!r} does not know its shape yet: run the network on the example first")
 
 
 def _arguments(example: Example) -> tuple[tuple, dict]:
@@ -205,7 +221,9 @@ def _frozen_slopes(network: nn.Module, absorbed: dict[str, str]) -> list[str]:
 def _left(network: nn.Module, layers: dict[str, str], obstacles: dict[str, str]) -> dict[str, str]:
     left = {}
     for name, module in network.named_modules():
-        has_weight = any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-        if has_weight and name not in layers and not isinstance(module, _NORMS):
-            left[name] = obstacles.get(name) or f"there is no KA layer for {type(module).__name__}"
+        parametrised = is_parametrized(module, "weight")
+        has_weight = parametrised or any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+        if has_weight and name not in layers and not isinstance(module, (*_NORMS, ParametrizationList)):
+            why = "it has a parametrisation of its weight, which a new layer would lose" if parametrised else ""
+            left[name] = why or obstacles.get(name) or f"there is no KA layer for {type(module).__name__}"
     return left

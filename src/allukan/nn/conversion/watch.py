@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from allukan.nn.conversion.roles import has_hooks
+
 _METADATA = frozenset({"size", "dim", "ndimension", "numel", "nelement", "stride", "is_floating_point", "is_contiguous"})
 _METADATA |= {"is_complex", "get_device", "__len__", "type", "element_size", "storage_offset"}
 _MOVES = frozenset({"cat", "concat", "concatenate", "flatten", "unflatten", "reshape", "view", "permute", "transpose"})
@@ -53,7 +55,8 @@ def watch(network: nn.Module, example: tuple[tuple, dict], role: Role) -> tuple[
     ``role`` tells what a module is: a kind of ``Call``, or "" for one that only calls others. The network's output is read by
     a last call of kind "other".
     """
-    watcher = _Watcher({module: name for name, module in network.named_modules()}, role)
+    hooked = {module for module in network.modules() if has_hooks(module)}
+    watcher = _Watcher({module: name for name, module in network.named_modules()}, role, hooked)
     hooks = [module.register_forward_pre_hook(watcher.enter, with_kwargs=True) for module in network.modules()]
     hooks += [module.register_forward_hook(watcher.leave, with_kwargs=True) for module in network.modules()]
     try:
@@ -85,9 +88,9 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 class _Watcher(TorchFunctionMode):
-    def __init__(self, names: dict[nn.Module, str], role: Role) -> None:
+    def __init__(self, names: dict[nn.Module, str], role: Role, hooked: set[nn.Module]) -> None:
         super().__init__()
-        self.names, self.role = names, role
+        self.names, self.role, self.hooked = names, role, hooked
         self.calls: list[Call] = []
         self.makers: dict[int, tuple[Call, Tensor]] = {}  # by identity; the tensor is kept, so that no other takes its place
         self.versions: dict[Call, tuple[Tensor, int]] = {}
@@ -112,12 +115,14 @@ class _Watcher(TorchFunctionMode):
     def leave(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         self.path.pop()
         call = self.open.pop()
-        if call is None or call.kind not in ("activation", "norm", "pad", "move", "pool"):
-            return
-        self._made(call, output)
-        if call.kind in ("activation", "norm", "pad"):
-            tensor = next(tensors_in((args, kwargs)))
-            self.versions[call] = tensor, tensor._version
+        if call is not None and call.kind in ("activation", "norm", "pad", "move", "pool"):
+            self._made(call, output)
+            if call.kind in ("activation", "norm", "pad"):
+                tensor = next(tensors_in((args, kwargs)))
+                self.versions[call] = tensor, tensor._version
+        if module in self.hooked and not self._inside():
+            hooks = f"hooks of {self.names[module]!r}" if self.names[module] else "hooks of the network"
+            self.calls.append(Call("other", hooks, self.makers_of((args, kwargs, output))))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", str(func))
