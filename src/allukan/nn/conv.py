@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,13 +54,13 @@ class KAConv(KALayer):
         spline: Spline | Mapping[str, Any] | None = None,
         norm: str | nn.Module | None = None,
         device: Any = None,
-        dtype: torch.dtype | None = None,
+        **factory: Any,
     ) -> None:
         spatial_dims = self.spatial_dims
         kernel = _tuple(kernel_size, spatial_dims, "kernel_size")
-        norm = make_norm(norm, in_channels, spatial_dims, device=device, dtype=dtype)
+        norm = make_norm(norm, in_channels, spatial_dims, device=device, dtype=factory.get("dtype"))
         spline = Spline().updated(spline)
-        super().__init__(in_channels, out_channels, kernel, groups, bias, spline, norm, device=device, dtype=dtype)
+        super().__init__(in_channels, out_channels, kernel, groups, bias, spline, norm, device=device, **factory)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.stride = _tuple(stride, spatial_dims, "stride")

@@ -26,16 +26,12 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
 KEPT = "it is to be kept"
 Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
+Options = Spline | Mapping[str, Any] | None
 
 
 @torch.inference_mode(False)  # the new parameters are to learn, wherever they are made
 def convert(
-    network: nn.Module,
-    example: Example,
-    spline: Spline | Mapping[str, Any] | None = None,
-    keep: Collection[str] = (),
-    *,
-    take_norms: bool = True,
+    network: nn.Module, example: Example, spline: Options = None, keep: Collection[str] = (), *, take_norms: bool = True
 ) -> tuple[nn.Module, Conversion]:
     """A copy of the network whose convolutions and linear layers are KA layers, and the same function until it is trained.
 
@@ -72,8 +68,7 @@ def convert(
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     _check_shapes(network)
-    arguments = _arguments(example)
-    own = own_paddings(network)
+    arguments, own = _arguments(example), own_paddings(network)
     network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
     obstacles = _obstacles(network, calls, wanted, own)
     padded, joint = absorbed_paddings(network, calls, wanted, own)
