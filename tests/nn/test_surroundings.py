@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from allukan.nn import KAConv2d, KAFork2d, KALinear, Spline
+from allukan.nn import KAConv2d, KAFork2d, KALinear, Spline, SplineActivation, SprecherLinear
 from allukan.ops.basis import family
 
 SHARINGS = ("layer", "input", "output", "edge")
@@ -30,6 +30,18 @@ def gradients(layer, x, around_forward, around_backward):
     with around_backward:
         loss.backward()
     return [x.grad, *(p.grad for p in layer.parameters())]
+
+
+@pytest.mark.parametrize("kind", [KALinear, KAConv2d, SprecherLinear, SplineActivation])
+def test_options_are_those_of_torch_and_of_a_spline(kind):
+    """A device or a type by name, also for ``skip_init``; others are Python's TypeError, which names them."""
+    sizes = {SplineActivation: (), KAConv2d: (4, 3, 3)}.get(kind, (4, 3))
+    assert {p.dtype for p in nn.utils.skip_init(kind, *sizes, dtype=torch.float64).parameters()} == {torch.float64}
+    assert kind(*sizes, spline={"grid_size": 7}).spline.grid_size == 7
+    with pytest.raises(TypeError, match="grid_size"):
+        kind(*sizes, grid_size=7)
+    with pytest.raises(TypeError, match="spline must be a mapping of"):
+        kind(*sizes, spline="rbf")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

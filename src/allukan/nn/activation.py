@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,9 +23,12 @@ class SplineActivation(Opaque):
     True
     """
 
-    def __init__(self, spline: Spline | None = None, **factory: Any) -> None:
+    def __init__(
+        self, spline: Spline | Mapping[str, Any] | None = None, device: Any = None, dtype: torch.dtype | None = None
+    ) -> None:
         super().__init__()
-        self.spline = spline or Spline()
+        self.spline = Spline().updated(spline)
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         if self.spline.sharing != "layer":
             raise ValueError(f"SplineActivation has one activation, so sharing must be 'layer', got {self.spline.sharing!r}")
         self.base_weight = nn.Parameter(torch.ones(1, **factory))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -51,14 +51,16 @@ class KAConv(KALayer):
         bias: bool = True,
         padding_mode: str = "zeros",
         *,
-        spline: Spline | None = None,
+        spline: Spline | Mapping[str, Any] | None = None,
         norm: str | nn.Module | None = None,
+        device: Any = None,
         **factory: Any,
     ) -> None:
         spatial_dims = self.spatial_dims
         kernel = _tuple(kernel_size, spatial_dims, "kernel_size")
-        norm = make_norm(norm, in_channels, spatial_dims, **factory)
-        super().__init__(in_channels, out_channels, kernel, groups, bias, spline or Spline(), norm, **factory)
+        norm = make_norm(norm, in_channels, spatial_dims, device=device, dtype=factory.get("dtype"))
+        spline = Spline().updated(spline)
+        super().__init__(in_channels, out_channels, kernel, groups, bias, spline, norm, device=device, **factory)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.stride = _tuple(stride, spatial_dims, "stride")

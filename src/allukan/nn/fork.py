@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,9 +27,15 @@ class KAFork(KAConv):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, side_channels: int, *args: Any, spline: Spline | None = None, **options: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        side_channels: int,
+        *args: Any,
+        spline: Spline | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> None:
-        spline = spline or Spline()
+        spline = Spline().updated(spline)
         if spline.sharing not in ("layer", "input"):
             raise ValueError(f"a fork has one φ an input, so sharing must be 'layer' or 'input', got {spline.sharing!r}")
         super().__init__(in_channels, out_channels, *args, spline=spline, **options)

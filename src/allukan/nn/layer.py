@@ -50,9 +50,11 @@ class KALayer(Opaque):
         bias: bool,
         spline: Spline,
         norm: nn.Module | None,
-        **factory: Any,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise ValueError(f"groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}")
         self.norm = norm

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from allukan.nn.layer import KALayer, check_floats
@@ -21,6 +23,7 @@ class KALinear(KALayer):
 
     With ``norm`` "layer", "batch" (over all rows), "group" or a norm module of torch it is the unit normalise → φ → mix:
     y_q = Σ_p λ_qp φ_a(q)(γ_p x̂_p + β_p) + bias. Raises ``ValueError`` for a norm that does not fit.
+    ``spline`` may be a mapping of what differs from ``Spline()``.
 
     >>> import torch
     >>> KALinear(4, 3, spline=Spline(sharing="output"))(torch.zeros(2, 5, 4)).shape
@@ -33,12 +36,14 @@ class KALinear(KALayer):
         out_features: int,
         bias: bool = True,
         *,
-        spline: Spline | None = None,
+        spline: Spline | Mapping[str, Any] | None = None,
         norm: str | nn.Module | None = None,
-        **factory: Any,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        norm = make_norm(norm, in_features, 0, **factory)
-        super().__init__(in_features, out_features, (), 1, bias, spline or Spline(), norm, **factory)
+        norm = make_norm(norm, in_features, 0, device=device, dtype=dtype)
+        spline = Spline().updated(spline)
+        super().__init__(in_features, out_features, (), 1, bias, spline, norm, device=device, dtype=dtype)
         self.in_features, self.out_features = in_features, out_features
         self.linear = MatrixProduct(self.plan.conv_groups)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -63,15 +64,17 @@ class SprecherLinear(Opaque):
         in_features: int,
         out_features: int,
         *,
-        spline: Spline | None = None,
+        spline: Spline | Mapping[str, Any] | None = None,
         alpha: float = 1.0,
         lateral: bool = True,
         residual: bool = True,
-        **factory: Any,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_features, self.out_features, self.alpha = in_features, out_features, alpha
-        self.spline = spline or SPRECHER
+        self.spline = SPRECHER.updated(spline)
         if self.spline.basis != "bspline":
             raise ValueError(f"SprecherLinear needs basis='bspline', whose rising coefficients rise, got {self.spline.basis!r}")
         if self.spline.sharing != "layer" or self.spline.input_grad != "exact":

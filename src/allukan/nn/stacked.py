@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,13 @@ class StackedKANLinear(KALinear):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, spline: Spline | None = None, **factory: Any
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        spline: Spline | Mapping[str, Any] | None = None,
+        **factory: Any,
     ) -> None:
         super().__init__(in_features, out_features, bias, spline=_edge_spline(spline), **factory)
 
@@ -47,7 +53,7 @@ class StackedKANConv(KAConv):
     ``StackedKANConv2d`` or ``StackedKANConv3d``. Raises ``ValueError`` for another sharing than "edge".
     """
 
-    def __init__(self, *args: Any, spline: Spline | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, spline: Spline | Mapping[str, Any] | None = None, **options: Any) -> None:
         super().__init__(*args, spline=_edge_spline(spline), **options)
 
     def unit(self, x: Tensor) -> Tensor:
@@ -130,8 +136,8 @@ def _matmul(x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x[0], weight[0]).unsqueeze(0) if sizes(x)[0] == 1 else x @ weight.mT
 
 
-def _edge_spline(spline: Spline | None) -> Spline:
-    spline = spline or Spline(sharing="edge")
+def _edge_spline(spline: Spline | Mapping[str, Any] | None) -> Spline:
+    spline = Spline(sharing="edge").updated(spline)
     if spline.basis != "bspline":
         raise ValueError(f"a directly stacked KAN is one of B-splines, not of basis {spline.basis!r}: use KALinear or KAConv")
     if spline.sharing != "edge":

@@ -26,11 +26,12 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm)
 KEPT = "it is to be kept"
 Observed = tuple[list[Call], set[str], Any, list[str]]  # see _observe
 Example = Tensor | tuple[Any, ...] | Mapping[str, Any]
+Options = Spline | Mapping[str, Any] | None
 
 
 @torch.inference_mode(False)  # the new parameters are to learn, wherever they are made
 def convert(
-    network: nn.Module, example: Example, spline: Spline | None = None, keep: Collection[str] = (), *, take_norms: bool = True
+    network: nn.Module, example: Example, spline: Options = None, keep: Collection[str] = (), *, take_norms: bool = True
 ) -> tuple[nn.Module, Conversion]:
     """A copy of the network whose convolutions and linear layers are KA layers, and the same function until it is trained.
 
@@ -43,8 +44,8 @@ def convert(
         network: any ``nn.Module``; it is not touched.
         example: an input it accepts, a tensor, a tuple of arguments or a mapping of keyword arguments, on its device. It runs
             in evaluation and in training mode, to see who reads whose output.
-        spline: grid, sharing and the rest; a number of activations shrinks to the largest that divides a layer's outputs. Its
-            base must be left alone, as each layer has that of the network.
+        spline: grid, sharing and the rest, or a mapping of what differs from ``Spline()``; a number of activations shrinks to
+            the largest that divides a layer's outputs. Its base must be left alone, as each layer has that of the network.
         keep: names of modules that stay as they are, with all that is in them.
         take_norms: False leaves every norm where it is, with the names of its parameters.
 
@@ -63,12 +64,11 @@ def convert(
       1: relu
     largest difference on the example: 0.0e+00 of the largest output
     """
-    spline = spline or Spline()
+    spline = Spline().updated(spline)
     if spline.base != Spline.base:
         raise ValueError(f"spline has base {spline.base!r}: leave it out, as every layer takes the activation of the network")
     _check_shapes(network)
-    arguments = _arguments(example)
-    own = own_paddings(network)
+    arguments, own = _arguments(example), own_paddings(network)
     network, wanted, (calls, reached, expected, notes) = _as_modules(network, arguments, keep, own)
     obstacles = _obstacles(network, calls, wanted, own)
     padded, joint = absorbed_paddings(network, calls, wanted, own)
