@@ -286,6 +286,9 @@ def test_evaluate_wrong_inputs(shell, trained, phantoms, tmp_path):
     assert "not a finished run" in shell("evaluate", phantoms).sentence
     assert "subset 'best'" in shell("evaluate", trained, "--subset", "best", "--out", tmp_path).sentence
     assert "spacing_mm" in shell("evaluate", trained, "--spacing-mm", "thick", "--out", tmp_path).sentence
+    (tmp_path / "notes.txt").write_text("mine")
+    said = shell("evaluate", trained, "--out", tmp_path / "notes.txt")
+    assert said.err == f"allukan: {tmp_path / 'notes.txt'} is no folder: choose another --out, nothing is overwritten.\n"
 
 
 @pytest.fixture

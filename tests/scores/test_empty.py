@@ -33,6 +33,11 @@ def test_the_rule_of_before(truth, prediction, status, overlap, hd95):
     assert scores["hd95"] == pytest.approx(hd95)
 
 
+def test_a_policy_that_leaves_a_metric_out_is_refused():
+    with pytest.raises(ValueError, match="no rule for iou, hd95, surface_dice"):
+        case_metrics(*masks(True, True), empty=EmptyMasks({"dice": EmptyRule(1.0, 0.0, None)}))
+
+
 def test_another_policy_counts():
     """As challenges that leave out cases without a truth have it."""
     left_out = EmptyMasks(dict.fromkeys(METRICS, EmptyRule(None, 0.0, None)))

@@ -155,6 +155,8 @@ def _default_folder(run: Run, data: str | Path | None, subset: str | None) -> Pa
 
 def _check_folder(out: Path, data: Path, subset: str) -> None:
     """``UserError`` where scores of other data or images, or somebody's files of the same names, would be overwritten."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder: choose another --out, nothing is overwritten.")
     there = [out / name for name in ("summary.json", "cases.csv") if (out / name).exists()]
     if not there:
         return

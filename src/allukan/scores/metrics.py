@@ -43,7 +43,7 @@ def case_metrics(
         truth: bool ``(K, *S)``.
         spacing_mm: size of a pixel along every spatial axis; HD95 and the tolerance are in the same unit, without it in pixels.
         tolerance_mm: distance up to which two surfaces agree (surface Dice), or one for every class.
-        empty: scores where a mask is empty.
+        empty: scores where a mask is empty, a rule for every metric.
 
     Returns:
         A dict a class with ``iou``, ``dice``, ``hd95``, ``surface_dice``, ``status``, and the pixels of the truth, of the
@@ -63,6 +63,8 @@ def case_metrics(
         raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must have the same shape (K, *S)")
     if prediction.dtype != bool or truth.dtype != bool:
         raise ValueError(f"masks must be bool, not {prediction.dtype} (prediction) and {truth.dtype} (truth)")
+    if lacking := [name for name in METRICS if name not in empty.rules]:
+        raise ValueError(f"empty has no rule for {', '.join(lacking)}: give EmptyMasks({{**EMPTY_MASKS.rules, ...}})")
     axes, classes = prediction.ndim - 1, len(prediction)
     if spacing_mm is not None and (len(spacing_mm) != axes or not all(0 < s < math.inf for s in spacing_mm)):
         raise ValueError(f"spacing_mm {tuple(spacing_mm)} must name {axes} axes above 0, one for each axis of the image")
