@@ -39,6 +39,14 @@ def test_folders_of_masks_beside_images_are_refused(files, masks, images, tmp_pa
     assert str(error.value) == wanted
 
 
+def test_the_whole_folder_of_an_earlier_prediction_is_refused(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} holds masks and overlays of a prediction"):
+        without_masks({tmp_path / file: Path(file) for file in ("masks/a.png", "overlays/a.png")}, ONE)
+    for alone in ("masks", "overlays"):
+        given = {tmp_path / alone / "a.png": Path("a"), tmp_path / alone / "b.png": Path("b")}
+        assert without_masks(given, ONE) == given
+
+
 @pytest.mark.parametrize(
     ("files", "masks"),
     [

@@ -23,7 +23,7 @@ def without_masks(files: Mapping[Path, Path], expected: Sequence[ImageFile]) -> 
     ``P1/segmentations``. ``expected`` are the files of an image: beside ``P1_t1`` and ``P1_t2`` a mask is called ``P1_seg``.
 
     Raises ``UserError`` where some are below another folder of masks, as ``masks`` and ``labelsTr``, of annotators or of an
-    earlier prediction, and others are not.
+    earlier prediction, and others are not, and where all there is are the masks and overlays of one.
     """
     masks = _in_folders(list(files))
     names = defaultdict[Path, set[str]](set)
@@ -52,6 +52,8 @@ def _in_folders(paths: list[Path]) -> set[Path]:
     masks = {path: above / folder for path, folder in within.items() if folder is not None}
     cases = {folder.parent for folder in masks.values()}
     alone = Counter(folder for path in images for folder in path.absolute().parents if folder in cases)
+    if not images and {folder.name.casefold() for folder in masks.values()} > {"overlays"}:
+        raise UserError(f"{above} holds masks and overlays of a prediction, which are no images to predict: give the images.")
     if not (masks and images):
         return set()
     if len(cases) > 1 and all(alone[folder] == 1 for folder in cases):
