@@ -155,6 +155,34 @@ def test_the_norm_of_a_unit_folds_into_the_unit_before_it(sharing):
     assert error(fused(x), model(x)) < 1e-12
 
 
+class Pyramid(nn.Module):
+    """Takes the output of every stage, as encoders do, which is the input of the next one's norm."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.stages = kind(*[nn.Sequential(nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 1)) for _ in range(3)])
+
+    def forward(self, x):
+        features = [x := stage(x) for stage in self.stages]
+        return sum(features)
+
+
+class Stages(nn.Sequential):
+    pass
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, Stages])
+@torch.inference_mode()
+def test_a_sequence_that_somebody_elses_code_takes_apart_is_left_alone(kind):
+    model = stirred(Pyramid(kind)).double().eval()
+    fused, x = (
+        fuse(nn.Sequential(model, nn.Conv2d(2, 2, 1).double(), stirred(nn.BatchNorm2d(2)).double())),
+        torch.randn(2, 2, 5, 5),
+    )
+    assert error(fused[0](x.double()), model(x.double())) < 1e-12
+    assert batch_norms(fused) == 3  # the last one is folded
+
+
 @torch.inference_mode()
 def test_norms_without_affine_and_nested_sequences_fold():
     model = stirred(nn.Sequential(nn.Sequential(KAConv1d(2, 4, 3)), nn.Sequential(nn.BatchNorm1d(4, affine=False), nn.ReLU())))

@@ -20,6 +20,7 @@ from allukan.nn import KAConv, KALayer, KALinear
 M = TypeVar("M", bound=nn.Module)
 _CONVOLUTIONS = (KAConv, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _LINEAR = (KALinear, nn.Linear)
+_KNOWN = ("allukan", "monai", "dynamic_network_architectures", "torch")  # packages whose code calls a sequence as a whole
 
 
 def fuse(model: M) -> M:
@@ -29,7 +30,8 @@ def fuse(model: M) -> M:
     λ_qp s_q and β_q s_q + b_q; the same for a convolution or a linear layer. φ is what it was. Folded are a convolution and
     the batch norm next to it in a ``Sequential``, however nested, be it a module or the ``norm`` of the next KA convolution; the
     first unit of a stage and the norm of the second; and a linear layer with the first norm of its mixer in a ``TokenBlock``.
-    A ``Sequential`` is taken to be called as a whole. What occurs twice in the model, has hooks or a parametrisation stays as it
+    A ``Sequential`` is taken to be called as a whole, but not where it belongs to a class of somebody else, whose code may take
+    the outputs of its parts as features. What occurs twice in the model, has hooks or a parametrisation stays as it
     is, and so do norms behind skips, pooling and resizing, and the other kinds, whose scale depends on the input.
 
     >>> from allukan.nn import KAConv2d
@@ -51,7 +53,8 @@ def fuse(model: M) -> M:
 def _foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
     """Layers with the batch norm that can move into them, each pair once."""
     occurs = Counter(module for _, module in model.named_modules(remove_duplicate=False))
-    pairs = dict.fromkeys(pair for module in model.modules() for pair in _neighbours(module))
+    apart = {child for owner in model.modules() if not _known(owner) for child in owner.children() if not _named(child)}
+    pairs = dict.fromkeys(pair for module in model.modules() if module not in apart for pair in _neighbours(module))
     return [
         (layer, norm)
         for layer, norm in pairs
@@ -60,6 +63,15 @@ def _foldable(model: nn.Module) -> list[tuple[nn.Module, _BatchNorm]]:
         and norm.running_mean is not None
         and all(occurs[m] == 1 and not _watched(m) for m in (layer, norm))
     ]
+
+
+def _known(module: nn.Module) -> bool:
+    return type(module).__module__.partition(".")[0] in _KNOWN
+
+
+def _named(module: nn.Module) -> bool:
+    """Whether it is more to a known package than a list of modules."""
+    return type(module) is not nn.Sequential and _known(module)
 
 
 def _neighbours(module: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
