@@ -40,7 +40,7 @@ from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, IMAGE
 from allukan.options.amounts import parse_time, time_text
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
-from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
+from allukan.training.callbacks import Averaged, History, KeepBest, LastEpochs, moving
 from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_steps, warn_of_ignored
 from allukan.training.coefficients import Coefficients
 from allukan.training.config import TrainConfig, load_config
@@ -285,7 +285,7 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     bending = Bending()
     callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
     callbacks += [History(run / "history.csv"), Coefficients(run / "coefficients.safetensors")]
-    share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
+    share = moving(config.ema) if config.ema else LastEpochs(config.snapshots) if config.snapshots else None
     callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
