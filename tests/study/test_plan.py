@@ -130,6 +130,7 @@ DROPPED = {"topology": {"drop_path": 0}}
             "ka gives drop_path",
         ),
         ({"tune": TUNE, "common": {"lr": 0.1}}, "common gives lr"),
+        ({"models": {"conv": {"model": "convtwin-tiny", "spline_lr": 0.1}}}, "no splines: leave spline_lr out"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

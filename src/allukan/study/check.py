@@ -16,7 +16,7 @@ from allukan.options import DEFAULT_SIZE
 from allukan.study.plan import Study
 from allukan.study.trials import Trial
 from allukan.study.tuning import chosen
-from allukan.training import TrainConfig, image_files, merge
+from allukan.training import TrainConfig, check_splines, image_files, merge
 from allukan.yaml_files import read_yaml
 
 
@@ -30,7 +30,7 @@ def check_study(study: Study, out: Path) -> None:
             file_order(b.root, b.patterns, b.channel_names, image_files(a))
         except UserError as error:
             raise UserError(f"cross {train} → {test}: {error}") from None
-    trials, built = study.trials(out), set()
+    trials, built = study.trials(out), dict[Any, Any]()
     for trial in trials:
         first = study.tune.points(trial.options["model"], trial.options.get("options"))[0] if study.tune and trial.tuned else {}
         config = trial.config(first)
@@ -38,8 +38,10 @@ def check_study(study: Study, out: Path) -> None:
         _check_split(trial, config, dataset)
         network = (config.model, repr(config.options), dataset.classes, dataset.target)
         if network not in built:
-            built.add(network)
-            replace(_card(dataset), model=config.model, size=config.size or DEFAULT_SIZE, options=config.options).outline()
+            card = replace(_card(dataset), model=config.model, size=config.size or DEFAULT_SIZE, options=config.options)
+            built[network] = card.outline()
+        if not config.options.get("convert"):  # which makes splines of what has none
+            check_splines(config, built[network])
         options = chosen(trials, trial.data, trial.model) if trial.tuned else {}
         if options is not None:
             trial.check_started(trial.config(options))

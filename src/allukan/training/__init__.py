@@ -1,5 +1,6 @@
 """Training: configuration, loss, batches, the Lightning module and the run that ties them together."""
 
+from allukan.training.checks import check_splines
 from allukan.training.config import (
     MACHINE_OPTIONS,
     PROTOCOLS,
@@ -19,6 +20,7 @@ __all__ = [
     "SegmentationLoss",
     "SegmentationModule",
     "TrainConfig",
+    "check_splines",
     "go_on",
     "image_files",
     "load_config",

@@ -88,14 +88,23 @@ def moving(decay: float) -> Share:
     return lambda trainer: 1 - min(decay, (1 + trainer.global_step) / (10 + trainer.global_step))
 
 
-def of_last_epochs(count: int) -> Share:
-    """The mean of what the last ``count`` epochs end with, so far; before them what every epoch ends with."""
+class LastEpochs:
+    """The mean of what the last ``count`` epochs end with, so far; before them what every epoch ends with.
 
-    def share(trainer: pl.Trainer) -> float:
-        before = max(0, trainer.current_epoch + count - (trainer.max_epochs or 0))
-        return 1 / (1 + before) if trainer.is_last_batch else 0.0
+    Of a training that gets longer when it has begun the mean starts anew; of one that gets shorter it is of those that it has.
+    """
 
-    return share
+    def __init__(self, count: int) -> None:
+        self.count, self.since = count, -1
+
+    def __call__(self, trainer: pl.Trainer) -> float:
+        """What share of the mean the last epoch becomes."""
+        if not trainer.is_last_batch:
+            return 0.0
+        epoch, first = trainer.current_epoch, (trainer.max_epochs or 0) - self.count
+        if epoch <= first or self.since < max(0, first):
+            self.since = epoch
+        return 1 / (1 + epoch - self.since)
 
 
 class Averaged(WeightAveraging):
@@ -107,6 +116,17 @@ class Averaged(WeightAveraging):
     def __init__(self, share: Share) -> None:
         super().__init__(use_buffers=True)
         self.share = share
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into ``last.ckpt``."""
+        since = {"since": self.share.since} if isinstance(self.share, LastEpochs) else {}
+        return {**super().state_dict(), **since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from ``last.ckpt``; those of older versions do not say since when the mean is."""
+        super().load_state_dict(state_dict)
+        if isinstance(self.share, LastEpochs):
+            self.share.since = state_dict.get("since", -1)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -150,7 +170,10 @@ class History(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock and notes the learning rate."""
-        self._started, self._lr = time.perf_counter(), float(trainer.optimizers[0].param_groups[0]["lr"])
+        assert isinstance(pl_module, SegmentationModule)
+        groups = trainer.optimizers[0].param_groups
+        own = [group["lr"] for group in groups if group["initial_lr"] == pl_module.config.lr]  # not that of splines
+        self._started, self._lr = time.perf_counter(), float([*own, groups[0]["lr"]][0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Adds the row of the epoch, validation included."""

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from allukan.data import IGNORED, Prepared, Volumes
 from allukan.errors import UserError
 from allukan.models import ModelCard, check_norms, is_foreign
+from allukan.ops.basis import ORDERED
 from allukan.options import DEFAULT_BATCH
 from allukan.training.batches import BatchOrder, foreground
 from allukan.training.config import TrainConfig
+from allukan.training.parameters import has_roughness, spline_parameters
 
 _log = logging.getLogger("allukan")
 
@@ -24,6 +26,15 @@ def check_steps(config: TrainConfig, network: nn.Module, images: int, channels: 
         raise UserError(f"{world} devices cannot share {images} training images: give --devices {images} at most.")
     order = BatchOrder(images, config.batch_size or DEFAULT_BATCH, config.seed, train=True, world=world)
     check_norms(network, channels, config.size, order.batch_size, "cpu" if is_foreign(config.model) else "meta")
+
+
+def check_splines(config: TrainConfig, network: nn.Module) -> None:
+    """``UserError`` for an option of splines that would change nothing."""
+    for name, wanted in (("spline_lr", config.spline_lr != config.lr), ("spline_decay", config.spline_decay)):
+        if wanted and not spline_parameters(network):
+            raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
+    if config.spline_smoothness and not has_roughness(network):
+        raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
 
 
 def check_logits(network: nn.Module, card: ModelCard) -> None:

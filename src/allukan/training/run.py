@@ -19,7 +19,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
-from torch import nn
 
 from allukan.data import (
     Dataset,
@@ -35,13 +34,12 @@ from allukan.data import (
 from allukan.errors import UserError
 from allukan.files import readable
 from allukan.models import ImageFile, ModelCard
-from allukan.ops.basis import ORDERED
 from allukan.options import DEFAULT_BATCH, DEFAULT_EPOCHS, IMAGE
 from allukan.options.amounts import parse_time, time_text
 from allukan.training.batches import BatchOrder, Bytes, batches
 from allukan.training.bending import Bending
-from allukan.training.callbacks import Averaged, History, KeepBest, moving, of_last_epochs
-from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_steps, warn_of_ignored
+from allukan.training.callbacks import Averaged, History, KeepBest, LastEpochs, moving
+from allukan.training.checks import check_dimensions, check_foreground, check_logits, check_splines, check_steps, warn_of_ignored
 from allukan.training.coefficients import Coefficients
 from allukan.training.config import TrainConfig, load_config
 from allukan.training.initial import take_weights
@@ -49,7 +47,6 @@ from allukan.training.likeness import keep_likeness
 from allukan.training.losses import usual_dice
 from allukan.training.module import SegmentationModule
 from allukan.training.pace import Deadline, Estimate, Loaders, measure_pace
-from allukan.training.parameters import has_roughness, spline_parameters
 from allukan.training.patches import Patches
 from allukan.training.planned import planned
 from allukan.training.reading import tell_of_reading
@@ -150,7 +147,7 @@ def _train(config: TrainConfig, resume: bool, callbacks: Sequence[pl.Callback]) 
     card = _card(config, dataset, channels)
     network = card.build()
     check_logits(network, card)
-    _check_splines(config, network)
+    check_splines(config, network)
     sets = _sets(card, dataset, splits, channels, Path(config.cache) if config.cache else None)
     check_steps(config, network, len(splits.train) * sets.repeats, sum(channels), trainer.world_size)
     card = _normalised(card, sets.train) if isinstance(sets.train, Prepared) and card.in_bytes else card
@@ -232,15 +229,6 @@ def _finished(run: Path, epochs: int, trainer: pl.Trainer) -> Path:
     return run
 
 
-def _check_splines(config: TrainConfig, network: nn.Module) -> None:
-    """``UserError`` for an option of splines that would change nothing."""
-    for name, wanted in (("spline_lr", config.spline_lr != config.lr), ("spline_decay", config.spline_decay)):
-        if wanted and not spline_parameters(network):
-            raise UserError(f"the model {config.model!r} has no splines: leave {name} out.")
-    if config.spline_smoothness and not has_roughness(network):
-        raise UserError(f"the model {config.model!r} has no spline of {', '.join(ORDERED)}: leave spline_smoothness out.")
-
-
 def _splits(config: TrainConfig, dataset: Dataset, run: Path, resume: bool) -> tuple[Splits, Sequence[str]]:
     """The splits, and what is to be said about them; a resumed run keeps its own."""
     if resume:
@@ -285,7 +273,7 @@ def _trainer(config: TrainConfig, run: Path, further: Sequence[pl.Callback]) -> 
     bending = Bending()
     callbacks: list[pl.Callback] = [*further, Watch(), bending, KeepBest(run / "model", monitor, bending)]
     callbacks += [History(run / "history.csv"), Coefficients(run / "coefficients.safetensors")]
-    share = moving(config.ema) if config.ema else of_last_epochs(config.snapshots) if config.snapshots else None
+    share = moving(config.ema) if config.ema else LastEpochs(config.snapshots) if config.snapshots else None
     callbacks += [Averaged(share), checkpoint] if share else [checkpoint]
     if sys.stderr.isatty():
         callbacks.append(TQDMProgressBar())
